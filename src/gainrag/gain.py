@@ -1,0 +1,51 @@
+"""From contrastive losses to gains and labels: pure mathematics on arrays, no models, no files.
+
+METHOD section 1: `PPL_cd(p) = min over answers of exp(loss)`, `gain(p) = -log(PPL_cd(p) + 1)`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def best_loss(losses: npt.ArrayLike) -> FloatArray:
+    """The least loss over the answers: [passage, answer, alpha] -> [passage, alpha], nats per token.
+
+    >>> best_loss([[[2.0], [0.5]], [[1.0], [3.0]]]).tolist()
+    [[0.5], [1.0]]
+    """
+    return np.asarray(losses, dtype=np.float64).min(axis=1)
+
+
+def gain_from_loss(loss: npt.ArrayLike) -> FloatArray:
+    """gain = -log(exp(loss) + 1) = -softplus(loss), in log space, so that no large loss overflows.
+
+    >>> gain_from_loss([0.0, 1000.0]).round(4).tolist()
+    [-0.6931, -1000.0]
+    """
+    return -np.logaddexp(0.0, np.asarray(loss, dtype=np.float64))
+
+
+def silver_index(gains: npt.ArrayLike) -> int:
+    """Where the highest gain is; the first of equals, so that retrieval order breaks ties."""
+    return int(np.argmax(np.asarray(gains, dtype=np.float64)))
+
+
+def teacher(gains: npt.ArrayLike, temperature: float = 1.0) -> FloatArray:
+    """The target distribution softmax(gain / temperature) over a group of passages.
+
+    >>> teacher([-1.0, -1.0]).tolist()
+    [0.5, 0.5]
+    """
+    scaled = np.asarray(gains, dtype=np.float64) / temperature
+    weights = np.exp(scaled - scaled.max())
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def entropy(distribution: npt.ArrayLike) -> float:
+    """Shannon entropy in nats; 0 log 0 counts as 0."""
+    p = np.asarray(distribution, dtype=np.float64)
+    return float(-np.sum(p * np.log(np.where(p > 0, p, 1.0))))

@@ -1,0 +1,44 @@
+"""The one progress bar: on standard error, with rate and time left; a plain line now and then where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+T = TypeVar("T")
+
+# Seconds between updates: a terminal's line is redrawn, a log file's lines stay.
+_ON_TERMINAL, _IN_LOG = 0.2, 30.0
+
+
+def _bar(iterable: Iterable[Any] | None, total: int | None, what: str, unit: str, done: int = 0) -> tqdm[Any]:
+    from tqdm import tqdm
+
+    every = _ON_TERMINAL if sys.stderr.isatty() else _IN_LOG
+    return tqdm(
+        iterable, total=total, desc=what, unit=f" {unit}", initial=done, file=sys.stderr, mininterval=every,
+        dynamic_ncols=True, leave=sys.stderr.isatty(), delay=1.0,
+    )
+
+
+def progress(items: Iterable[T], what: str, *, unit: str, total: int | None = None) -> Iterator[T]:
+    """Pass items on, and show how many went by, how fast, and how long it will take.
+
+    Args:
+        what: what is being done, as shown in front of the bar.
+        unit: what an item is, in the plural.
+        total: how many there will be, where `len(items)` cannot tell.
+    """
+    yield from _bar(items, total, what, unit)
+
+
+@contextmanager
+def progress_bar(what: str, *, unit: str, total: int | None = None, done: int = 0) -> Iterator[tqdm[Any]]:
+    """A bar to advance by hand with `.update(n)`; `done` items were finished by an earlier run."""
+    with _bar(None, total, what, unit, done) as bar:
+        yield bar
