@@ -12,8 +12,9 @@ import hashlib
 import io
 import os
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
@@ -68,7 +69,7 @@ class Retrieved(Question, kw_only=True):
 
 
 class GainRecord(Question, kw_only=True):
-    """A training label: every candidate's gain, the silver passage's index, and whether the question passed the filter."""
+    """A training label: every candidate's gain, the silver passage's index, whether the question passed the filter."""
 
     kept: bool
     prediction: str
@@ -115,10 +116,8 @@ def _foreign_score(ctx: object) -> object:
     """DPR writes scores and ids of another JSON type: the score as a string, the id as a number."""
     if isinstance(ctx, dict):
         if isinstance(ctx.get("score"), str):
-            try:
+            with suppress(ValueError):  # left as it is then: msgspec names the field
                 ctx["score"] = float(ctx["score"])
-            except ValueError:
-                pass  # left as it is: msgspec names the field
         if isinstance(ctx.get("id"), int):
             ctx["id"] = str(ctx["id"])
     return ctx
@@ -137,7 +136,7 @@ def to_builtins(record: Record) -> dict[str, Any]:
             continue
         out[name] = value
     # Struct fields come base class first; a record reads best with its id in front.
-    ordered = {key: out[key] for key in ("id", "question", "title", "text") if key in out}
+    ordered: dict[str, Any] = {key: out[key] for key in ("id", "question", "title", "text") if key in out}
     return {**ordered, **out, **record.extra}
 
 
@@ -156,7 +155,7 @@ def open_input(path: str | Path) -> IO[bytes]:
         return sys.stdin.buffer
     try:
         if str(path).endswith(".gz"):
-            return io.BufferedReader(gzip.open(path, "rb"))  # type: ignore[arg-type]
+            return io.BufferedReader(gzip.open(path, "rb"))
         return open(path, "rb")
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), hint="check the path") from None
@@ -176,7 +175,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     yield number, line
-        except (gzip.BadGzipFile, EOFError, OSError) as error:
+        except (zlib.error, EOFError, OSError) as error:
             raise DataError(
                 f"cannot be read past this line ({error})", where=f"{path}:{number + 1}", hint="get the file again"
             ) from None
@@ -195,7 +194,8 @@ def read(path: str | Path, kind: type[R]) -> Iterator[R]:
         try:
             yield from_builtins(kind, msgspec.json.decode(line))
         except msgspec.ValidationError as error:
-            raise DataError(str(error), where=where, hint=f"see the record {kind.__name__} in docs/records.md") from None
+            hint = f"see the record {kind.__name__} in docs/records.md"
+            raise DataError(str(error), where=where, hint=hint) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(f"no JSON: {error}", where=where, hint="one JSON object a line") from None
     if empty:
@@ -252,7 +252,9 @@ def disk_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ResourceError(
-                "the disk is full; earlier output is as it was", where=str(path), hint="free some space and run it again"
+                "the disk is full; earlier output is as it was",
+                where=str(path),
+                hint="free some space and run it again",
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
             raise DataError(

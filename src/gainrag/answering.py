@@ -1,0 +1,73 @@
+"""Selected passages -> answers: the language model reads each question with its passages and answers greedily."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from gainrag.prompts import PromptForm, Prompts, for_model
+from gainrag.protocols import Generator
+from gainrag.records import Answer, Retrieved
+from gainrag.resuming import chunks, write_resumable
+
+# Questions answered together. Fixed, not a setting of the moment: see gainrag.resuming.
+CHUNK = 16
+
+
+@runtime_checkable
+class StoppingGenerator(Protocol):
+    """A Generator that can end a row at a string, which saves the tokens behind it."""
+
+    def generate_until(self, prompts: Sequence[str], max_new_tokens: int, stop: str | None) -> list[str]: ...
+
+
+def generate_answers(
+    lm: Generator, prompts: Prompts, rendered: Sequence[str], max_new_tokens: int
+) -> list[str]:
+    """The answers to rendered prompts, cut as their prompt form says."""
+    if isinstance(lm, StoppingGenerator):
+        texts = lm.generate_until(rendered, max_new_tokens, prompts.stop)
+    else:
+        texts = lm.generate(rendered, max_new_tokens)
+    return [prompts.cut(text) for text in texts]
+
+
+def answer(
+    selected: Sequence[Retrieved],
+    lm: Generator,
+    out: str | Path | None = None,
+    settings: dict[str, object] | None = None,
+    *,
+    prompt: PromptForm = "completion",
+    max_new_tokens: int = 16,
+) -> list[Answer]:
+    """Answer every question from all of its passages; one without passages is answered from the question alone.
+
+    Args:
+        out: where to write answers as they are made; a run that was stopped goes on there.
+        settings: what else the answers depend on (model, input), checked when a stopped run goes on.
+        prompt: the prompt form, completion or chat.
+        max_new_tokens: the longest answer, in tokens.
+
+    Raises:
+        ConfigError: no such prompt form.
+        DataError: a question too long for the model's context.
+    """
+    prompts = for_model(prompt, lm)
+
+    def make(part: Sequence[Retrieved]) -> list[Answer]:
+        rendered = [
+            prompts.with_passages(r.question, r.ctxs, reserve=max_new_tokens) if r.ctxs else prompts.without(r.question)
+            for r in part
+        ]
+        predictions = generate_answers(lm, prompts, rendered, max_new_tokens)
+        return [
+            Answer(id=r.id, question=r.question, answers=r.answers, prediction=text, ctxs=r.ctxs, extra=r.extra)
+            for r, text in zip(part, predictions, strict=True)
+        ]
+
+    if out is None:
+        return [record for part in chunks(selected, CHUNK) for record in make(part)]
+    own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens}
+    return write_resumable(out, selected, make, kind=Answer, chunk=CHUNK, settings=own, what="answering")

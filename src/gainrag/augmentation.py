@@ -1,0 +1,90 @@
+"""Retrieved passages -> the same and one more: the pseudo-passage, which the language model writes from what it knows.
+
+When every retrieved passage is bad, choosing the best of them still hurts. The pseudo-passage is a candidate like
+any other, in training and at inference; choosing it means that the model's own knowledge beats what was retrieved.
+It carries origin "generated", and nobody recognises it by its position. Source: METHOD section 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from gainrag.metrics import has_answer
+from gainrag.prompts import NOT_AVAILABLE, PromptForm, for_model
+from gainrag.protocols import Generator
+from gainrag.records import Question, Retrieved, Scored
+from gainrag.resuming import chunks, write_resumable
+
+CHUNK = 32
+
+
+def write_background(
+    questions: Sequence[Question], lm: Generator, *, prompt: PromptForm = "completion", max_new_tokens: int = 128
+) -> list[Scored]:
+    """The pseudo-passage of each question: no title, no score, origin "generated".
+
+    Args:
+        prompt: the prompt form, completion or chat.
+        max_new_tokens: the longest passage, in tokens.
+    """
+    prompts = for_model(prompt, lm)
+    texts = lm.generate([prompts.background(q.question) for q in questions], max_new_tokens)
+    passages = []
+    for question, text in zip(questions, texts, strict=True):
+        passage = Scored(id=f"{question.id}:generated", text=one_paragraph(text), origin="generated")
+        if question.answers:
+            passage.hasanswer = has_answer(passage.text, question.answers)
+        passages.append(passage)
+    return passages
+
+
+def one_paragraph(text: str) -> str:
+    """The first paragraph up to its last whole sentence; "N/A" where nothing is left.
+
+    >>> one_paragraph(" Paris lies on the Seine. It has many br")
+    'Paris lies on the Seine.'
+    """
+    paragraph = " ".join(text.strip().split("\n\n", 1)[0].split())
+    whole = re.match(r".*[.!?](?=\s|$)", paragraph)
+    return (whole.group() if whole else paragraph) or NOT_AVAILABLE
+
+
+def augment(
+    retrieved: Sequence[Retrieved],
+    lm: Generator,
+    out: str | Path | None = None,
+    settings: dict[str, object] | None = None,
+    *,
+    prompt: PromptForm = "completion",
+    max_new_tokens: int = 128,
+) -> list[Retrieved]:
+    """Add the pseudo-passage behind the retrieved passages of every question that has none yet.
+
+    Args:
+        out: where to write records as they are made; a run that was stopped goes on there.
+        settings: what else they depend on (model, input), checked when a stopped run goes on.
+        prompt: the prompt form, completion or chat.
+        max_new_tokens: the longest passage, in tokens.
+
+    Raises:
+        ConfigError: no such prompt form, or `chat` for a model without a chat template.
+    """
+
+    def make(part: Sequence[Retrieved]) -> list[Retrieved]:
+        lacking = [r for r in part if not any(ctx.origin == "generated" for ctx in r.ctxs)]
+        written = write_background(lacking, lm, prompt=prompt, max_new_tokens=max_new_tokens) if lacking else []
+        added = {id(r): passage for r, passage in zip(lacking, written, strict=True)}
+        return [
+            Retrieved(
+                id=r.id, question=r.question, answers=r.answers, extra=r.extra,
+                ctxs=[*r.ctxs, added[id(r)]] if id(r) in added else list(r.ctxs),
+            )
+            for r in part
+        ]
+
+    if out is None:
+        return [record for part in chunks(retrieved, CHUNK) for record in make(part)]
+    own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens}
+    return write_resumable(out, retrieved, make, kind=Retrieved, chunk=CHUNK, settings=own, what="pseudo-passages")

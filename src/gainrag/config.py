@@ -1,0 +1,146 @@
+"""TOML configs, checked against the signatures of the stages: one table a stage, its keyword-only parameters the keys.
+
+So a default is written once, in the signature; an unknown key is an error with a suggestion; flags of the command
+line and keys of the config cannot differ.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gainrag.errors import ConfigError, DataError, unknown
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A corpus with questions to train and to test on. Without a corpus, the questions bring their passages (`ctxs`)."""
+
+    name: str
+    train: Path
+    test: Path
+    corpus: Path | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run: the data sets, and for each stage the settings that differ from its defaults."""
+
+    datasets: tuple[Dataset, ...]
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    text: str = ""
+
+    def table(self, name: str) -> dict[str, Any]:
+        """The settings of a stage, as keyword arguments."""
+        return dict(self.tables.get(name, {}))
+
+
+def parameters(stage: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a stage, with their types resolved."""
+    hints = typing.get_type_hints(stage)
+    found = inspect.signature(stage).parameters.values()
+    return {p.name: p.replace(annotation=hints[p.name]) for p in found if p.kind is p.KEYWORD_ONLY}
+
+
+def read_config(path: str | Path, stages: Mapping[str, Callable[..., Any]], data: str | Path | None = None) -> Config:
+    """Read and check a config.
+
+    Args:
+        stages: by table name, the functions whose keyword-only parameters are its keys.
+        data: the folder that relative data paths start from; the config's own folder when None.
+
+    Raises:
+        DataError: there is no such file.
+        ConfigError: it is no TOML, or a table, key or value is not one of the stage's.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), hint="name a config, such as configs/small.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"no TOML: {error}", where=str(path), hint="see docs/config.md") from None
+    except OSError as error:
+        raise DataError(str(error.strerror).lower(), where=str(path), hint="name a readable file") from None
+    datasets = _datasets(tables.pop("dataset", None), Path(data) if data else path.parent, str(path))
+    for name, table in tables.items():
+        if name not in stages:
+            raise ConfigError(unknown("table", f"[{name}]", (f"[{s}]" for s in stages)), where=str(path))
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name!r} stands outside of any table", where=str(path), hint=f"write it as [{name}]")
+        check_settings(table, stages[name], where=f"{path} [{name}]")
+    return Config(datasets, tables, text)
+
+
+def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError("no [[dataset]]", where=where, hint="name at least one, with name, corpus, train and test")
+    found = []
+    for table in tables:
+        keys = ("name", "corpus", "train", "test")
+        if wrong := [key for key in table if key not in keys]:
+            raise ConfigError(f"{unknown('key', wrong[0], keys)} in [[dataset]]", where=where)
+        if lacking := [key for key in ("name", "train", "test") if not isinstance(table.get(key), str)]:
+            raise ConfigError(f"[[dataset]] has no {lacking[0]!r}", where=where, hint="it is a string")
+        paths = {key: base / table[key] for key in keys[1:] if key in table}
+        found.append(Dataset(name=table["name"], **paths))
+    names = [dataset.name for dataset in found]
+    if len(set(names)) < len(names):
+        raise ConfigError("two data sets have the same name", where=where, hint="rename one")
+    return tuple(found)
+
+
+def check_settings(table: Mapping[str, Any], stage: Callable[..., Any], *, where: str) -> None:
+    """Check keys and values against the stage's keyword-only parameters.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), or a value of another type.
+    """
+    known = parameters(stage)
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(unknown("key", key, known), where=where)
+        if not fits(value, known[key].annotation):
+            wanted = describe_type(known[key].annotation)
+            raise ConfigError(f"{key} is {value!r}, not {wanted}", where=where, hint=f"give {wanted}")
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a TOML value is of an annotated type: bool, int, float, str, Literal, None, Sequence, or a union.
+
+    >>> fits(1, float), fits(True, int), fits([0, 0.5], float | Sequence[float])
+    (True, False, True)
+    """
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, choice) for choice in typing.get_args(annotation))
+    if origin is typing.Literal:
+        return value in typing.get_args(annotation)
+    if origin is not None and issubclass(origin, Sequence):
+        return isinstance(value, list) and all(fits(item, typing.get_args(annotation)[0]) for item in value)
+    if annotation is type(None):
+        return value is None
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def describe_type(annotation: Any) -> str:
+    """An annotated type in words."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe_type(a) for a in typing.get_args(annotation) if a is not type(None))
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(annotation)))
+    if origin is not None:
+        return f"a list of {describe_type(typing.get_args(annotation)[0]).removeprefix('a ')}s"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[annotation]

@@ -1,0 +1,227 @@
+"""Indexing: a corpus becomes a folder that retrievers open without reading it whole.
+
+    passages.jsonl, offsets.npy   the passages, and where each begins
+    bm25/                         the word index
+    dense.faiss                   the vectors
+    index.meta.json               settings, versions, and the corpus file's path, size, time and SHA-256
+
+The folder holds everything a search needs; the corpus file is looked at only to say when it has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gainrag.artefacts import versions
+from gainrag.errors import ConfigError, DataError, ResourceError, StaleError, unknown
+from gainrag.ingestion import read_passages
+from gainrag.progress import progress
+from gainrag.protocols import Retriever
+from gainrag.records import disk_errors, file_hash, read_json, write_json
+from gainrag.retrievers.bm25 import BM25
+from gainrag.retrievers.dense import MODEL, Dense, load_encoder
+from gainrag.retrievers.hybrid import Hybrid
+from gainrag.retrievers.store import PassageStore, damaged
+
+RETRIEVERS = ("bm25", "dense", "hybrid")
+META_FILE, BM25_FOLDER, DENSE_FILE = "index.meta.json", "bm25", "dense.faiss"
+
+
+def index(
+    corpus: str | Path, out: str | Path, *, retriever: str = "hybrid", model: str = MODEL, batch_size: int = 64
+) -> None:
+    """Build an index folder from a corpus file. The folder appears whole or not at all.
+
+    An index that was at `out` before is replaced once the new one is complete. Passage texts are streamed through
+    the disk; held in memory are the words' numbers (bm25) and the vectors (dense).
+
+    Args:
+        retriever: bm25, dense or hybrid (both).
+        model: the sentence encoder of dense and hybrid: embedded:NAME, a Hugging Face id or a local folder.
+        batch_size: passages encoded at a time.
+
+    Raises:
+        ConfigError: no such retriever, or batch_size is less than 1.
+        DataError: the corpus is missing, empty or malformed, or `out` is something other than an index.
+        ModelError: the encoder cannot be loaded.
+        ResourceError: the disk is full; what was at `out` is still there.
+    """
+    if retriever not in RETRIEVERS:
+        raise ConfigError(unknown("retriever", retriever, RETRIEVERS), where="retriever", hint="choose one of these")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}", where="batch_size", hint="give 1 or more")
+    parts = ("bm25", "dense") if retriever == "hybrid" else (retriever,)
+    # What cannot work fails before the corpus is read.
+    out = Path(out)
+    _check_target(out)
+    if "dense" in parts:
+        load_encoder(model)
+    before = _look(corpus)
+    with _building(out) as folder:
+        passages = PassageStore.write(folder, progress(read_passages(corpus), "reading passages", unit="passages"))
+        truncated: int | None = None
+        if "bm25" in parts:
+            BM25.build(passages).save(folder / BM25_FOLDER)
+        if "dense" in parts:
+            dense = Dense.build(passages, model=model, batch_size=batch_size)
+            dense.save(folder / DENSE_FILE)
+            truncated = dense.truncated
+        digest = None if before is None else file_hash(corpus)
+        if _look(corpus) != before:
+            raise StaleError(
+                "the corpus changed while it was read", where=str(corpus), hint="run `gainrag index` again"
+            )
+        meta: dict[str, Any] = {
+            "settings": {
+                "retriever": retriever,
+                "model": model if "dense" in parts else None,
+                "batch_size": batch_size,
+            },
+            "passages": len(passages),
+            # Passages whose end the encoder did not read.
+            "truncated": truncated,
+            "corpus": None if before is None else {**before, "sha256": digest},
+            "versions": versions(),
+        }
+        write_json(folder / META_FILE, meta)
+
+
+def open_index(folder: str | Path, *, corpus: str | Path | None = None) -> Retriever:
+    """Open an index folder as the retriever it was built for, its files mapped into memory.
+
+    The corpus file is hashed only when its size or time is not what was recorded. One that is gone is no error: the
+    folder holds the passages.
+
+    Args:
+        corpus: the corpus the index should be of; by default the file it was built from.
+
+    Raises:
+        DataError: this is no index, or it is damaged.
+        StaleError: the corpus is not the one the index was built from.
+        ModelError: the encoder cannot be loaded.
+    """
+    folder = Path(folder)
+    if not (folder / META_FILE).is_file():
+        raise DataError(f"this is no index ({META_FILE} is missing)", where=str(folder), hint="run `gainrag index`")
+    meta = read_json(folder / META_FILE)
+    try:
+        retriever, model, count = meta["settings"]["retriever"], meta["settings"]["model"], meta["passages"]
+        _check_fresh(folder, meta["corpus"], corpus)
+    except (KeyError, TypeError) as error:
+        raise damaged(folder, f"{META_FILE} lacks {error}") from None
+    passages = PassageStore(folder)
+    if len(passages) != count:
+        raise damaged(folder, f"{len(passages)} passages, {count} recorded")
+    if retriever == "bm25":
+        return BM25.load(folder / BM25_FOLDER, passages)
+    if retriever == "dense":
+        return Dense.load(folder / DENSE_FILE, passages, model=model)
+    if retriever == "hybrid":
+        by_words = BM25.load(folder / BM25_FOLDER, passages)
+        return Hybrid([Dense.load(folder / DENSE_FILE, passages, model=model), by_words])
+    raise damaged(folder, unknown("retriever", str(retriever), RETRIEVERS))
+
+
+def _look(corpus: str | Path) -> dict[str, Any] | None:
+    """What is known about a corpus file without reading it; None for standard input."""
+    if str(corpus) == "-":
+        return None
+    try:
+        stat = os.stat(corpus)
+    except OSError:
+        raise DataError("no such file", where=str(corpus), hint="check the path") from None
+    return {"path": str(Path(corpus).resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _check_fresh(folder: Path, recorded: dict[str, Any] | None, corpus: str | Path | None) -> None:
+    if recorded is None:
+        if corpus is None:
+            return
+        raise StaleError(
+            f"the index was built from standard input and cannot be compared with {corpus}",
+            where=str(folder),
+            hint="run `gainrag index` on the file",
+        )
+    if corpus is None and not Path(recorded["path"]).is_file():
+        return
+    now = _look(recorded["path"] if corpus is None else corpus)
+    if now is None:
+        raise ConfigError("standard input cannot be compared with an index", where="corpus", hint="name the file")
+    if now == {key: recorded[key] for key in now}:
+        return
+    if now["size"] != recorded["size"] or file_hash(now["path"]) != recorded["sha256"]:
+        raise StaleError(
+            f"the corpus {now['path']} is not what the index was built from",
+            where=str(folder),
+            hint="run `gainrag index` again",
+        )
+
+
+def _check_target(out: Path) -> None:
+    """Only an index may be replaced: a wrong path must not cost anyone their folder."""
+    if not out.exists() or (out / META_FILE).is_file() or (out.is_dir() and not any(out.iterdir())):
+        return
+    raise DataError("is there already and is no index", where=str(out), hint="choose another output folder")
+
+
+@contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place at the end; gone when something went wrong."""
+    with disk_errors(out), _short_writes(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(out)
+        folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+        replaced = out.with_name(f".{out.name}.{os.getpid()}.old")
+        folder.mkdir()
+        try:
+            yield folder
+            if out.exists():
+                os.replace(out, replaced)
+            os.replace(folder, out)
+        finally:
+            if replaced.exists() and not out.exists():
+                os.replace(replaced, out)
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Sweep up after builds that were killed; the folders of processes still alive are left alone."""
+    for folder in out.parent.glob(f".{out.name}.*"):
+        pid, _, kind = folder.name.removeprefix(f".{out.name}.").partition(".")
+        if kind not in ("tmp", "old") or not pid.isdecimal() or _alive(int(pid)):
+            continue
+        if kind == "old" and not out.exists():  # killed between the two renames
+            os.replace(folder, out)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@contextmanager
+def _short_writes(out: Path) -> Iterator[None]:
+    """numpy and FAISS report a full disk as a short write, without an error number."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (isinstance(error, OSError) and error.errno is None and "written" in str(error)) or (
+            isinstance(error, RuntimeError) and "write error" in str(error)
+        ):
+            raise ResourceError(
+                f"could not be written whole ({error})", where=str(out), hint="free some space and run it again"
+            ) from None
+        raise

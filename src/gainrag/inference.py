@@ -1,0 +1,99 @@
+"""One question at a time, from retrieval to the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gainrag.answering import generate_answers
+from gainrag.augmentation import write_background
+from gainrag.errors import ConfigError, DataError
+from gainrag.prompts import PromptForm, for_model
+from gainrag.protocols import Generator, Retriever, Selector
+from gainrag.records import Question, Scored
+from gainrag.selection import rescored
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer with what it rests on.
+
+    answer: what the language model said.
+    passages: what it read, best first.
+    candidates: every passage it might have read, best first; `score` is the selector's.
+    """
+
+    answer: str
+    passages: list[Scored]
+    candidates: list[Scored]
+
+    @property
+    def passage(self) -> Scored:
+        """The best passage it read."""
+        return self.passages[0]
+
+    @property
+    def from_pseudo_passage(self) -> bool:
+        """Whether the best passage is the one the model wrote itself."""
+        return self.passage.origin == "generated"
+
+
+class GainRAG:
+    """Retrieve, add the pseudo-passage, select by gain, answer (METHOD section 5).
+
+    Args:
+        depth: passages to retrieve.
+        k: passages the language model reads.
+        pseudo: whether it writes a candidate of its own.
+        prompt: the prompt form, completion or chat.
+        max_new_tokens: the longest answer, in tokens.
+        background_tokens: the longest pseudo-passage, in tokens.
+
+    Raises:
+        ConfigError: `k` or `depth` is below 1, or there is no such prompt form.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        selector: Selector,
+        llm: Generator,
+        *,
+        depth: int = 100,
+        k: int = 1,
+        pseudo: bool = True,
+        prompt: PromptForm = "completion",
+        max_new_tokens: int = 16,
+        background_tokens: int = 128,
+    ) -> None:
+        if k < 1 or depth < 1:
+            raise ConfigError(f"k is {k} and depth is {depth}", where="GainRAG", hint="both are 1 or more")
+        self.retriever, self.selector, self.llm = retriever, selector, llm
+        self.depth, self.k, self.pseudo = depth, k, pseudo
+        self.prompt: PromptForm = prompt
+        self.prompts = for_model(prompt, llm)
+        self.max_new_tokens, self.background_tokens = max_new_tokens, background_tokens
+
+    def answer(self, question: str) -> Result:
+        """Answer one question.
+
+        Raises:
+            DataError: the question is empty, or there are fewer than k candidates.
+        """
+        if not question.strip():
+            raise DataError("the question is empty", where="GainRAG.answer", hint="ask something")
+        candidates = self.retriever.search([question], self.depth)[0]
+        if self.pseudo:
+            asked = Question(id="question", question=question)
+            candidates = candidates + write_background(
+                [asked], self.llm, prompt=self.prompt, max_new_tokens=self.background_tokens
+            )
+        if len(candidates) < self.k:
+            raise DataError(
+                f"{self.k} passages are wanted of {len(candidates)} candidates", where=f"question {question[:40]!r}",
+                hint="lower k, or retrieve more",
+            )
+        ranked = rescored(candidates, self.selector.score(question, candidates), len(candidates))
+        chosen = ranked[: self.k]
+        rendered = self.prompts.with_passages(question, chosen, reserve=self.max_new_tokens)
+        text = generate_answers(self.llm, self.prompts, [rendered], self.max_new_tokens)[0]
+        return Result(answer=text, passages=chosen, candidates=ranked)

@@ -1,0 +1,186 @@
+"""Scores of one prediction or one ranking: pure functions of strings, flags and numbers, no records, no files.
+
+| function      | of                        | value                                                     |
+|---------------|---------------------------|-----------------------------------------------------------|
+| `contains`    | prediction, gold answers  | 1.0 when a gold stands in the prediction as whole words   |
+| `exact_match` | prediction, gold answers  | 1.0 when the prediction is a gold                         |
+| `f1`          | prediction, gold answers  | token overlap with the nearest gold, 0 to 1               |
+| `paper_em`    | prediction, gold answers  | containment as published, by characters; to compare only  |
+| `has_answer`  | passage text, gold answers| whether a gold stands in the passage, by DPR's tokens     |
+| `recall_at_k` | has-answer flags, ranked  | share of questions with an answer in the first k          |
+| `auc_within`  | gains, correctness        | how well gains tell right from wrong within one question  |
+
+All but the last two take the best over the gold answers. METHOD section 6.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+import regex
+
+from gainrag.errors import ConfigError, DataError
+
+# Unicode's punctuation, and the symbols of ASCII that SQuAD drops with it ("$", "+", "<" ..).
+_PUNCTUATION = regex.compile(r"[\p{P}!-/:-@\[-`{-~]")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+
+# DPR's SimpleTokenizer: a run of letters, digits and marks, or any other single visible character.
+_TOKENS = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]")
+
+# Stands between tokens when they are searched as one string; a control character, so no token can hold it.
+_SEPARATOR = "\x1f"
+
+
+def normalise(text: str) -> str:
+    """Lower case, drop punctuation, drop a/an/the, collapse white space, in that order.
+
+    SQuAD's normalisation exactly where the text is ASCII. Beyond ASCII two things are added: letters are composed
+    first (NFC), so that two spellings of "é" are equal and a decomposed "à" is not taken for an article; and
+    punctuation is dropped whatever its script, where SQuAD would keep "–" and "’".
+
+    >>> normalise("  The U.S. of   A!")
+    'us of'
+    >>> normalise("O’Neill, an artist")
+    'oneill artist'
+    """
+    text = _PUNCTUATION.sub("", unicodedata.normalize("NFC", text.lower()))
+    return " ".join(_ARTICLES.sub(" ", text).split())
+
+
+def contains(prediction: str, answers: Sequence[str]) -> float:
+    """1.0 when some normalised gold occurs as whole words in the normalised prediction, else 0.0.
+
+    A gold that normalises to nothing ("The") never matches.
+
+    >>> contains("It was the Art of War.", ["Art"]), contains("a party", ["Art"]), contains("anything", ["The"])
+    (1.0, 0.0, 0.0)
+    """
+    said = f" {normalise(prediction)} "
+    golds = map(normalise, answers)
+    return float(any(gold and f" {gold} " in said for gold in golds))
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """1.0 when the normalised prediction equals some normalised gold as a whole string, else 0.0. SQuAD's rule.
+
+    >>> exact_match("the Eiffel Tower", ["Eiffel tower."]), exact_match("Eiffel Tower, Paris", ["Eiffel tower"])
+    (1.0, 0.0)
+    """
+    said = normalise(prediction)
+    return float(any(said == normalise(gold) for gold in answers))
+
+
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """Token F1 with the nearest gold: 2PR / (P + R), P = shared / |prediction|, R = shared / |gold|, normalised tokens.
+
+    A token counts as shared as often as both have it. Where the prediction or the gold has no token left, SQuAD's
+    rule holds: 1.0 if neither has any, else 0.0. No answers: 0.0.
+
+    >>> f1("Barack Obama", ["Obama", "Michelle Obama Robinson"])
+    0.6666666666666666
+    >>> f1("", ["Obama"])
+    0.0
+    """
+    said = normalise(prediction).split()
+    return max((_token_f1(said, normalise(gold).split()) for gold in answers), default=0.0)
+
+
+def _token_f1(said: list[str], gold: list[str]) -> float:
+    if not said or not gold:
+        return float(said == gold)
+    shared = sum((Counter(said) & Counter(gold)).values())
+    # 2PR / (P + R) with both fractions cleared.
+    return 2.0 * shared / (len(said) + len(gold))
+
+
+def paper_em(prediction: str, answers: Sequence[str]) -> float:
+    """1.0 when some normalised gold is a substring of the normalised prediction: "EM" as published, to compare only.
+
+    It has the published faults: parts of words match, and a gold that normalises to nothing matches anything.
+
+    >>> paper_em("a party", ["Art"]), paper_em("anything", ["The"])
+    (1.0, 1.0)
+    """
+    said = normalise(prediction)
+    return float(any(normalise(gold) in said for gold in answers))
+
+
+def has_answer(text: str, answers: Sequence[str]) -> bool:
+    """Whether the tokens of some answer stand in the text in a row: DPR's has_answer.
+
+    DPR's SimpleTokenizer on the NFD form, lower case: a token is a run of letters, digits and marks, or one other
+    visible character; punctuation counts. An answer without a token never matches (in DPR it always would).
+
+    >>> has_answer("The party was in São Paulo.", ["sao paulo"]), has_answer("Born in São Paulo.", ["São Paulo"])
+    (False, True)
+    >>> has_answer("a party", ["Art"]), has_answer("The U.S. Navy", ["U.S."]), has_answer("text", [""])
+    (False, True, False)
+    """
+    golds = [gold for gold in map(_answer_tokens, answers) if gold != _SEPARATOR]
+    if not golds:
+        return False
+    tokens = _joined_tokens(text)
+    return any(gold in tokens for gold in golds)
+
+
+def _joined_tokens(text: str) -> str:
+    """The tokens with a separator before, between and after, so that finding tokens in a row is finding a string."""
+    tokens: list[str] = _TOKENS.findall(unicodedata.normalize("NFD", text))
+    return _SEPARATOR.join(["", *tokens, ""]).lower() if tokens else _SEPARATOR
+
+
+# The same answers are looked for in each of a question's hundred passages.
+@lru_cache(maxsize=4096)
+def _answer_tokens(answer: str) -> str:
+    return _joined_tokens(answer)
+
+
+def recall_at_k(ranked: Sequence[Sequence[bool]], k: int) -> float:
+    """Share of questions with an answer in the first k passages.
+
+    `ranked` has, for each question, the has-answer flag of each passage, best first; a shorter ranking counts as it is.
+
+    >>> recall_at_k([[False, True], [True], [False, False]], k=1)
+    0.3333333333333333
+
+    Raises:
+        ConfigError: k is less than 1.
+        DataError: there is no question.
+    """
+    if k < 1:
+        raise ConfigError(f"recall at k needs k of at least 1, not {k}", hint="give a positive k")
+    if not ranked:
+        raise DataError("recall of no questions is not defined", hint="give at least one question")
+    return sum(any(flags[:k]) for flags in ranked) / len(ranked)
+
+
+def auc_within(gains: Sequence[float], correct: Sequence[bool]) -> float | None:
+    """How often a passage that yields a right answer has a higher gain than one that yields a wrong one.
+
+    AUC = mean over pairs (right, wrong) of [gain_right > gain_wrong] + 0.5 [equal]. 1 is perfect, 0.5 is chance.
+    None where all are right or all are wrong: there is no pair to compare.
+
+    >>> auc_within([-1.0, -2.0, -2.0], [True, False, True])
+    0.75
+    >>> auc_within([-1.0, -2.0], [True, True]) is None
+    True
+
+    Raises:
+        DataError: the two differ in length, or a gain is not a number.
+    """
+    if len(gains) != len(correct):
+        raise DataError(f"{len(gains)} gains but {len(correct)} correctness flags", hint="give one flag a gain")
+    if any(math.isnan(gain) for gain in gains):
+        raise DataError("a gain is not a number (NaN)", hint="score the question again")
+    right = [gain for gain, good in zip(gains, correct, strict=True) if good]
+    wrong = [gain for gain, good in zip(gains, correct, strict=True) if not good]
+    if not right or not wrong:
+        return None
+    won = sum((a > b) + 0.5 * (a == b) for a in right for b in wrong)
+    return won / (len(right) * len(wrong))

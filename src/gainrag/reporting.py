@@ -1,0 +1,202 @@
+"""Evaluations and gain records as text to read: pure functions from records to strings, nothing is printed here.
+
+Scores are percentages with one decimal. An interval stands in brackets behind its score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from gainrag.errors import ConfigError, unknown
+from gainrag.evaluation import Breakdown, Difference, Estimate, Evaluation
+from gainrag.metrics import has_answer
+from gainrag.records import Gained, GainRecord
+
+# The columns of the main table: metric and heading. Those that count have intervals.
+_WITH_INTERVAL = {"contains": "contains", "exact_match": "exact match", "f1": "F1", "mean": "mean(contains, F1)"}
+_NOT_AVAILABLE = "-"
+_LEVELS = ((0.01, "**"), (0.05, "*"))
+
+
+def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
+    """The evaluation as aligned text: all questions, then each group, then differences from the baseline.
+
+    Columns: the metrics in percent with intervals; `paper EM`; `answer in`, the share of questions with an answer in
+    the passages used; `pseudo`, the share answered from the pseudo-passage.
+
+    Args:
+        baseline: a system's name; the others are marked where they differ from it significantly, and by how much.
+
+    Raises:
+        ConfigError: no such system.
+    """
+    _check_baseline(evaluation, baseline)
+    overall = evaluation.overall
+    parts = [_caption(evaluation), _aligned(_main_rows(overall, baseline))]
+    if evaluation.groups:
+        parts += [f"mean(contains, F1) by {evaluation.group_by}", _aligned(_group_rows(evaluation, baseline))]
+    if baseline is not None:
+        scope = evaluation.macro or overall
+        over = "groups" if evaluation.macro else "questions"
+        parts += [
+            f"difference from {baseline} in mean(contains, F1), averaged over {over}",
+            _aligned(_difference_rows(scope, baseline)),
+            _legend(baseline),
+        ]
+    return "\n\n".join(parts)
+
+
+def markdown_table(evaluation: Evaluation) -> str:
+    """The evaluation as Markdown tables: all questions, then each group."""
+    parts = [_caption(evaluation), _piped(_main_rows(evaluation.overall, None))]
+    if evaluation.groups:
+        parts += [f"mean(contains, F1) by {evaluation.group_by}", _piped(_group_rows(evaluation, None))]
+    return "\n\n".join(parts)
+
+
+def candidates_view(record: GainRecord, width: int = 100) -> str:
+    """One question with every candidate, highest gain first, each on one line of at most `width` characters.
+
+    Marks: `*` the silver passage. Columns: gain; `yes` where the passage holds an answer; the rank it was retrieved
+    at, which the pseudo-passage has not; origin; title and the beginning of its text.
+
+    Raises:
+        ConfigError: `width` leaves no room for the text.
+    """
+    rows = [["", "gain", "answer", "rank", "origin", "passage"]]
+    order = sorted(range(len(record.ctxs)), key=lambda i: (-record.ctxs[i].gain, i != record.silver, i))
+    for i in order:
+        ctx = record.ctxs[i]
+        holds = has_answer(ctx.text, record.answers) if ctx.hasanswer is None else ctx.hasanswer
+        mark = "*" if i == record.silver else ""
+        rank = _NOT_AVAILABLE if ctx.origin == "generated" else str(i + 1)
+        rows.append([mark, f"{ctx.gain:.3f}", "yes" if holds else "no", rank, ctx.origin, _one_line(ctx)])
+    lines = _aligned(rows, right=(1, 3), rule=False).split("\n")
+    # Where the passage's text starts: all before it is never cut.
+    if width < lines[0].index("passage") + 10:
+        raise ConfigError(
+            f"a width of {width} leaves no room for text", where="candidates_view", hint="give a width of 60 or more"
+        )
+    verdict = "kept for training" if record.kept else "left out of training"
+    head = [
+        f"question    {' '.join(record.question.split())}",
+        f"answers     {' | '.join(' '.join(gold.split()) for gold in record.answers)}",
+        f"prediction  {' '.join(record.prediction.split())} (from the silver passage *, {verdict})",
+    ]
+    return "\n".join([*(_cut(line, width) for line in head), "", *(_cut(line, width) for line in lines)])
+
+
+def _main_rows(breakdown: Breakdown, baseline: str | None) -> list[list[str]]:
+    rows = [["system", *_WITH_INTERVAL.values(), "paper EM", "answer in", "pseudo"]]
+    for name, scores in breakdown.systems.items():
+        cells = [
+            _with_interval(scores.metrics[metric]) + _mark(breakdown, name, baseline, metric)
+            for metric in _WITH_INTERVAL
+        ]
+        rows.append([name, *cells, _share(scores.metrics["paper_em"]), _share(scores.recall), _share(scores.generated)])
+    return rows
+
+
+def _group_rows(evaluation: Evaluation, baseline: str | None) -> list[list[str]]:
+    columns = {f"{name} (n={group.n})": group for name, group in evaluation.groups.items()}
+    if evaluation.macro is not None:
+        columns["average of groups"] = evaluation.macro
+    rows = [["system", *columns]]
+    for system in evaluation.overall.systems:
+        cells = [
+            _with_interval(group.systems[system].metrics["mean"]) + _mark(group, system, baseline, "mean")
+            for group in columns.values()
+        ]
+        rows.append([system, *cells])
+    return rows
+
+
+def _difference_rows(breakdown: Breakdown, baseline: str) -> list[list[str]]:
+    rows = [["system", "difference", "p"]]
+    for name in breakdown.systems:
+        if name != baseline:
+            found = breakdown.difference(name, baseline, "mean")
+            value = f"{_signed(found.value)} [{_signed(found.low)}, {_signed(found.high)}]"
+            rows.append([name, value + _stars(found), _p_value(found.p)])
+    return rows
+
+
+def _check_baseline(evaluation: Evaluation, baseline: str | None) -> None:
+    if baseline is not None and baseline not in evaluation.overall.systems:
+        raise ConfigError(unknown("baseline", baseline, evaluation.overall.systems), where="text_table")
+
+
+def _caption(evaluation: Evaluation) -> str:
+    n = evaluation.overall.n
+    return (
+        f"{n} question{'s' if n > 1 else ''}; percent, with {evaluation.confidence * 100:g}% bootstrap intervals "
+        f"({evaluation.resamples} resamples, seed {evaluation.seed})"
+    )
+
+
+def _legend(baseline: str) -> str:
+    marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(_LEVELS))
+    return f"differs from {baseline}: {marks} (paired permutation test, not corrected for the number of systems)"
+
+
+def _mark(breakdown: Breakdown, system: str, baseline: str | None, metric: str) -> str:
+    if baseline is None or system == baseline:
+        return ""
+    return _stars(breakdown.difference(system, baseline, metric))
+
+
+def _stars(difference: Difference) -> str:
+    return next((mark for level, mark in _LEVELS if difference.p < level), "")
+
+
+def _with_interval(estimate: Estimate) -> str:
+    return f"{_share(estimate)} [{_percent(estimate.low)}, {_percent(estimate.high)}]"
+
+
+def _share(estimate: Estimate | None) -> str:
+    return _NOT_AVAILABLE if estimate is None else _percent(estimate.value)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _signed(value: float) -> str:
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), *, rule: bool = True) -> str:
+    """Columns of equal width, two spaces apart, with a rule below the heading."""
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    if rule:
+        lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _piped(rows: Sequence[Sequence[str]]) -> str:
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in escaped]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def _one_line(ctx: Gained) -> str:
+    text = " ".join(ctx.text.split())
+    return f"{' '.join(ctx.title.split())}: {text}" if ctx.title else text
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"

@@ -1,0 +1,47 @@
+"""Retrieval: each question with its k best passages, in the DPR/Contriever result format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gainrag.errors import ConfigError
+from gainrag.progress import progress_bar
+from gainrag.protocols import Retriever
+from gainrag.records import Question, Retrieved, Scored
+
+# Questions searched at a time: encoded together, and little enough for the bar to move.
+_BATCH = 128
+
+
+def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: int = 20) -> list[Retrieved]:
+    """Find every question's k best passages, best first; fewer only when the corpus is smaller.
+
+    Where the question has answers, each passage is marked with whether it holds one (`hasanswer`).
+
+    Args:
+        k: passages per question.
+
+    Raises:
+        ConfigError: k is less than 1.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}", where="k", hint="retrieve at least 1 passage")
+    retrieved: list[Retrieved] = []
+    with progress_bar("retrieving", unit="questions", total=len(questions)) as bar:
+        for start in range(0, len(questions), _BATCH):
+            batch = questions[start : start + _BATCH]
+            found = retriever.search([question.question for question in batch], k)
+            for question, passages in zip(batch, found, strict=True):
+                retrieved.append(_with_passages(question, passages))
+            bar.update(len(batch))
+    return retrieved
+
+
+def _with_passages(question: Question, passages: Sequence[Scored]) -> Retrieved:
+    from gainrag.metrics import has_answer
+
+    for passage in passages if question.answers else ():
+        passage.hasanswer = has_answer(passage.text, question.answers)
+    return Retrieved(
+        id=question.id, question=question.question, answers=question.answers, ctxs=list(passages), extra=question.extra
+    )

@@ -1,0 +1,175 @@
+"""Retrieval by meaning: a sentence encoder's normalised vectors, searched exactly by inner product."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gainrag.errors import ModelError
+from gainrag.progress import progress_bar
+from gainrag.prompts import selector_text
+from gainrag.records import Passage, Scored
+from gainrag.retrievers.store import damaged, hold, scored, top_rows
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MODEL = "embedded:all-minilm-l6-v2"
+
+logger = logging.getLogger(__name__)
+
+# Encoded at a time: enough batches for passages of like length to share one, little enough to hold in memory.
+_BATCHES_A_CHUNK = 8
+# Single-precision sums differ in their last digits with their order: scores equal to six places are equal.
+_PLACES = 6
+# So many more than k are fetched, so that equal scores at the cut fall in the order of the corpus.
+_SPARE = 16
+
+
+class Dense:
+    """Encoded passages in a flat FAISS index (cosine similarity). Make it with `build` or `load`.
+
+    The encoder reads "title\\ntext", as a selector does; what is longer than its window is cut at the end, and
+    `truncated` says of how many passages.
+    """
+
+    def __init__(
+        self, vectors: Any, passages: Sequence[Passage], encoder: SentenceTransformer, model: str, truncated: int | None
+    ) -> None:
+        self._vectors = vectors
+        self.passages = passages
+        self._encoder = encoder
+        self.model = model
+        self.truncated = truncated
+
+    @classmethod
+    def build(cls, passages: Iterable[Passage], *, model: str = MODEL, batch_size: int = 64) -> Dense:
+        """Encode passages: a `PassageStore` is read from disk as it goes, anything else is held in memory.
+
+        The vectors are held in memory while they are made: 4 bytes x dimension a passage.
+
+        Args:
+            model: the sentence encoder: `embedded:NAME`, a Hugging Face id or a local folder.
+            batch_size: passages encoded at a time.
+
+        Raises:
+            DataError: there is no passage.
+            ModelError: the encoder cannot be loaded, or gives vectors that are not finite.
+        """
+        import faiss
+
+        held = hold(passages)
+        encoder = load_encoder(model)
+        vectors, truncated = faiss.IndexFlatIP(_dimension(encoder)), 0
+        chunk = batch_size * _BATCHES_A_CHUNK
+        with progress_bar("encoding", unit="passages", total=len(held)) as bar:
+            for start in range(0, len(held), chunk):
+                texts = [selector_text(passage) for passage in held[start : start + chunk]]
+                truncated += _count_truncated(encoder, texts)
+                vectors.add(_finite(_encode(encoder.encode_document, texts, batch_size), model))
+                bar.update(len(texts))
+        if truncated:
+            logger.warning(
+                "%d of %d passages are longer than the %s tokens that %s reads: their ends are not searched",
+                truncated,
+                len(held),
+                encoder.max_seq_length,
+                model,
+            )
+        return cls(vectors, held, encoder, model, truncated)
+
+    def save(self, file: str | Path) -> None:
+        """Write the vectors (not the passages)."""
+        import faiss
+
+        faiss.write_index(self._vectors, str(file))
+
+    @classmethod
+    def load(cls, file: str | Path, passages: Sequence[Passage], *, model: str = MODEL) -> Dense:
+        """Open what `save` wrote, mapped into memory.
+
+        Args:
+            model: the encoder the vectors were made with.
+
+        Raises:
+            DataError: the file is damaged or was made from other passages or with another encoder.
+            ModelError: the encoder cannot be loaded.
+        """
+        import faiss
+
+        try:
+            vectors = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise damaged(file, str(error).split("\n")[0]) from None
+        if vectors.ntotal != len(passages):
+            raise damaged(file, f"{vectors.ntotal} vectors but {len(passages)} passages")
+        encoder = load_encoder(model)
+        if vectors.d != _dimension(encoder):
+            raise damaged(file, f"vectors of {vectors.d} numbers, but {model} makes {_dimension(encoder)}")
+        return cls(vectors, passages, encoder, model, None)
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Scored]]:
+        """The k best passages of each question, best first; equal scores in the order of the corpus."""
+        if not questions:
+            return []
+        queries = _finite(_encode(self._encoder.encode_query, list(questions), 64), self.model)
+        depth = min(k + _SPARE, len(self.passages))
+        scores, rows = self._vectors.search(queries, depth)
+        found = []
+        for line, at in zip(np.round(scores.astype(np.float64), _PLACES), rows, strict=True):
+            in_order = np.argsort(at)
+            line, at = line[in_order], at[in_order]
+            found.append([scored(self.passages[int(at[i])], float(line[i])) for i in top_rows(line, k)])
+        return found
+
+
+def load_encoder(model: str) -> SentenceTransformer:
+    """The sentence encoder of a name: `embedded:NAME`, a Hugging Face id or a local folder.
+
+    Raises:
+        ModelError: it cannot be loaded, its weights are pickled, or it needs remote code.
+    """
+    from gainrag.lms.embedded import resolve
+    from gainrag.lms.loading import _quiet, loading_errors
+
+    folder = resolve(model)
+    with loading_errors(model), _quiet():
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(folder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+
+
+def _dimension(encoder: SentenceTransformer) -> int:
+    dimension = encoder.get_embedding_dimension()
+    if dimension is None:
+        raise ModelError("the encoder does not say how long its vectors are", hint="use a sentence encoder")
+    return int(dimension)
+
+
+def _encode(encode: Any, texts: list[str], batch_size: int) -> npt.NDArray[np.float32]:
+    vectors = encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+    return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def _finite(vectors: npt.NDArray[np.float32], model: str) -> npt.NDArray[np.float32]:
+    if not np.isfinite(vectors).all():
+        raise ModelError("the encoder gave vectors that are not finite", where=model, hint="use another encoder")
+    return vectors
+
+
+def _count_truncated(encoder: SentenceTransformer, texts: list[str]) -> int:
+    """How many texts are longer than the encoder's window."""
+    window = encoder.max_seq_length
+    if window is None:
+        return 0
+    # A token is at least a character: most texts need not be tokenized to know.
+    long = [text for text in texts if len(text) + 2 > window]
+    if not long:
+        return 0
+    lengths = encoder.tokenizer(long, truncation=False, padding=False, verbose=False)["input_ids"]
+    return sum(len(ids) > window for ids in lengths)

@@ -1,0 +1,428 @@
+"""`gainrag run`: every stage from the corpus to the table, each a file in the run folder, reused while it is current.
+
+    questions/   train.jsonl test.jsonl          what is learned from and what is tested on
+    index/       one folder a data set
+    retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl
+    candidates/  train.jsonl test.jsonl          with the pseudo-passage
+    gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
+    warm_start/ relevance/ selector/             cross-encoders
+    selected/    SYSTEM.jsonl                    what each system gives to the language model
+    answers/     SYSTEM.jsonl
+    evaluation.json table.txt
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from gainrag import answering, augmentation, evaluation, indexing, ingestion, lms, metrics, reporting
+from gainrag import retrieval, selection, synthesis, training
+from gainrag.artefacts import hashes, is_current, write_meta
+from gainrag.config import Config, Dataset, parameters
+from gainrag.errors import ConfigError, DataError, StaleError
+from gainrag.records import Answer, GainRecord, Question, Retrieved, open_output, read, write, write_json
+
+# The systems of METHOD section 6, in the order of the table.
+NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
+GAINRAG, NO_PSEUDO, ORACLE = "GainRAG", "GainRAG without pseudo-passage", "oracle"
+
+
+def run(
+    config: Config,
+    out: str | Path,
+    update: bool = False,
+    *,
+    train_questions: int = 0,
+    test_questions: int = 0,
+    diagnose: int = 50,
+    warm_start: bool = True,
+    seed: int = 0,
+) -> evaluation.Evaluation:
+    """Run every stage of a config in a run folder; what is current there is reused.
+
+    Args:
+        update: allow a folder that was made with another config; the stages that it changes are made again.
+        train_questions: questions a data set that get gain labels, drawn by the seed; 0 is all.
+        test_questions: questions a data set to test on, drawn by the seed; 0 is all.
+        diagnose: training questions whose every candidate is answered, to compare alphas; 0 is none.
+        warm_start: train on has-answer labels of all training questions before the gains; off for a trained reranker.
+        seed: of the draws.
+
+    Raises:
+        StaleError: the folder was made with another config and `update` is off.
+        GainragError: whatever a stage raises.
+    """
+    folder = Path(out)
+    _claim(folder, config, update)
+    state = _Run(folder, config, update)
+    train, test = _questions(state, train_questions, test_questions, seed)
+    retrieved_all, test_lists = _retrieve(state, train, test)
+    labelled = {q.id for q in _draw(train, train_questions, seed)}
+    candidates = {
+        "train": _augment(state, "train", [r for r in retrieved_all if r.id in labelled]),
+        "test": _augment(state, "test", test_lists["test"]),
+    }
+    gains = {split: _synthesize(state, split, candidates[split]) for split in candidates}
+    if diagnose:
+        _diagnose(state, gains["train"], diagnose)
+    _train(state, retrieved_all, gains["train"], warm_start)
+    systems = _systems(state, test_lists, candidates["test"], gains["test"])
+    return _evaluate(state, _answer(state, systems))
+
+
+@dataclass
+class _Run:
+    """A run under way: its folder and config, and the language model once a stage needs it."""
+
+    folder: Path
+    config: Config
+    update: bool
+    _lm: list[Any] = field(default_factory=list)
+
+    def path(self, *parts: str) -> Path:
+        return self.folder.joinpath(*parts)
+
+    def lm(self) -> Any:
+        if not self._lm:
+            self._lm.append(lms.open_lm(**self.config.table("llm")))
+        return self._lm[0]
+
+    def llm_settings(self) -> dict[str, Any]:
+        """What results depend on: the model and the dtype it really runs in."""
+        from gainrag.lms.loading import choose_device, choose_dtype
+
+        full = settings_of(lms.open_lm, self.config.table("llm"))
+        device = choose_device(full["device"])
+        return {"model": full["model"], "dtype": choose_dtype(full["dtype"], device), "device": device}
+
+    def stage(
+        self, artefact: Path, settings: Mapping[str, Any], inputs: Mapping[str, Path],
+        make: Callable[[dict[str, Any]], dict[str, Any] | None],
+    ) -> None:
+        """Make an artefact unless it is current; `make` gets what a resumable stage must remember, returns a summary."""
+        name = str(artefact.relative_to(self.folder))
+        digests = hashes(inputs)
+        if is_current(artefact, settings, digests):
+            say(f"{name}: reused")
+            return
+        say(f"{name}: started")
+        memory = {"settings": dict(settings), "inputs": digests}
+        try:
+            summary = make(memory)
+        except StaleError:
+            if not self.update:
+                raise
+            for part in artefact.parent.glob(artefact.name + ".part*"):
+                part.unlink()
+            summary = make(memory)
+        write_meta(artefact, settings, digests, summary)
+        say(f"{name}: done")
+
+
+def say(line: str) -> None:
+    """One line to a person, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def settings_of(stage: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All keyword-only parameters of a stage: what is given, else the default."""
+    return {name: given.get(name, p.default) for name, p in parameters(stage).items()}
+
+
+def _claim(folder: Path, config: Config, update: bool) -> None:
+    """Make the folder this config's own."""
+    copy = folder / "config.toml"
+    if folder.exists() and not copy.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError("is there already and is no run folder", where=str(folder), hint="choose another folder")
+    if copy.exists() and copy.read_text(encoding="utf-8") != config.text and not update:
+        raise StaleError(
+            "the run folder was made with another config", where=str(folder),
+            hint="choose another folder, or pass --update to make again what the change touches",
+        )
+    with open_output(copy) as stream:
+        stream.write(config.text.encode())
+
+
+def _draw(questions: Sequence[Question], n: int, seed: int) -> list[Question]:
+    """n questions of each data set, by the seed, data sets taking turns; all where n is 0 or more than there are."""
+    groups: dict[str, list[Question]] = {}
+    for question in questions:
+        groups.setdefault(str(question.extra["dataset"]), []).append(question)
+    drawn = []
+    for group in groups.values():
+        order = np.random.default_rng(seed).permutation(len(group))
+        drawn.append([group[i] for i in (order[:n] if n else order)])
+    longest = max(map(len, drawn), default=0)
+    return [group[i] for i in range(longest) for group in drawn if i < len(group)]
+
+
+def _questions(state: _Run, n_train: int, n_test: int, seed: int) -> tuple[list[Question], list[Question]]:
+    """All training questions and the drawn test questions, each marked with its data set."""
+    found: dict[str, list[Question]] = {"train": [], "test": []}
+    datasets = state.config.datasets
+    for dataset in datasets:
+        for split, path in (("train", dataset.train), ("test", dataset.test)):
+            reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
+            for question in reader(path, need_answers=True):
+                if len(datasets) > 1:
+                    question.id = f"{dataset.name}/{question.id}"
+                question.extra = {**question.extra, "dataset": dataset.name}
+                found[split].append(question)
+    train, test = _draw(found["train"], 0, seed), _draw(found["test"], n_test, seed)
+    if shared := {q.question for q in train} & {q.question for q in test}:
+        raise DataError(
+            f"{len(shared)} questions are both in train and in test, such as {min(shared)!r}", where="[[dataset]]",
+            hint="remove them from one of the two: a test on training questions shows nothing",
+        )
+    for split, questions in (("train", train), ("test", test)):
+        sources = {dataset.name: getattr(dataset, split) for dataset in datasets}
+        settings = {"seed": seed, "test_questions": n_test}
+        state.stage(
+            state.path("questions", f"{split}.jsonl"), settings, sources,
+            lambda _, split=split, questions=questions: _write(state.path("questions", f"{split}.jsonl"), questions),  # type: ignore[misc]
+        )
+    return train, test
+
+
+def _write(path: Path, records: Sequence[Any]) -> None:
+    write(path, records)
+
+
+def _retrieve(
+    state: _Run, train: Sequence[Question], test: Sequence[Question]
+) -> tuple[list[Retrieved], dict[str, list[Retrieved]]]:
+    """Candidates of all training questions, and for the test questions those of every retriever: "test" are the
+    candidates, other keys the systems' names."""
+    table = state.config.table("retrieve")
+    opened: dict[str, Any] = {}
+    for dataset in state.config.datasets:
+        if dataset.corpus:
+            opened[dataset.name] = _index(state, dataset)
+    single = {name for retriever in opened.values() for name, _ in _parts(retriever)}
+    wanted: list[tuple[str, Sequence[Question], str | None]] = [("train", train, None), ("test", test, None)]
+    wanted += [("test", test, name) for name in sorted(single)]
+    found: dict[str, list[Retrieved]] = {}
+    for split, questions, only in wanted:
+        name = split if only is None else f"{split}.{only}"
+        artefact = state.path("retrieved", f"{name}.jsonl")
+        inputs = {"questions": state.path("questions", f"{split}.jsonl")}
+        inputs |= {f"index of {key}": state.path("index", f"{key}.meta.json") for key in opened}
+        settings = {**settings_of(retrieval.retrieve, table), "retriever": only}
+
+        def make(
+            _: dict[str, Any], questions: Sequence[Question] = questions, only: str | None = only, to: Path = artefact
+        ) -> None:
+            write(to, _search(opened, questions, only, table))
+
+        state.stage(artefact, settings, inputs, make)
+        found[name] = list(read(artefact, Retrieved))
+    lists = {"test": found["test"]} | {f"{name} top-1": found[f"test.{name}"] for name in sorted(single)}
+    lists.setdefault("retriever top-1", found["test"])
+    return found["train"], lists
+
+
+def _index(state: _Run, dataset: Dataset) -> Any:
+    assert dataset.corpus is not None
+    folder = state.path("index", dataset.name)
+    settings = settings_of(indexing.index, state.config.table("index"))
+
+    def make(_: dict[str, Any]) -> None:
+        indexing.index(dataset.corpus, folder, **state.config.table("index"))  # type: ignore[arg-type]
+
+    state.stage(folder, settings, {"corpus": dataset.corpus}, make)
+    return indexing.open_index(folder)
+
+
+def _parts(retriever: Any) -> list[tuple[str, Any]]:
+    """The retrievers a hybrid is made of, with their names; none for a single one."""
+    return [(type(part).__name__.lower(), part) for part in getattr(retriever, "retrievers", ())]
+
+
+def _search(
+    opened: Mapping[str, Any], questions: Sequence[Question], only: str | None, table: Mapping[str, Any]
+) -> list[Retrieved]:
+    """Every question searched in its own data set, in the order of the questions."""
+    by_id: dict[str, Retrieved] = {q.id: q for q in questions if isinstance(q, Retrieved)}
+    for name, retriever in opened.items():
+        mine = [q for q in questions if q.extra["dataset"] == name]
+        searched = dict(_parts(retriever))[only] if only else retriever
+        by_id |= {r.id: r for r in retrieval.retrieve(mine, searched, **table)}
+    return [by_id[q.id] for q in questions]
+
+
+def _augment(state: _Run, split: str, records: Sequence[Retrieved]) -> list[Retrieved]:
+    artefact = state.path("candidates", f"{split}.jsonl")
+    table = state.config.table("augment")
+    settings = {**settings_of(augmentation.augment, table), "llm": state.llm_settings(), "questions": len(records)}
+
+    def make(memory: dict[str, Any]) -> None:
+        augmentation.augment(records, state.lm(), artefact, memory, **table)
+
+    state.stage(artefact, settings, {"retrieved": state.path("retrieved", f"{split}.jsonl")}, make)
+    return list(read(artefact, Retrieved))
+
+
+def _synthesize(state: _Run, split: str, candidates: Sequence[Retrieved]) -> list[GainRecord]:
+    artefact = state.path("gains", f"{split}.jsonl")
+    table = state.config.table("synthesize")
+    settings = {**settings_of(synthesis.synthesize, table), "llm": state.llm_settings()}
+
+    def make(memory: dict[str, Any]) -> dict[str, Any]:
+        return synthesis.summarize(synthesis.synthesize(candidates, state.lm(), artefact, memory, **table))
+
+    state.stage(artefact, settings, {"candidates": state.path("candidates", f"{split}.jsonl")}, make)
+    return list(read(artefact, GainRecord))
+
+
+def _diagnose(state: _Run, gains: Sequence[GainRecord], sample: int) -> None:
+    artefact = state.path("diagnosis.json")
+    table = {k: v for k, v in state.config.table("synthesize").items() if k in parameters(synthesis.diagnose)}
+    settings = {**settings_of(synthesis.diagnose, table), "sample": sample, "llm": state.llm_settings()}
+
+    def make(_: dict[str, Any]) -> None:
+        found = synthesis.diagnose(gains, state.lm(), sample=sample, **table)
+        write_json(artefact, {"summary": synthesis.summarize(gains), "diagnosis": found})
+
+    state.stage(artefact, settings, {"gains": state.path("gains", "train.jsonl")}, make)
+    from gainrag.records import read_json
+
+    found = read_json(artefact)
+    say(synthesis.describe(found["summary"], found["diagnosis"]))
+
+
+def _train(state: _Run, retrieved: Sequence[Retrieved], gains: Sequence[GainRecord], warm_start: bool) -> None:
+    """Three cross-encoders: warm start, and from it the relevance selector and the gain selector, on the same questions."""
+    table, warm_table = state.config.table("train"), state.config.table("warm_start")
+    inputs = {"gains": state.path("gains", "train.jsonl")}
+    if warm_start:
+        merged = {**{k: table[k] for k in ("base", "dtype", "device") if k in table}, **warm_table, "labels": "relevance"}
+        _train_one(state, "warm_start", retrieved, merged, {"retrieved": state.path("retrieved", "train.jsonl")})
+        table = {**table, "base": str(state.path("warm_start"))}
+        inputs["warm start"] = state.path("warm_start")
+    _train_one(state, "selector", gains, {**table, "labels": "gain"}, inputs)
+    _train_one(state, "relevance", gains, {**table, "labels": "relevance"}, inputs)
+
+
+def _train_one(
+    state: _Run, name: str, records: Sequence[Any], table: dict[str, Any], inputs: Mapping[str, Path]
+) -> None:
+    settings = settings_of(training.train, table)
+    if "warm start" in inputs:
+        settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
+    facts = {
+        "data": ", ".join(d.name for d in state.config.datasets), "LLM": state.llm_settings()["model"],
+        "prompt": settings_of(synthesis.synthesize, state.config.table("synthesize"))["prompt"],
+    }
+    if settings["labels"] == "gain" and settings["alpha"] is None:
+        facts["alpha of the gains"] = synthesis.as_alphas(
+            settings_of(synthesis.synthesize, state.config.table("synthesize"))["alpha"]
+        )[0]
+    state.stage(
+        state.path(name), settings, inputs,
+        lambda _: (training.train(records, state.path(name), facts, **table), None)[1],
+    )
+
+
+def _systems(
+    state: _Run, lists: Mapping[str, list[Retrieved]], candidates: Sequence[Retrieved], gains: Sequence[GainRecord]
+) -> dict[str, list[Retrieved]]:
+    """What each system gives to the language model, by the system's name."""
+    from gainrag.selectors import CrossEncoderSelector
+
+    k = settings_of(selection.select, state.config.table("select"))["k"]
+    alpha = settings_of(training.train, state.config.table("train"))["alpha"]
+    systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
+    for name, records in lists.items():
+        if name != "test":
+            systems[name.replace("top-1", f"top-{k}")] = [_with(r, r.ctxs[:k]) for r in records]
+    systems[PSEUDO] = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
+    for system, selector, pseudo in (
+        (RELEVANCE, "relevance", True), (NO_PSEUDO, "selector", False), (GAINRAG, "selector", True),
+    ):
+        artefact = state.path("selected", f"{file_name(system)}.jsonl")
+        inputs = {"candidates": state.path("candidates", "test.jsonl"), "selector": state.path(selector)}
+
+        def make(_: dict[str, Any], to: Path = artefact, which: str = selector, pseudo: bool = pseudo) -> None:
+            write(to, selection.select(candidates, CrossEncoderSelector(state.path(which)), k=k, pseudo=pseudo))
+
+        state.stage(artefact, {"k": k, "pseudo": pseudo}, inputs, make)
+        systems[system] = list(read(artefact, Retrieved))
+    systems[ORACLE] = [
+        _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
+        for r, g in zip(candidates, gains, strict=True)
+    ]
+    return systems
+
+
+def file_name(system: str) -> str:
+    """A system's name as a file name."""
+    return "_".join(system.lower().replace("-", " ").split())
+
+
+def _with(record: Retrieved, passages: Sequence[Any]) -> Retrieved:
+    return msgspec.structs.replace(record, ctxs=list(passages))
+
+
+def _answer(state: _Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[str, list[Answer]]:
+    """The answers of every system. Systems that chose the same passages share one answer: the model reads it once."""
+    unique: dict[tuple[str, ...], Retrieved] = {}
+    for records in systems.values():
+        for r in records:
+            unique.setdefault(_reading(r), msgspec.structs.replace(r, id=f"{r.id}#{len(unique)}"))
+    pool = state.path("answers", "pool.jsonl")
+    asked = state.path("answers", "asked.jsonl")
+    write(asked, unique.values())
+    table = state.config.table("answer")
+    settings = {**settings_of(answering.answer, table), "llm": state.llm_settings()}
+
+    def make(memory: dict[str, Any]) -> None:
+        answering.answer(list(unique.values()), state.lm(), pool, memory, **table)
+
+    state.stage(pool, settings, {"asked": asked}, make)
+    predictions = {key: a.prediction for key, a in zip(unique, read(pool, Answer), strict=True)}
+    answers: dict[str, list[Answer]] = {}
+    for system, records in systems.items():
+        answers[system] = [
+            Answer(id=r.id, question=r.question, answers=r.answers, prediction=predictions[_reading(r)], ctxs=r.ctxs,
+                   extra={"dataset": r.extra["dataset"]})
+            for r in records
+        ]
+        write(state.path("answers", f"{file_name(system)}.jsonl"), answers[system])
+    return answers
+
+
+def _reading(record: Retrieved) -> tuple[str, ...]:
+    """What the language model reads of a record, with its question."""
+    return (record.id, *(part for ctx in record.ctxs for part in (ctx.id, ctx.text)))
+
+
+def _evaluate(state: _Run, answers: Mapping[str, list[Answer]]) -> evaluation.Evaluation:
+    table = {"group_by": "dataset", **state.config.table("evaluate")}
+    found = evaluation.evaluate(answers, **table)
+    write_json(state.path("evaluation.json"), found.to_json())
+    text = reporting.text_table(found)
+    with open_output(state.path("table.txt")) as stream:
+        stream.write(text.encode() + b"\n")
+    return found
+
+
+STAGES: dict[str, Callable[..., Any]] = {
+    "run": run,
+    "llm": lms.open_lm,
+    "index": indexing.index,
+    "retrieve": retrieval.retrieve,
+    "augment": augmentation.augment,
+    "synthesize": synthesis.synthesize,
+    "warm_start": training.train,
+    "train": training.train,
+    "select": selection.select,
+    "answer": answering.answer,
+    "evaluate": evaluation.evaluate,
+}

@@ -1,0 +1,77 @@
+"""Candidates -> the K best by a selector. Sorting, ties and top-k live here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from gainrag.errors import ConfigError, DataError
+from gainrag.progress import progress
+from gainrag.protocols import FloatArray, Selector
+from gainrag.records import Retrieved, Scored
+from gainrag.resuming import chunks
+
+# Questions whose pairs are sorted by length together.
+CHUNK = 32
+
+
+def top(scores: npt.ArrayLike, k: int) -> list[int]:
+    """Where the k highest scores are, best first; of equals the earlier one, so that retrieval order breaks ties.
+
+    >>> top([1.0, 3.0, 3.0], 2)
+    [1, 2]
+    """
+    return [int(i) for i in np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")[:k]]
+
+
+def rescored(passages: Sequence[Scored], scores: npt.ArrayLike, k: int) -> list[Scored]:
+    """The k best passages as copies that carry the new scores."""
+    values = np.asarray(scores, dtype=np.float64)
+    return [msgspec.structs.replace(passages[i], score=float(values[i])) for i in top(values, k)]
+
+
+def select(
+    candidates: Sequence[Retrieved], selector: Selector, *, k: int = 1, pseudo: bool = True
+) -> list[Retrieved]:
+    """The k candidates of each question that the selector scores highest, best first, with its scores.
+
+    Args:
+        k: how many passages the language model will read.
+        pseudo: whether the pseudo-passage may be chosen.
+
+    Raises:
+        ConfigError: k is below 1.
+        DataError: a question has fewer than k candidates.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}", where="select", hint="give the language model one passage or more")
+    eligible = [[c for c in record.ctxs if pseudo or c.origin != "generated"] for record in candidates]
+    for record, passages in zip(candidates, eligible, strict=True):
+        if len(passages) < k:
+            raise DataError(
+                f"{k} passages are wanted of {len(passages)} candidates", where=f"question {record.id}",
+                hint="lower k, or retrieve more",
+            )
+    selected = []
+    pairs = list(zip(candidates, eligible, strict=True))
+    for part in progress(list(chunks(pairs, CHUNK)), "selecting", unit="batches"):
+        for (record, passages), scores in zip(part, score_all(selector, part), strict=True):
+            selected.append(
+                Retrieved(
+                    id=record.id, question=record.question, answers=record.answers, extra=record.extra,
+                    ctxs=rescored(passages, scores, k),
+                )
+            )
+    return selected
+
+
+def score_all(selector: Selector, part: Sequence[tuple[Retrieved, list[Scored]]]) -> list[FloatArray]:
+    """Scores of several questions, in one go where the selector can."""
+    requests = [(record.question, passages) for record, passages in part]
+    if (many := getattr(selector, "score_many", None)) is not None:
+        scores: list[FloatArray] = many(requests)
+        return scores
+    return [selector.score(question, passages) for question, passages in requests]

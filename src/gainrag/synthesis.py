@@ -1,0 +1,239 @@
+"""Candidates -> gains: how much does each passage help this language model to the right answer?
+
+For each question every candidate's contrastive loss at every alpha (METHOD sections 1 and 3), the gain at the run's
+alpha, the silver passage, and whether the model answers correctly from the silver passage alone (the keep-filter).
+Records are written as they are made, see gainrag.resuming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+
+from gainrag import metrics
+from gainrag.answering import generate_answers
+from gainrag.errors import ConfigError, DataError, unknown
+from gainrag.gain import best_loss, entropy, gain_from_loss, silver_index, teacher
+from gainrag.progress import progress
+from gainrag.prompts import PromptForm, Prompts, for_model
+from gainrag.protocols import Generator, Scorer, ScoringRequest
+from gainrag.records import Gained, GainRecord, Retrieved
+from gainrag.resuming import chunks, write_resumable
+
+# Questions whose silver answers are generated together; also what a kill may cost. Fixed: see gainrag.resuming.
+CHUNK = 8
+
+Keep = Literal["contains", "exact_match"]
+FILTERS = {"contains": metrics.contains, "exact_match": metrics.exact_match}
+
+
+class ScorerGenerator(Scorer, Generator, Protocol):
+    """A model that is both, as synthesis needs it."""
+
+
+def synthesize(
+    candidates: Sequence[Retrieved],
+    lm: ScorerGenerator,
+    out: str | Path | None = None,
+    settings: dict[str, object] | None = None,
+    *,
+    alpha: float | Sequence[float] = 0.5,
+    prompt: PromptForm = "completion",
+    keep: Keep = "contains",
+    max_new_tokens: int = 16,
+) -> list[GainRecord]:
+    """The gain of every candidate of every question.
+
+    Args:
+        out: where to write records as they are made; a run that was stopped goes on there.
+        settings: what else they depend on (model, input), checked when a stopped run goes on.
+        alpha: the weight of the contrast; of several, losses are stored for all and gains are at the first.
+        prompt: the prompt form, completion or chat.
+        keep: what makes the answer from the silver passage right: contains or exact_match.
+        max_new_tokens: the longest silver answer, in tokens.
+
+    Raises:
+        DataError: a question without answers or without passages.
+        ConfigError: no alpha, a negative one, no such prompt form or filter.
+        ModelError: the model's logits are not finite.
+    """
+    alphas = as_alphas(alpha)
+    if keep not in FILTERS:
+        raise ConfigError(unknown("filter", keep, FILTERS), where="keep")
+    prompts = for_model(prompt, lm)
+    for record in candidates:
+        check_candidates(record)
+
+    def make(part: Sequence[Retrieved]) -> list[GainRecord]:
+        # One question a request and a call: what a question gets must not depend on its neighbours.
+        # Rounded before anything is derived, so that what is read from the file is what was decided on.
+        losses = [best_loss(lm.losses([scoring_request(prompts, record)], alphas)[0]).round(6) for record in part]
+        silver = [silver_index(gain_from_loss(loss[:, 0])) for loss in losses]
+        answers = generate_answers(
+            lm, prompts,
+            [prompts.with_passages(r.question, [r.ctxs[i]]) for r, i in zip(part, silver, strict=True)],
+            max_new_tokens,
+        )
+        return [
+            _record(r, loss, alphas, text, keep) for r, loss, text in zip(part, losses, answers, strict=True)
+        ]
+
+    if out is None:
+        return [record for part in chunks(candidates, CHUNK) for record in make(part)]
+    own = {**(settings or {}), "alpha": alphas, "prompt": prompt, "keep": keep, "max_new_tokens": max_new_tokens}
+    return write_resumable(out, candidates, make, kind=GainRecord, chunk=CHUNK, settings=own, what="gains")
+
+
+def as_alphas(alpha: float | Sequence[float]) -> list[float]:
+    """One alpha or several as a list without repeats, in their order.
+
+    Raises:
+        ConfigError: none, or a negative or infinite one.
+    """
+    given = [float(alpha)] if isinstance(alpha, int | float) else [float(a) for a in alpha]
+    if not given:
+        raise ConfigError("no alpha is given", where="alpha", hint="0 is plain perplexity, 0.5 the published contrast")
+    for a in given:
+        if not 0 <= a < float("inf"):
+            raise ConfigError(f"alpha is {a}", where="alpha", hint="use a number from 0 up")
+    return list(dict.fromkeys(given))
+
+
+def check_candidates(record: Retrieved) -> None:
+    """Whether a question can be labelled at all.
+
+    Raises:
+        DataError: it has no answers, an empty one, or no passages.
+    """
+    where = f"question {record.id}"
+    if not record.answers or not all(answer.strip() for answer in record.answers):
+        raise DataError("no answers, or an empty one", where=where, hint="gains need gold answers; remove the question")
+    if not record.ctxs:
+        raise DataError("no passages", where=where, hint="retrieve or augment first")
+
+
+def scoring_request(prompts: Prompts, record: Retrieved) -> ScoringRequest:
+    """A question's prompts and answers as a Scorer wants them."""
+    return ScoringRequest(
+        with_prompts=[prompts.with_passages(record.question, [passage]) for passage in record.ctxs],
+        without_prompt=prompts.without(record.question),
+        answers=[prompts.scored_answer(answer) for answer in record.answers],
+    )
+
+
+def _record(record: Retrieved, loss: Any, alphas: Sequence[float], prediction: str, keep: str) -> GainRecord:
+    """The label record, from the question's least losses [passage, alpha]."""
+    gains = gain_from_loss(loss)[:, 0]
+    ctxs = []
+    for passage, by_alpha, gain in zip(record.ctxs, loss, gains, strict=True):
+        by_name = {str(a): float(x) for a, x in zip(alphas, by_alpha, strict=True)}
+        ctxs.append(Gained(**msgspec.structs.asdict(passage), loss=by_name, gain=round(float(gain), 6)))
+    return GainRecord(
+        id=record.id, question=record.question, answers=record.answers, extra=record.extra,
+        kept=bool(FILTERS[keep](prediction, record.answers)), prediction=prediction,
+        silver=silver_index(gains), ctxs=ctxs,
+    )
+
+
+def gains_at(record: GainRecord, alpha: float | None) -> list[float]:
+    """The gains of a record's candidates at an alpha for which losses are stored; None is the run's own.
+
+    Raises:
+        DataError: no losses are stored for this alpha.
+    """
+    if alpha is None:
+        return [ctx.gain for ctx in record.ctxs]
+    name = str(float(alpha))
+    if missing := [ctx for ctx in record.ctxs if name not in ctx.loss]:
+        raise DataError(
+            f"no loss at alpha {name} (there are {', '.join(missing[0].loss)})", where=f"question {record.id}",
+            hint=f"run `gainrag synthesize` with --alpha {name} too",
+        )
+    return [float(g) for g in gain_from_loss([ctx.loss[name] for ctx in record.ctxs])]
+
+
+def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
+    """The quality of the labels in figures: shares of kept questions, of silver passages that hold an answer or are
+    the pseudo-passage, and the teacher's mean entropy (nats) at temperature 1 beside that of a flat one."""
+    silver = [record.ctxs[record.silver] for record in records]
+    return {
+        "questions": len(records),
+        "kept": float(np.mean([record.kept for record in records])),
+        "silver_holds_answer": float(
+            np.mean([metrics.has_answer(f"{p.title}\n{p.text}", r.answers) for p, r in zip(silver, records, strict=True)])
+        ),
+        "silver_is_pseudo": float(np.mean([passage.origin == "generated" for passage in silver])),
+        "teacher_entropy": float(np.mean([entropy(teacher(gains_at(r, None))) for r in records])),
+        "flat_entropy": float(np.mean([np.log(len(r.ctxs)) for r in records])),
+    }
+
+
+def diagnose(
+    records: Sequence[GainRecord],
+    lm: Generator,
+    *,
+    sample: int = 50,
+    prompt: PromptForm = "completion",
+    max_new_tokens: int = 16,
+) -> dict[str, Any]:
+    """How well gains tell the candidates that yield a right answer, by alpha, and the alpha to recommend.
+
+    Every candidate of `sample` questions, evenly spaced, is answered. By alpha: `auc`, the mean over questions (those
+    with right and wrong candidates) of the chance that a right candidate has the higher gain; `pick`, mean F1 of the
+    answer from the candidate of highest gain. Recommended is the highest AUC, the smaller alpha of equals.
+
+    Raises:
+        DataError: no question of the sample has both right and wrong candidates.
+    """
+    prompts = for_model(prompt, lm)
+    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(sample, len(records))).round().astype(int)]
+    alphas = list(chosen[0].ctxs[0].loss)
+    aucs: dict[str, list[float]] = {a: [] for a in alphas}
+    picks: dict[str, list[float]] = {a: [] for a in alphas}
+    first: list[float] = []
+    for record in progress(chosen, "answering every candidate", unit="questions"):
+        rendered = [prompts.with_passages(record.question, [ctx]) for ctx in record.ctxs]
+        texts = generate_answers(lm, prompts, rendered, max_new_tokens)
+        right = [metrics.contains(text, record.answers) > 0 for text in texts]
+        f1 = [metrics.f1(text, record.answers) for text in texts]
+        first.append(f1[0])
+        for a in alphas:
+            gains = gains_at(record, float(a))
+            picks[a].append(f1[silver_index(gains)])
+            if (auc := metrics.auc_within(gains, right)) is not None:
+                aucs[a].append(auc)
+    if not aucs[alphas[0]]:
+        raise DataError(
+            "no question has both right and wrong candidates, so no alpha can be told from another",
+            where=f"sample of {len(chosen)}", hint="diagnose more questions, or retrieve more passages",
+        )
+    by_alpha = {a: {"auc": float(np.mean(aucs[a])), "pick": float(np.mean(picks[a]))} for a in alphas}
+    best = max(alphas, key=lambda a: (round(by_alpha[a]["auc"], 3), -float(a)))
+    return {
+        "sample": len(chosen), "with_both": len(aucs[best]), "first": float(np.mean(first)),
+        "by_alpha": by_alpha, "recommended_alpha": float(best),
+    }
+
+
+def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -> str:
+    """Summary and diagnosis as a few lines for a person."""
+    lines = [
+        f"{summary['questions']} questions, {summary['kept']:.1%} kept (answered correctly from the silver passage)",
+        f"the silver passage holds an answer in {summary['silver_holds_answer']:.1%}, "
+        f"is the pseudo-passage in {summary['silver_is_pseudo']:.1%}",
+        f"teacher entropy at temperature 1: {summary['teacher_entropy']:.2f} nats "
+        f"(flat would be {summary['flat_entropy']:.2f})",
+    ]
+    if diagnosis:
+        lines.append(
+            f"every candidate answered for {diagnosis['sample']} questions, {diagnosis['with_both']} with right and "
+            f"wrong ones; F1 from the first candidate {diagnosis['first']:.3f}"
+        )
+        for a, figures in diagnosis["by_alpha"].items():
+            lines.append(f"  alpha {a}: AUC {figures['auc']:.3f}, F1 from the highest gain {figures['pick']:.3f}")
+        lines.append(f"recommended alpha: {diagnosis['recommended_alpha']}")
+    return "\n".join(lines)

@@ -1,0 +1,272 @@
+"""Labels -> a selector: a cross-encoder learns to rank passages as the labels do.
+
+Two kinds of labels, one way of training. `gain`: the teacher is softmax(gain / temperature) over a group of passages,
+the silver passage always among them (METHOD section 4). `relevance`: the teacher is flat over the passages that hold an
+answer; it needs no language model, so that every training question can serve as warm start, and it is the rival that a
+gain selector must beat. sentence-transformers' ListNetLoss is the cross-entropy of teacher and student: the gradient
+of KL(teacher || student).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from gainrag.errors import ConfigError, DataError
+from gainrag.gain import teacher
+from gainrag.lms.embedded import resolve
+from gainrag.lms.loading import choose_device, choose_dtype, loading_errors
+from gainrag.prompts import selector_text
+from gainrag.records import GainRecord, Retrieved, disk_errors
+from gainrag.selectors import CrossEncoderSelector
+from gainrag.synthesis import gains_at
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+Labels = Literal["gain", "relevance"]
+
+# Log-odds between a passage with an answer and one without, as good as certain: exp(-10) of the mass is left.
+RELEVANT = 10.0
+# Pairs that go through the model at once: bounds memory, changes nothing else.
+MINI_BATCH = 32
+
+
+def train(
+    records: Sequence[GainRecord] | Sequence[Retrieved],
+    out: str | Path,
+    facts: Mapping[str, Any] | None = None,
+    *,
+    base: str = "embedded:all-minilm-l6-v2",
+    labels: Labels = "gain",
+    alpha: float | None = None,
+    temperature: float = 1.0,
+    only_kept: bool = True,
+    group_size: int = 16,
+    groups_per_step: int = 8,
+    epochs: int = 2,
+    learning_rate: float = 6e-5,
+    warmup: float = 0.1,
+    weight_decay: float = 0.01,
+    max_length: int = 512,
+    validation: float = 0.0,
+    seed: int = 0,
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    device: str = "auto",
+) -> CrossEncoderSelector:
+    """Train a cross-encoder and save it as a plain folder that `CrossEncoder(path)` loads, with a model card.
+
+    Args:
+        records: gain records, or for relevance labels retrieved ones with `hasanswer`.
+        out: the folder to write, whole or not at all.
+        facts: what the model card should say about the labels' origin (language model, prompt, data).
+        base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
+        labels: gain, or relevance (whether a passage holds an answer).
+        alpha: train on the gains at this alpha; the run's own when it is left out.
+        temperature: of the teacher: softmax(gain / temperature); below 1 sharpens.
+        only_kept: leave out questions that did not pass the keep-filter.
+        group_size: passages a question shows at each visit: the silver one and others sampled anew.
+        groups_per_step: questions in one step of the optimizer.
+        epochs: visits of each question.
+        learning_rate: the highest, after warm-up; it falls linearly to 0.
+        warmup: share of steps in which the learning rate rises.
+        weight_decay: of AdamW.
+        max_length: tokens of question and passage together, cut at the passage's end.
+        validation: share of the questions held out; the epoch that does best on them is kept.
+        seed: of sampling, order, and the fresh head.
+        dtype: bfloat16 runs matrix products in it (the weights stay float32).
+        device: auto, cpu, cuda, ...
+
+    Raises:
+        DataError: no question is left to learn from.
+        ConfigError: a setting is out of its range.
+        ModelError: the base cannot be loaded.
+    """
+    _check(temperature=temperature, group_size=group_size, groups_per_step=groups_per_step, epochs=epochs,
+           learning_rate=learning_rate, validation=validation)
+    usable = [r for r in records if _teaches(r, labels, only_kept)]
+    rng = np.random.default_rng(seed)
+    order = [usable[i] for i in rng.permutation(len(usable))]
+    held = order[: int(len(order) * validation)]
+    learn = order[len(held) :]
+    if not learn:
+        raise DataError(
+            f"no question is left to learn from ({len(records)} records)", where="train",
+            hint="with only_kept = false questions that fail the filter are used too"
+            if labels == "gain" else "relevance needs questions with passages that hold an answer and others that do not",
+        )
+    device = choose_device(device)
+    model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
+    rows = [
+        _group(record, labels, alpha, temperature, group_size, rng) for _ in range(epochs) for record in learn
+    ]
+    figures = _fit(
+        model, rows, held=[(r, _targets(r, labels, alpha)) for r in held], steps_between=max(1, len(learn) // groups_per_step),
+        groups_per_step=groups_per_step, learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay,
+        seed=seed, bf16=choose_dtype(dtype, device) == "bfloat16", device=device,
+    )
+    card = {
+        **(facts or {}), "base": base, "labels": labels, "questions": len(learn), "held-out questions": len(held),
+        "alpha": alpha, "temperature": temperature, "only kept questions": only_kept, "group size": group_size,
+        "groups per step": groups_per_step, "epochs": epochs, "learning rate": learning_rate, "seed": seed, **figures,
+    }
+    save(model, Path(out), card)
+    return CrossEncoderSelector(str(out), device=device)
+
+
+def _check(**settings: float) -> None:
+    """Settings whose range the types do not say."""
+    for name, value in settings.items():
+        low = 2 if name == "group_size" else 0
+        if value < low or (value == 0 and name != "validation") or (name == "validation" and value >= 1):
+            wanted = {"group_size": "2 or more", "validation": "from 0 up to below 1"}.get(name, "above 0")
+            raise ConfigError(f"{name} is {value}", where="train", hint=f"it should be {wanted}")
+
+
+def _teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool) -> bool:
+    """Whether a question can teach anything: a ranking needs two passages, relevance needs both kinds."""
+    if len(record.ctxs) < 2:
+        return False
+    if labels == "relevance":
+        return len({bool(ctx.hasanswer) for ctx in record.ctxs}) == 2
+    if not isinstance(record, GainRecord):
+        raise DataError("no gains in these records", where=f"question {record.id}", hint="run `gainrag synthesize` first")
+    return record.kept or not only_kept
+
+
+def _targets(record: GainRecord | Retrieved, labels: Labels, alpha: float | None) -> list[float]:
+    """The label of each passage, before temperature: its gain, or RELEVANT where it holds an answer."""
+    if labels == "gain" and isinstance(record, GainRecord):
+        return gains_at(record, alpha)
+    return [RELEVANT if ctx.hasanswer else 0.0 for ctx in record.ctxs]
+
+
+def _group(
+    record: GainRecord | Retrieved, labels: Labels, alpha: float | None, temperature: float, size: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """One visit of a question: the best passage (one of the best, by chance) and others, sampled anew."""
+    targets = np.asarray(_targets(record, labels, alpha))
+    best = int(rng.choice(np.flatnonzero(targets == targets.max())))
+    others = rng.permutation([i for i in range(len(targets)) if i != best])[: size - 1]
+    chosen = [best, *map(int, others)]
+    return {
+        "question": record.question,
+        "passages": [selector_text(record.ctxs[i]) for i in chosen],
+        # ListNetLoss applies the softmax: labels / temperature are the teacher's log-probabilities up to a constant.
+        "labels": [float(targets[i]) / (temperature if labels == "gain" else 1.0) for i in chosen],
+    }
+
+
+def open_cross_encoder(base: str, *, device: str, max_length: int, seed: int) -> CrossEncoder:
+    """The base as a cross-encoder with one output; an encoder without a head gets a fresh one, the same for each seed.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    path = resolve(base)
+    torch.manual_seed(seed)
+    with loading_errors(base):
+        return CrossEncoder(
+            path, num_labels=1, max_length=max_length, device=device, activation_fn=torch.nn.Identity(),
+            trust_remote_code=False, model_kwargs={"use_safetensors": True},
+        )
+
+
+def _fit(
+    model: CrossEncoder, rows: list[dict[str, Any]], *, held: Sequence[tuple[Retrieved | GainRecord, list[float]]],
+    steps_between: int, groups_per_step: int, learning_rate: float, warmup: float, weight_decay: float, seed: int,
+    bf16: bool, device: str,
+) -> dict[str, float]:
+    """Run CrossEncoderTrainer over the groups; figures on the held-out questions, where there are any."""
+    from datasets import Dataset
+    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder.losses import ListNetLoss
+
+    from gainrag.selectors.held_out import HeldOut
+
+    with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
+        evaluator = HeldOut(held) if held else None
+        keep = {
+            "eval_strategy": "steps", "eval_steps": steps_between, "save_strategy": "steps", "save_steps": steps_between,
+            "save_total_limit": 1, "load_best_model_at_end": True, "metric_for_best_model": HeldOut.REGRET,
+            "greater_is_better": False,
+        }
+        arguments = CrossEncoderTrainingArguments(
+            output_dir=scratch,
+            per_device_train_batch_size=groups_per_step,
+            num_train_epochs=1,  # `rows` hold every visit already
+            learning_rate=learning_rate,
+            warmup_steps=int(warmup * len(rows) / groups_per_step),
+            weight_decay=weight_decay,
+            seed=seed,
+            bf16=bf16,
+            use_cpu=device == "cpu",
+            report_to="none",
+            logging_strategy="no",
+            **(keep if held else {"save_strategy": "no"}),
+        )
+        trainer = CrossEncoderTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            loss=ListNetLoss(model, mini_batch_size=MINI_BATCH),
+            evaluator=evaluator,
+        )
+        trainer.train()
+        return evaluator(model) if evaluator else {}
+
+
+def label_entropy(records: Sequence[GainRecord], alpha: float | None, temperature: float) -> float:
+    """Mean entropy of the teacher over whole candidate lists, in nats."""
+    from gainrag.gain import entropy
+
+    return float(np.mean([entropy(teacher(gains_at(record, alpha), temperature)) for record in records]))
+
+
+def save(model: CrossEncoder, out: Path, card: Mapping[str, Any]) -> None:
+    """Write the selector folder with its model card, replacing an earlier one only when it is complete.
+
+    Raises:
+        DataError: `out` is a file, or a folder that is no selector.
+        ResourceError: the disk is full.
+    """
+    import os
+    import shutil
+
+    if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError("is no selector folder, and is not overwritten", where=str(out), hint="choose another output")
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+        try:
+            model.save_pretrained(str(scratch), create_model_card=False, safe_serialization=True)
+            (scratch / "README.md").write_text(model_card(card), encoding="utf-8")
+            if out.exists():
+                shutil.rmtree(out)
+            os.replace(scratch, out)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def model_card(facts: Mapping[str, Any]) -> str:
+    """The selector's README: what it was trained for, on, and how."""
+    rows = "\n".join(
+        f"| {name} | {f'{value:.4g}' if isinstance(value, float) else value} |" for name, value in facts.items()
+        if value is not None
+    )
+    return (
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: text-ranking\ntags: [cross-encoder, gainrag]\n---\n\n"
+        "# A gainrag selector\n\nA cross-encoder that scores how much a passage helps one language model to the right "
+        "answer. Score a pair (question, \"title\\ntext\"); the higher score is the better passage.\n\n"
+        "```python\nfrom sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder(\"path/to/this/folder\")\n"
+        "model.predict([(\"Who wrote Emma?\", \"Emma (novel)\\nEmma is a novel by Jane Austen.\")])\n```\n\n"
+        f"| fact | value |\n|---|---|\n{rows}\n"
+    )

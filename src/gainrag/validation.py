@@ -1,0 +1,53 @@
+"""What `gainrag validate` looks at: everything that can be checked before compute is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gainrag import ingestion, lms, running, synthesis, training
+from gainrag.config import Config
+from gainrag.errors import ConfigError
+from gainrag.lms.embedded import PREFIX, resolve
+
+
+def validate(config: Config) -> list[str]:
+    """Read every data file, look every local model up, and check the settings against one another.
+
+    Returns:
+        What was found, a line each.
+
+    Raises:
+        DataError: a file is missing, malformed, empty or has duplicates.
+        ConfigError: settings contradict one another.
+        ModelError: an embedded model or local folder is not there.
+    """
+    lines = []
+    for dataset in config.datasets:
+        reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
+        counts = {split: len(reader(getattr(dataset, split), need_answers=True)) for split in ("train", "test")}
+        passages = f", {sum(1 for _ in ingestion.read_passages(dataset.corpus))} passages" if dataset.corpus else ""
+        lines.append(f"{dataset.name}: {counts['train']} train and {counts['test']} test questions{passages}")
+    _check_alpha(config)
+    for table, key, stage in (("llm", "model", lms.open_lm), ("train", "base", training.train)):
+        name = running.settings_of(stage, config.table(table))[key]
+        lines.append(f"[{table}] {key}: {name} ({_look(name)})")
+    return lines
+
+
+def _check_alpha(config: Config) -> None:
+    """The alpha to train on is one that losses are stored for."""
+    stored = synthesis.as_alphas(running.settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
+    wanted = config.table("train").get("alpha")
+    if wanted is not None and float(wanted) not in stored:
+        raise ConfigError(
+            f"[train] alpha is {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
+            where="alpha", hint="add it to the alphas of [synthesize]",
+        )
+
+
+def _look(model: str) -> str:
+    """Where a model would come from; an embedded one must be installed."""
+    if model.startswith(PREFIX):
+        resolve(model)
+        return "installed"
+    return "a local folder" if Path(model).exists() else "from the Hugging Face hub when the run starts"

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+
+
+import numpy as np
+import pytest
+
+from gainrag.errors import ConfigError, DataError, ModelError
+from gainrag.lms.local import LocalLM
+from gainrag.prompts import for_model
+from gainrag.protocols import ScoringRequest
+from gainrag.records import Passage
+from tests.naive import naive_loss
+
+PASSAGES = [
+    Passage(id="1", title="Seine", text="The Seine is a river in northern France. It flows through Paris and Rouen to the sea."),
+    Passage(id="2", title="", text="Berlin lies on the Spree."),
+    Passage(id="3", title="Rivers", text="Long rivers carry water. " * 30),
+]
+QUESTION = "Which river flows through Paris?"
+# Aliases with common prefixes, one the beginning of another, a single token, a repeat, and letters beyond ASCII.
+ANSWERS = ["the Seine", "the Seine river", "the", "Seine", "Seine", "la Séine (Sequana)", "the Seine River in France"]
+
+
+def request(lm: LocalLM, form: str = "completion") -> ScoringRequest:
+    prompts = for_model(form, lm)
+    return ScoringRequest(
+        [prompts.with_passages(QUESTION, [p]) for p in PASSAGES], prompts.without(QUESTION),
+        [prompts.scored_answer(a) for a in ANSWERS],
+    )
+
+
+@pytest.mark.parametrize("form", ["completion", "chat"])
+def test_losses_are_those_of_one_pass_a_passage_and_alias(smollm: LocalLM, form: str) -> None:
+    asked = request(smollm, form)
+    alphas = [0.0, 0.5, 2.0]
+    found = smollm.losses([asked], alphas)[0]
+    for p, prompt in enumerate(asked.with_prompts):
+        for a, answer in enumerate(asked.answers):
+            for x, alpha in enumerate(alphas):
+                naive = naive_loss(smollm, prompt, asked.without_prompt, answer, alpha)
+                assert found[p, a, x] == pytest.approx(naive, abs=1e-4), (p, answer, alpha)
+
+
+def test_alpha_zero_is_the_plain_loss_whatever_the_question_says(smollm: LocalLM) -> None:
+    asked = request(smollm)
+    other = ScoringRequest(asked.with_prompts, "Something else:", asked.answers)
+    assert np.array_equal(smollm.losses([asked], [0.0])[0], smollm.losses([other], [0.0])[0])
+
+
+def test_equal_prompts_cancel(smollm: LocalLM) -> None:
+    same = ScoringRequest(["Question: who?\nAnswer:"], "Question: who?\nAnswer:", [" Ann", " Bo Li"])
+    found = smollm.losses([same], [0.0, 0.5, 4.0])[0]
+    assert found[0, :, 1] == pytest.approx(found[0, :, 0], abs=1e-4)
+    assert found[0, :, 2] == pytest.approx(found[0, :, 0], abs=1e-4)
+
+
+def test_a_question_scores_the_same_alone_and_in_company(smollm: LocalLM) -> None:
+    asked = request(smollm)
+    alone = [smollm.losses([ScoringRequest([p], asked.without_prompt, asked.answers)], [0.5])[0] for p in asked.with_prompts]
+    together = smollm.losses([asked, asked], [0.5])
+    assert np.abs(together[0] - np.concatenate(alone)).max() < 1e-4
+    assert np.array_equal(together[0], together[1])
+
+
+def test_small_packs_change_nothing(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = request(smollm)
+    whole = smollm.losses([asked], [0.5])[0]
+    monkeypatch.setattr("gainrag.lms.local.PACK_TOKENS", 64)
+    assert np.abs(smollm.losses([asked], [0.5])[0] - whole).max() < 1e-4
+
+
+def test_generation_is_greedy_and_the_same_in_any_company(smollm: LocalLM) -> None:
+    import torch
+
+    prompts = ["The capital of France is", "Question: What is two plus two?\nAnswer:", "One, two, three,"]
+    together = smollm.generate(prompts, 8)
+    assert together == [smollm.generate([prompt], 8)[0] for prompt in prompts]
+    smollm.model.set_attn_implementation("sdpa")
+    ids = smollm.prompt_ids(prompts[0])
+    for _ in range(8):
+        with torch.inference_mode():
+            ids.append(int(smollm.model(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert together[0] == smollm.tokenizer.decode(ids[-8:], skip_special_tokens=True)
+
+
+def test_stopping_saves_what_is_behind_the_stop(smollm: LocalLM) -> None:
+    prompt = ["Answer the question below concisely in a few words.\nQuestion: What is the capital of France?\nAnswer:"]
+    whole = smollm.generate(prompt, 24)[0].lstrip(" ").split("\n")[0]
+    stopped = smollm.generate_until(prompt, 24, "\n")[0].lstrip(" ").split("\n")[0]
+    assert stopped == whole
+
+
+def test_a_long_passage_is_cut_at_its_end_and_the_question_never(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smollm, "context", 120)
+    prompts = for_model("completion", smollm)
+    long = Passage(id="l", title="Long", text="First words stay. " + "Later words may go. " * 200)
+    prompt = prompts.with_passages(QUESTION, [long], reserve=16)
+    assert smollm.count_tokens(prompt) + 16 <= 120
+    assert "First words stay." in prompt
+    assert prompt.endswith(prompts.without(QUESTION))
+    with pytest.raises(DataError, match="the question needs"):
+        prompts.with_passages("why " * 200, [long], reserve=16)
+
+
+@pytest.mark.parametrize(("answers", "what"), [([], "no answers"), (["  "], "no tokens"), ([" x", ""], "no tokens")])
+def test_answers_that_cannot_be_scored(smollm: LocalLM, answers: list[str], what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        smollm.losses([ScoringRequest(["a"], "b", answers)], [0.0])
+
+
+def test_nan_from_the_model_is_an_error(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = request(smollm)
+    logits = smollm._logits
+    monkeypatch.setattr(smollm, "_logits", lambda rows: logits(rows) * float("nan"))
+    with pytest.raises(ModelError, match="NaN"):
+        smollm.losses([asked], [0.0])
+
+
+def test_unknown_models_and_forms_are_one_line(smollm: LocalLM) -> None:
+    with pytest.raises(ModelError, match="did you mean"):
+        LocalLM("embedded:smollm2-135m-instuct")
+    with pytest.raises(ModelError, match="cannot be loaded") as error:
+        LocalLM("nobody/no-such-model")
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="completion or chat"):
+        for_model("chit-chat", smollm)
+
+
+def test_fifty_real_triples(smollm: LocalLM) -> None:
+    """(question, passage, alias) of the data set that ships with the package, against the naive way."""
+    from gainrag.demo import load
+
+    train, _, _ = load()
+    prompts, worst = for_model("completion", smollm), 0.0
+    triples = [(r, ctx, alias) for r in train[::5] for ctx, alias in zip(r.ctxs, r.answers * 9, strict=False)][:50]
+    assert len(triples) == 50
+    for record, passage, alias in triples:
+        with_prompt, without = prompts.with_passages(record.question, [passage]), prompts.without(record.question)
+        answer = prompts.scored_answer(alias)
+        found = smollm.losses([ScoringRequest([with_prompt], without, [answer])], [0.0, 0.5])[0][0, 0]
+        for alpha, loss in zip((0.0, 0.5), found, strict=True):
+            worst = max(worst, abs(loss - naive_loss(smollm, with_prompt, without, answer, alpha)))
+    assert worst < 1e-4
+
+

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from gainrag.prompts import for_model, selector_text
+from gainrag.records import Passage
+
+SEINE = Passage(id="1", title="Seine", text="A river.")
+OWN = Passage(id="2", text="What I know.", origin="generated")
+
+
+def test_completion_prompt_as_the_issue_words_it() -> None:
+    prompt = for_model("completion", object()).with_passages("Which river?", [SEINE])
+    assert prompt == (
+        "Passage: Seine\nA river.\n\nAnswer the question below concisely in a few words.\nQuestion: Which river?\nAnswer:"
+    )
+
+
+def test_a_passage_without_title_has_no_empty_title_line() -> None:
+    assert for_model("completion", object()).with_passages("q?", [OWN]).startswith("Passage: What I know.\n\n")
+
+
+@pytest.mark.parametrize("form", ["completion", "chat"])
+def test_the_prompt_ends_with_the_bare_question_and_keeps_the_order(form: str) -> None:
+    prompts = for_model(form, object())
+    prompt = prompts.with_passages("Which river?", [SEINE, OWN])
+    assert prompt.endswith(prompts.without("Which river?"))
+    assert prompt.index("A river.") < prompt.index("What I know.")
+
+
+def test_braces_in_texts_are_left_alone() -> None:
+    prompt = for_model("completion", object()).with_passages("What is {x}?", [Passage(id="1", title="{t}", text="{0} {}")])
+    assert "{t}\n{0} {}" in prompt
+    assert "What is {x}?" in prompt
+
+
+def test_the_answer_owns_its_leading_space() -> None:
+    assert for_model("completion", object()).scored_answer("Paris ") == " Paris"
+    assert for_model("chat", object()).scored_answer(" Paris") == "Paris"
+
+
+def test_a_completion_is_cut_at_the_first_line_end() -> None:
+    prompts = for_model("completion", object())
+    assert prompts.cut(" Paris, of course \nQuestion: next?") == "Paris, of course"
+    assert prompts.cut("\nParis") == ""
+    assert for_model("chat", object()).cut("\n\nParis.\nIt is.") == "Paris.\nIt is."
+
+
+def test_selector_text() -> None:
+    assert selector_text(SEINE) == "Seine\nA river."
+    assert selector_text(OWN) == "What I know."

@@ -1,0 +1,201 @@
+"""Retrieval: rankings are whole, ordered and repeatable, and fused by the formula."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gainrag.errors import ConfigError, DataError, ModelError
+from gainrag.protocols import Retriever
+from gainrag.records import Passage, Question, Scored, to_builtins
+from gainrag.retrieval import retrieve
+from gainrag.retrievers.bm25 import BM25
+from gainrag.retrievers.dense import Dense
+from gainrag.retrievers.hybrid import Hybrid
+from gainrag.retrievers.store import top_rows
+
+PASSAGES = [
+    Passage(id="danube", title="Danube", text="The Danube flows to the Black Sea through Vienna and Budapest."),
+    Passage(id="rhine", title="Rhine", text="The Rhine flows to the North Sea through Basel and Cologne."),
+    Passage(id="rhine2", title="Rhine", text="The Rhine flows to the North Sea through Basel and Cologne."),
+    Passage(id="emma", title="Emma", text="Emma is a novel by Jane Austen.", extra={"year": 1815}),
+    Passage(id="season3", title="Lost", text="Season 3 was broadcast in 2006."),
+    Passage(id="season2", title="Lost", text="Season 2 was broadcast in 2005."),
+    Passage(id="stop", text="to be or not to be"),
+]
+QUESTIONS = ["Which river flows through Cologne?", "Who wrote Emma?", "when was season 2 broadcast", "xyzzy", "of the"]
+
+
+@pytest.fixture(scope="module")
+def bm25() -> BM25:
+    return BM25.build(PASSAGES)
+
+
+@pytest.fixture(scope="module")
+def dense() -> Dense:
+    return Dense.build(PASSAGES, batch_size=2)
+
+
+@pytest.fixture(scope="module", params=["bm25", "dense", "hybrid"])
+def retriever(request: pytest.FixtureRequest, bm25: BM25, dense: Dense) -> Retriever:
+    retrievers: dict[str, Retriever] = {"bm25": bm25, "dense": dense, "hybrid": Hybrid([dense, bm25])}
+    return retrievers[request.param]
+
+
+class Listed:
+    """A retriever whose rankings are given."""
+
+    def __init__(self, *ids: str, score: float = 1.0) -> None:
+        self.ids, self.score = ids, score
+        self.asked: list[int] = []
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Scored]]:
+        self.asked.append(k)
+        return [[Scored(id=i, text=f"text of {i}", score=self.score) for i in self.ids[:k]] for _ in questions]
+
+
+def test_rankings_are_whole_and_ordered(retriever: Retriever) -> None:
+    assert isinstance(retriever, Retriever)
+    for found in retriever.search(QUESTIONS, 100):
+        assert sorted(p.id for p in found) == sorted(p.id for p in PASSAGES)  # k beyond the corpus: all of it, once
+        scores = [p.score for p in found]
+        assert None not in scores and scores == sorted(scores, reverse=True)  # type: ignore[type-var]
+
+
+def test_smaller_k_is_a_prefix(retriever: Retriever) -> None:
+    whole = retriever.search(QUESTIONS, len(PASSAGES))
+    for k in (1, 2, 3):
+        assert [found[:k] for found in whole] == retriever.search(QUESTIONS, k)
+
+
+def test_batched_equals_single(retriever: Retriever) -> None:
+    batched = retriever.search(QUESTIONS, 4)
+    for question, found in zip(QUESTIONS, batched, strict=True):
+        (alone,) = retriever.search([question], 4)
+        assert [p.id for p in alone] == [p.id for p in found]
+        assert [p.score for p in alone] == pytest.approx([p.score for p in found], abs=2e-6)
+    assert retriever.search([], 4) == []
+
+
+def test_equal_scores_in_corpus_order(retriever: Retriever) -> None:
+    (found,) = retriever.search(["Which river flows through Cologne?"], 2)
+    assert [p.id for p in found] == ["rhine", "rhine2"]
+
+
+def test_passages_come_back_whole(retriever: Retriever) -> None:
+    (found,) = retriever.search(["Who wrote Emma?"], 1)
+    assert {**to_builtins(found[0]), "score": None} == {**to_builtins(PASSAGES[3]), "score": None}
+
+
+def test_bm25_reads_stems_and_single_characters(bm25: BM25) -> None:
+    found = bm25.search(["the broadcasting of season 2", "Which novels did Austen write?", "xyzzy of the"], 7)
+    assert found[0][0].id == "season2"
+    assert found[1][0].id == "emma"
+    assert [(p.id, p.score) for p in found[2]] == [(p.id, 0.0) for p in PASSAGES]
+
+
+def test_bm25_is_lucenes_formula() -> None:
+    texts = ["apple apple pear", "pear plum", "plum plum plum plum"]
+    retriever = BM25.build([Passage(id=str(i), text=text) for i, text in enumerate(texts)])
+    idf = np.log(1 + (3 - 1 + 0.5) / (1 + 0.5))  # apple is in 1 of 3 passages
+    expected = idf * 2 / (2 + 1.5 * (1 - 0.75 + 0.75 * 3 / 3))  # twice; mean length 3
+    assert retriever.search(["apple"], 1)[0][0].score == pytest.approx(expected, rel=1e-6)
+
+
+def test_corpus_without_words_can_be_searched() -> None:
+    (found,) = BM25.build([Passage(id="1", text="to be or not to be"), Passage(id="2", text="?!")]).search(["to be"], 5)
+    assert [(p.id, p.score) for p in found] == [("1", 0.0), ("2", 0.0)]
+
+
+@pytest.mark.parametrize("kind", [BM25, Dense])
+def test_empty_corpus(kind: type[BM25] | type[Dense]) -> None:
+    with pytest.raises(DataError, match="no passages"):
+        kind.build(iter(()))
+
+
+def test_dense_scores_are_cosines(dense: Dense) -> None:
+    (found,) = dense.search(["Emma\nEmma is a novel by Jane Austen."], 1)  # as the index reads the passage
+    assert found[0].id == "emma"
+    assert found[0].score == pytest.approx(1.0, abs=1e-5)
+
+
+def test_dense_says_what_it_cut(caplog: pytest.LogCaptureFixture) -> None:
+    long = Passage(id="long", text="river " * 2000)
+    assert Dense.build([PASSAGES[0], long]).truncated == 1
+    assert "1 of 2 passages" in caplog.text
+
+
+def test_unknown_encoder(tmp_path: Path) -> None:
+    for model in ("embedded:none", str(tmp_path / "none")):
+        with pytest.raises(ModelError, match="all-minilm-l6-v2"):
+            Dense.build(PASSAGES, model=model)
+
+
+def test_fusion_is_the_formula() -> None:
+    (found,) = Hybrid([Listed("a", "b", "c"), Listed("c", "a", "d")], k0=60).search(["?"], 10)
+    expected = {"a": 1 / 61 + 1 / 62, "c": 1 / 63 + 1 / 61, "b": 1 / 62, "d": 1 / 63}
+    assert {p.id: p.score for p in found} == pytest.approx(expected)
+    assert [p.id for p in found] == ["a", "c", "b", "d"]
+
+
+def test_fusion_ties_go_to_the_first_retriever() -> None:
+    one, other = Listed("a", "b", "c"), Listed("b", "a", "d")
+    assert [p.id for p in Hybrid([one, other]).search(["?"], 4)[0]] == ["a", "b", "c", "d"]
+    assert [p.id for p in Hybrid([other, one]).search(["?"], 4)[0]] == ["b", "a", "d", "c"]
+
+
+def test_fusion_of_equal_rankings_is_that_ranking() -> None:
+    (found,) = Hybrid([Listed("a", "b", "c")] * 3).search(["?"], 3)
+    assert [p.id for p in found] == ["a", "b", "c"]
+
+
+def test_fusion_searches_deeper_than_k() -> None:
+    listed = Listed(*(str(i) for i in range(300)))
+    for k in (1, 150):
+        assert len(Hybrid([listed]).search(["?"], k)[0]) == k
+    assert listed.asked == [100, 150]
+
+
+def test_words_that_match_nothing_do_not_vote(bm25: BM25) -> None:
+    """Where BM25 finds no word, its filler must not move the other ranking."""
+    order = [p.id for p in reversed(PASSAGES)]
+    assert [p.id for p in Hybrid([Listed(*order), bm25]).search(["xyzzy"], 7)[0]] == order
+
+
+def test_hybrid_of_nothing() -> None:
+    with pytest.raises(ConfigError, match="at least one"):
+        Hybrid([])
+
+
+def test_retrieve_marks_answers_and_keeps_the_question(bm25: BM25) -> None:
+    asked = Question(id="1", question="Who wrote Emma?", answers=["jane austen", "J. Austen"], extra={"gold": [1]})
+    unknown = Question(id="2", question="Which river flows through Cologne?")
+    first, second = retrieve([asked, unknown], bm25, k=3)
+    assert [ctx.hasanswer for ctx in first.ctxs] == [ctx.id == "emma" for ctx in first.ctxs]
+    assert all(ctx.hasanswer is None for ctx in second.ctxs)
+    assert to_builtins(first)["gold"] == [1]
+    assert (first.id, first.answers, len(first.ctxs)) == ("1", asked.answers, 3)
+
+
+def test_retrieve_in_batches_is_retrieve(bm25: BM25) -> None:
+    questions = [Question(id=str(i), question=QUESTIONS[i % len(QUESTIONS)]) for i in range(300)]
+    found = retrieve(questions, bm25, k=2)
+    assert [r.id for r in found] == [q.id for q in questions]
+    assert [c.id for c in found[257].ctxs] == [c.id for c in found[2].ctxs]
+    assert retrieve([], bm25, k=2) == []
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_retrieve_nothing(bm25: BM25, k: int) -> None:
+    with pytest.raises(ConfigError, match="k is"):
+        retrieve([Question(id="1", question="?")], bm25, k=k)
+
+
+def test_top_rows_is_a_stable_sort() -> None:
+    scores = np.random.default_rng(0).integers(0, 5, 50).astype(np.float32)
+    expected = sorted(range(50), key=lambda row: (-scores[row], row))
+    for k in (1, 7, 50, 60):
+        assert top_rows(scores, k).tolist() == expected[:k]

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gainrag.errors import ConfigError, DataError
+from gainrag.records import GainRecord, Retrieved
+from gainrag.selection import select
+from gainrag.synthesis import synthesize
+from gainrag.testing import OverlapLM
+from gainrag.training import train
+
+
+def test_list_net_on_gains_has_the_gradient_of_the_kl_distillation() -> None:
+    import torch
+    from sentence_transformers.cross_encoder.losses import ListNetLoss
+
+    class Scores(torch.nn.Module):
+        """A stand-in for a cross-encoder whose parameters are the scores themselves."""
+
+        num_labels = 1
+        device = torch.device("cpu")
+
+        def __init__(self, scores: torch.Tensor) -> None:
+            super().__init__()
+            self.scores = torch.nn.Parameter(scores)
+
+        def preprocess(self, pairs: list[tuple[str, str]], **_: object) -> dict[str, torch.Tensor]:
+            return {"at": torch.tensor([int(passage) for _, passage in pairs])}
+
+        def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {"scores": self.scores[features["at"]]}
+
+    rng = np.random.default_rng(0)
+    temperature = 0.5
+    for size in (2, 5, 16):
+        gains = torch.tensor(-np.log1p(np.exp(rng.normal(1, 2, size))), dtype=torch.float32)
+        start = torch.tensor(rng.normal(0, 3, size), dtype=torch.float32)
+        model = Scores(start.clone())
+        loss = ListNetLoss(model)  # type: ignore[arg-type]
+        loss([["q"], [[str(i) for i in range(size)]]], [gains / temperature]).backward()
+
+        scores = start.double().clone().requires_grad_()
+        p = torch.softmax(gains.double() / temperature, 0)
+        q = torch.log_softmax(scores, 0)
+        (p * (p.log() - q)).sum().backward()
+        assert model.scores.grad is not None
+        assert scores.grad is not None
+        assert (model.scores.grad.double() - scores.grad).abs().max() < 1e-6
+
+
+@pytest.fixture
+def gains(candidates: list[Retrieved]) -> list[GainRecord]:
+    return synthesize(candidates, OverlapLM(), alpha=0.0)
+
+
+def test_a_trained_selector_is_a_plain_cross_encoder_that_prefers_high_gain(
+    gains: list[GainRecord], candidates: list[Retrieved], tmp_path: Path
+) -> None:
+    from sentence_transformers import CrossEncoder
+
+    out = tmp_path / "selector"
+    facts = {"LLM": "overlap", "data": "cities"}
+    trained = train(
+        gains[:16], out, facts, temperature=0.5, epochs=6, learning_rate=3e-4, groups_per_step=4, validation=0.2
+    )
+    chosen = select(candidates[16:], trained, k=1)
+    assert [record.ctxs[0].id[-1] for record in chosen] == ["c"] * 4
+
+    pairs = [("Who founded city number 1?", "Founder1 laid its first stone.")]
+    assert CrossEncoder(str(out)).predict(pairs)[0] == pytest.approx(trained.model.predict(pairs)[0], abs=1e-5)
+    card = (out / "README.md").read_text()
+    assert "| LLM | overlap |" in card
+    assert "| temperature | 0.5 |" in card
+    assert "held-out regret" in card
+    assert not list(out.glob("*.bin"))
+
+
+def test_the_same_seed_gives_the_same_selector(gains: list[GainRecord], tmp_path: Path) -> None:
+    scores = [
+        train(gains[:8], tmp_path / name, epochs=1, seed=3).score(gains[9].question, gains[9].ctxs)
+        for name in ("one", "two")
+    ]
+    assert scores[0].tolist() == scores[1].tolist()
+
+
+def test_relevance_labels_need_no_gains(candidates: list[Retrieved], tmp_path: Path) -> None:
+    selector = train(candidates[:8], tmp_path / "relevance", labels="relevance", epochs=1)
+    assert selector.score("Who?", candidates[0].ctxs).shape == (3,)
+    with pytest.raises(DataError, match="no gains"):
+        train(candidates, tmp_path / "gain", labels="gain")
+
+
+def test_nothing_to_learn_from_is_said(gains: list[GainRecord], tmp_path: Path) -> None:
+    for record in gains:
+        record.kept = False
+    with pytest.raises(DataError, match="only_kept"):
+        train(gains, tmp_path / "selector")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"temperature": 0.0}, {"group_size": 1}, {"epochs": 0}, {"validation": 1.0}, {"learning_rate": -1.0}]
+)
+def test_settings_out_of_range(gains: list[GainRecord], tmp_path: Path, setting: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        train(gains, tmp_path / "selector", **setting)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_no_selector_is_not_overwritten(gains: list[GainRecord], tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(DataError, match="not overwritten"):
+        train(gains[:4], tmp_path / "thesis", epochs=1)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
