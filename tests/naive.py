@@ -16,7 +16,8 @@ def answer_logits(lm: LocalLM, prompt: str, answer: str) -> torch.Tensor:
     lm.model.set_attn_implementation("eager")
     with torch.inference_mode():
         logits = lm.model(torch.tensor([prompt_ids + answer_ids])).logits[0]
-    return logits[len(prompt_ids) - 1 : -1].float()
+    behind: torch.Tensor = logits[len(prompt_ids) - 1 : -1].float()
+    return behind
 
 
 def naive_loss(lm: LocalLM, with_prompt: str, without_prompt: str, answer: str, alpha: float) -> float:

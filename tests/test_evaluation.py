@@ -18,8 +18,13 @@ RIGHT, PARTLY, WRONG = "Jane Austen", "Jane Brown", "Emily"
 
 def answers(predictions: Sequence[str], groups: Sequence[str] | None = None, prefix: str = "q") -> list[Answer]:
     return [
-        Answer(id=f"{prefix}{i:03}", question="Who?", answers=["Jane Austen", "Austen, Jane"], prediction=text,
-               extra={} if groups is None else {"dataset": groups[i]})
+        Answer(
+            id=f"{prefix}{i:03}",
+            question="Who?",
+            answers=["Jane Austen", "Austen, Jane"],
+            prediction=text,
+            extra={} if groups is None else {"dataset": groups[i]},
+        )
         for i, text in enumerate(predictions)
     ]
 
@@ -98,7 +103,8 @@ def test_p_value_is_the_exact_one_where_that_can_be_enumerated() -> None:
 def test_p_values_of_equal_systems_are_uniform() -> None:
     p_values = [
         evaluate({"a": answers(drawn(40, 0.5, 2 * i)), "b": answers(drawn(40, 0.5, 2 * i + 1))}, resamples=200, seed=i)
-        .overall.difference("a", "b").p
+        .overall.difference("a", "b")
+        .p
         for i in range(150)
     ]
     assert np.mean(np.array(p_values) < 0.2) == pytest.approx(0.2, abs=0.1)
@@ -195,17 +201,20 @@ def test_a_missing_question_is_named_with_its_system() -> None:
             evaluate(systems)
 
 
-@pytest.mark.parametrize(("systems", "message"), [
-    ({}, "no systems"),
-    ({"a": []}, "system 'a': the system has no answers"),
-    ({"a": answers([RIGHT]) * 2}, "question 'q000': the question is answered twice"),
-    ({"a": [Answer(id="q", question="?", prediction="x")]}, "question 'q': the question has no gold answers"),
-    ({"a": [Answer(id="q", question="?", answers=["x", " "], prediction="x")]}, "a gold answer is empty"),
-    (
-        {"a": answers([RIGHT]), "b": [Answer(id="q000", question="?", answers=["Bell"], prediction="x")]},
-        "system 'b', question 'q000': the gold answers are not those of system 'a'",
-    ),
-])
+@pytest.mark.parametrize(
+    ("systems", "message"),
+    [
+        ({}, "no systems"),
+        ({"a": []}, "system 'a': the system has no answers"),
+        ({"a": answers([RIGHT]) * 2}, "question 'q000': the question is answered twice"),
+        ({"a": [Answer(id="q", question="?", prediction="x")]}, "question 'q': the question has no gold answers"),
+        ({"a": [Answer(id="q", question="?", answers=["x", " "], prediction="x")]}, "a gold answer is empty"),
+        (
+            {"a": answers([RIGHT]), "b": [Answer(id="q000", question="?", answers=["Bell"], prediction="x")]},
+            "system 'b', question 'q000': the gold answers are not those of system 'a'",
+        ),
+    ],
+)
 def test_what_cannot_be_scored_is_refused(systems: dict[str, list[Answer]], message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         evaluate(systems)

@@ -91,7 +91,8 @@ def test_changed_corpus_is_stale(corpus: Path, tmp_path: Path) -> None:
     corpus.write_text(text.replace("Emma", "Enna"))  # the same size: the bytes are compared
     with pytest.raises(StaleError, match="gainrag index") as caught:
         open_index(tmp_path / "idx")
-    assert str(corpus) in str(caught.value) and str(tmp_path / "idx") in str(caught.value)
+    assert str(corpus) in str(caught.value)
+    assert str(tmp_path / "idx") in str(caught.value)
     corpus.write_text(text)
     os.utime(corpus, (1, 1))  # another time, the same bytes
     open_index(tmp_path / "idx")
@@ -202,9 +203,9 @@ def test_bad_settings(corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def copied(hybrid: Path, tmp_path: Path) -> Iterator[Path]:
+def copied(hybrid: Path, tmp_path: Path) -> Path:
     shutil.copytree(hybrid, tmp_path / "idx")
-    yield tmp_path / "idx"
+    return tmp_path / "idx"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,9 @@ def test_store_is_a_sequence(tmp_path: Path) -> None:
     passages = [Passage(id=str(i), text=f"text {i} \N{SNOWMAN}", extra={"n": i}) for i in range(7)]
     store = PassageStore.write(tmp_path, passages)
     assert list(store) == passages
-    assert store[2:4] == passages[2:4] and store[-1] == passages[-1] and len(store) == 7
+    assert store[2:4] == passages[2:4]
+    assert store[-1] == passages[-1]
+    assert len(store) == 7
     assert np.load(tmp_path / "offsets.npy").dtype == np.int64
     with pytest.raises(IndexError):
         store[7]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,11 @@ from gainrag.records import Passage
 from tests.naive import naive_loss
 
 PASSAGES = [
-    Passage(id="1", title="Seine", text="The Seine is a river in northern France. It flows through Paris and Rouen to the sea."),
+    Passage(
+        id="1",
+        title="Seine",
+        text="The Seine is a river in northern France. It flows through Paris and Rouen to the sea.",
+    ),
     Passage(id="2", title="", text="Berlin lies on the Spree."),
     Passage(id="3", title="Rivers", text="Long rivers carry water. " * 30),
 ]
@@ -25,7 +27,8 @@ ANSWERS = ["the Seine", "the Seine river", "the", "Seine", "Seine", "la Séine (
 def request(lm: LocalLM, form: str = "completion") -> ScoringRequest:
     prompts = for_model(form, lm)
     return ScoringRequest(
-        [prompts.with_passages(QUESTION, [p]) for p in PASSAGES], prompts.without(QUESTION),
+        [prompts.with_passages(QUESTION, [p]) for p in PASSAGES],
+        prompts.without(QUESTION),
         [prompts.scored_answer(a) for a in ANSWERS],
     )
 
@@ -57,7 +60,9 @@ def test_equal_prompts_cancel(smollm: LocalLM) -> None:
 
 def test_a_question_scores_the_same_alone_and_in_company(smollm: LocalLM) -> None:
     asked = request(smollm)
-    alone = [smollm.losses([ScoringRequest([p], asked.without_prompt, asked.answers)], [0.5])[0] for p in asked.with_prompts]
+    alone = [
+        smollm.losses([ScoringRequest([p], asked.without_prompt, asked.answers)], [0.5])[0] for p in asked.with_prompts
+    ]
     together = smollm.losses([asked, asked], [0.5])
     assert np.abs(together[0] - np.concatenate(alone)).max() < 1e-4
     assert np.array_equal(together[0], together[1])
@@ -91,7 +96,9 @@ def test_stopping_saves_what_is_behind_the_stop(smollm: LocalLM) -> None:
     assert stopped == whole
 
 
-def test_a_long_passage_is_cut_at_its_end_and_the_question_never(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_passage_is_cut_at_its_end_and_the_question_never(
+    smollm: LocalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(smollm, "context", 120)
     prompts = for_model("completion", smollm)
     long = Passage(id="l", title="Long", text="First words stay. " + "Later words may go. " * 200)
@@ -131,16 +138,17 @@ def test_fifty_real_triples(smollm: LocalLM) -> None:
     """(question, passage, alias) of the data set that ships with the package, against the naive way."""
     from gainrag.demo import load
 
-    train, _, _ = load()
+    questions, _, corpus = load()
+    passages = {p.id: p for p in corpus}
     prompts, worst = for_model("completion", smollm), 0.0
-    triples = [(r, ctx, alias) for r in train[::5] for ctx, alias in zip(r.ctxs, r.answers * 9, strict=False)][:50]
+    triples = [(q, passages[key], alias) for q in questions for key in q.extra["outright"] for alias in q.answers][::2][
+        :50
+    ]
     assert len(triples) == 50
-    for record, passage, alias in triples:
-        with_prompt, without = prompts.with_passages(record.question, [passage]), prompts.without(record.question)
+    for question, passage, alias in triples:
+        with_prompt, without = prompts.with_passages(question.question, [passage]), prompts.without(question.question)
         answer = prompts.scored_answer(alias)
         found = smollm.losses([ScoringRequest([with_prompt], without, [answer])], [0.0, 0.5])[0][0, 0]
         for alpha, loss in zip((0.0, 0.5), found, strict=True):
             worst = max(worst, abs(loss - naive_loss(smollm, with_prompt, without, answer, alpha)))
     assert worst < 1e-4
-
-

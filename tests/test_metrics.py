@@ -58,17 +58,20 @@ def test_the_published_measure_matches_an_empty_gold() -> None:
     assert paper_em("anything", ["The"]) == 1.0
 
 
-@pytest.mark.parametrize(("prediction", "gold", "expected"), [
-    ("Barack Obama", "Obama", 2 / 3),  # P 1/2, R 1
-    ("cat sat on the mat", "cat mat", 2 / 3),  # tokens cat sat on mat: P 1/2, R 1
-    ("to be or not to be", "to be", 1 / 2),  # P 2/6, R 1
-    ("to be", "to be to be", 2 / 3),  # counted as often as both have it: P 1, R 1/2
-    ("Paris", "London", 0.0),
-    ("Paris", "paris.", 1.0),
-    ("", "Paris", 0.0),
-    ("Paris", "The", 0.0),
-    ("the", "The", 1.0),
-])
+@pytest.mark.parametrize(
+    ("prediction", "gold", "expected"),
+    [
+        ("Barack Obama", "Obama", 2 / 3),  # P 1/2, R 1
+        ("cat sat on the mat", "cat mat", 2 / 3),  # tokens cat sat on mat: P 1/2, R 1
+        ("to be or not to be", "to be", 1 / 2),  # P 2/6, R 1
+        ("to be", "to be to be", 2 / 3),  # counted as often as both have it: P 1, R 1/2
+        ("Paris", "London", 0.0),
+        ("Paris", "paris.", 1.0),
+        ("", "Paris", 0.0),
+        ("Paris", "The", 0.0),
+        ("the", "The", 1.0),
+    ],
+)
 def test_f1_by_hand(prediction: str, gold: str, expected: float) -> None:
     assert f1(prediction, [gold]) == pytest.approx(expected)
 

@@ -12,7 +12,8 @@ OWN = Passage(id="2", text="What I know.", origin="generated")
 def test_completion_prompt_as_the_issue_words_it() -> None:
     prompt = for_model("completion", object()).with_passages("Which river?", [SEINE])
     assert prompt == (
-        "Passage: Seine\nA river.\n\nAnswer the question below concisely in a few words.\nQuestion: Which river?\nAnswer:"
+        "Passage: Seine\nA river.\n\n"
+        "Answer the question below concisely in a few words.\nQuestion: Which river?\nAnswer:"
     )
 
 
@@ -29,7 +30,9 @@ def test_the_prompt_ends_with_the_bare_question_and_keeps_the_order(form: str) -
 
 
 def test_braces_in_texts_are_left_alone() -> None:
-    prompt = for_model("completion", object()).with_passages("What is {x}?", [Passage(id="1", title="{t}", text="{0} {}")])
+    prompt = for_model("completion", object()).with_passages(
+        "What is {x}?", [Passage(id="1", title="{t}", text="{0} {}")]
+    )
     assert "{t}\n{0} {}" in prompt
     assert "What is {x}?" in prompt
 

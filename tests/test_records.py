@@ -35,7 +35,12 @@ RECORDS: list[Record] = [
     Question(id="q1", question="Who wrote Emma?", answers=["Jane Austen"], extra={"n": [1, {"a": None}]}),
     Retrieved(id="q1", question="Who?", answers=[], ctxs=[SCORED, PSEUDO]),
     GainRecord(
-        id="q1", question="Who?", answers=["Jane Austen"], kept=False, prediction="Jane", silver=0,
+        id="q1",
+        question="Who?",
+        answers=["Jane Austen"],
+        kept=False,
+        prediction="Jane",
+        silver=0,
         ctxs=[Gained(id="p1", text="t", loss={"0.0": 0.1, "0.5": 1e6}, gain=-0.1234567890123, extra={"k": 1})],
     ),
     Answer(id="q1", question="Who?", answers=["Jane Austen"], prediction="", ctxs=[PSEUDO], extra={"dataset": "nq"}),
@@ -51,7 +56,11 @@ def test_round_trip(tmp_path: Path, record: Record, name: str) -> None:
 
 def test_unknown_keys_are_kept_at_every_level(tmp_path: Path) -> None:
     line = {
-        "id": "q", "question": "Who?", "answers": ["x"], "dataset": "nq", "meta": {"deep": [1, None]},
+        "id": "q",
+        "question": "Who?",
+        "answers": ["x"],
+        "dataset": "nq",
+        "meta": {"deep": [1, None]},
         "ctxs": [{"id": "1", "title": "T", "text": "t", "score": 2.0, "url": "u", "origin": "corpus"}],
     }
     (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
@@ -96,18 +105,24 @@ def _refused(path: Path, kind: type[Record] = Retrieved) -> str:
 GOOD = '{"id": "q", "question": "?", "answers": ["x"], "ctxs": []}\n'
 
 
-@pytest.mark.parametrize(("line", "expected"), [
-    ('{"id": "q", "question": 5, "ctxs": []}', ("str", "$.question")),
-    ('{"id": "q", "question": "?"}', ("ctxs",)),
-    ('{"id": "q", "question": "?", "ctxs": [{"id": "1", "text": "t", "score": "high"}]}', ("$.ctxs[0].score",)),
-    ('{"id": "q", "question": "?", "ctxs": [{"id": "1"}]}', ("text", "$.ctxs[0]")),
-    ('{"id": "q", "question": "?", "ctxs": [{"id": "1", "text": "t", "origin": "web"}]}', ("web", "$.ctxs[0].origin")),
-    ('{"id": "q", "question": "?", "answers": ["x", 3], "ctxs": []}', ("$.answers[1]",)),
-    ('{"id": "q", "question": "?", "ctxs": [null]}', ("$.ctxs[0]",)),
-    ("[1, 2]", ("object",)),
-    ('{"id": "q", ', ("no JSON",)),
-    ("not json", ("no JSON",)),
-])
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"id": "q", "question": 5, "ctxs": []}', ("str", "$.question")),
+        ('{"id": "q", "question": "?"}', ("ctxs",)),
+        ('{"id": "q", "question": "?", "ctxs": [{"id": "1", "text": "t", "score": "high"}]}', ("$.ctxs[0].score",)),
+        ('{"id": "q", "question": "?", "ctxs": [{"id": "1"}]}', ("text", "$.ctxs[0]")),
+        (
+            '{"id": "q", "question": "?", "ctxs": [{"id": "1", "text": "t", "origin": "web"}]}',
+            ("web", "$.ctxs[0].origin"),
+        ),
+        ('{"id": "q", "question": "?", "answers": ["x", 3], "ctxs": []}', ("$.answers[1]",)),
+        ('{"id": "q", "question": "?", "ctxs": [null]}', ("$.ctxs[0]",)),
+        ("[1, 2]", ("object",)),
+        ('{"id": "q", ', ("no JSON",)),
+        ("not json", ("no JSON",)),
+    ],
+)
 def test_a_malformed_line_names_file_line_and_field(tmp_path: Path, line: str, expected: tuple[str, ...]) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(GOOD + "\n" + line + "\n" + GOOD)  # the blank line counts as a line

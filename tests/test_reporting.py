@@ -12,8 +12,14 @@ from gainrag.reporting import candidates_view, markdown_table, text_table
 
 def said(right: int, n: int, ctx: Scored | None = None) -> list[Answer]:
     return [
-        Answer(id=str(i), question="?", answers=["Paris"], prediction="Paris" if i < right else "Rome",
-               ctxs=[ctx] if ctx else [], extra={"dataset": "nq" if i % 2 else "web"})
+        Answer(
+            id=str(i),
+            question="?",
+            answers=["Paris"],
+            prediction="Paris" if i < right else "Rome",
+            ctxs=[ctx] if ctx else [],
+            extra={"dataset": "nq" if i % 2 else "web"},
+        )
         for i in range(n)
     ]
 
@@ -90,8 +96,12 @@ def test_markdown_rows_have_as_many_cells_as_the_heading(grouped: Evaluation) ->
 
 
 RECORD = GainRecord(
-    id="q", question="Who wrote\nEmma?", answers=["Jane Austen", "Austen"], kept=True,
-    prediction="Jane Austen", silver=2,
+    id="q",
+    question="Who wrote\nEmma?",
+    answers=["Jane Austen", "Austen"],
+    kept=True,
+    prediction="Jane Austen",
+    silver=2,
     ctxs=[
         Gained(id="1", title="Highbury", text="A village in Surrey. " * 20, loss={}, gain=-3.0),
         Gained(id="2", title="Emma", text="Jane  Austen\nwrote it.", loss={}, gain=-1.5),
@@ -106,7 +116,10 @@ def test_candidates_stand_in_the_order_of_their_gains_with_the_silver_one_marked
     rows = lines[lines.index("") + 2 :]
     assert len(rows) == 4
     assert [re.search(r"-\d+\.\d+", row)[0] for row in rows] == [  # type: ignore[index]
-        "-0.700", "-1.500", "-3.000", "-9.000"
+        "-0.700",
+        "-1.500",
+        "-3.000",
+        "-9.000",
     ]
     assert [row.startswith("*") for row in rows] == [True, False, False, False]
     assert ["yes" in row for row in rows] == [True, True, False, True]  # marked, or looked for where there is no mark

@@ -19,12 +19,12 @@ CHUNK = 16
 class StoppingGenerator(Protocol):
     """A Generator that can end a row at a string, which saves the tokens behind it."""
 
-    def generate_until(self, prompts: Sequence[str], max_new_tokens: int, stop: str | None) -> list[str]: ...
+    def generate_until(self, prompts: Sequence[str], max_new_tokens: int, stop: str | None) -> list[str]:
+        """Like `generate`; what follows the stop is not specified."""
+        ...
 
 
-def generate_answers(
-    lm: Generator, prompts: Prompts, rendered: Sequence[str], max_new_tokens: int
-) -> list[str]:
+def generate_answers(lm: Generator, prompts: Prompts, rendered: Sequence[str], max_new_tokens: int) -> list[str]:
     """The answers to rendered prompts, cut as their prompt form says."""
     if isinstance(lm, StoppingGenerator):
         texts = lm.generate_until(rendered, max_new_tokens, prompts.stop)

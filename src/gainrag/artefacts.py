@@ -43,7 +43,10 @@ def versions() -> dict[str, str]:
 
 
 def write_meta(
-    artefact: str | Path, settings: Mapping[str, Any], inputs: Mapping[str, str], summary: Mapping[str, Any] | None = None
+    artefact: str | Path,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    summary: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the meta file of a finished artefact; nothing for standard output.
 

@@ -78,7 +78,10 @@ def augment(
         added = {id(r): passage for r, passage in zip(lacking, written, strict=True)}
         return [
             Retrieved(
-                id=r.id, question=r.question, answers=r.answers, extra=r.extra,
+                id=r.id,
+                question=r.question,
+                answers=r.answers,
+                extra=r.extra,
                 ctxs=[*r.ctxs, added[id(r)]] if id(r) in added else list(r.ctxs),
             )
             for r in part

@@ -34,7 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for command in commands.COMMANDS:
         own = sub.add_parser(
-            command.name, help=command.help, description=command.help, formatter_class=argparse.RawDescriptionHelpFormatter
+            command.name,
+            help=command.help,
+            description=command.help,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for argument in command.arguments:
             own.add_argument(*argument.flags, **argument.options)
@@ -69,7 +72,8 @@ def add_flags(parser: argparse.ArgumentParser, stage: Callable[..., Any], skip: 
                 options["action"] = "append"
                 text += " (may be given several times)"
         shown = "" if default is None or default is parameter.empty else f" [{default}]"
-        parser.add_argument(f"--{name.replace('_', '-')}", help=text + shown, **options)
+        flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, help=text + shown, **options)
 
 
 def _flag_type(annotation: Any) -> tuple[type, bool, tuple[str, ...] | None]:

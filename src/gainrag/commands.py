@@ -21,10 +21,11 @@ from gainrag import (
     running,
     selection,
     synthesis,
+    systems,
     training,
 )
 from gainrag.artefacts import hashes, meta_path, write_meta
-from gainrag.config import parameters
+from gainrag.config import parameters, settings_of
 from gainrag.errors import UsageError
 from gainrag.records import Answer, GainRecord, read, read_json, write, write_json
 
@@ -60,7 +61,9 @@ def _output(help: str, **more: Any) -> Argument:
 
 
 def _llm() -> Argument:
-    return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": "embedded:NAME, a Hugging Face id or a folder"})
+    return Argument(
+        ("--llm",), {"required": True, "metavar": "MODEL", "help": "embedded:NAME, a Hugging Face id or a folder"}
+    )
 
 
 def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
 
 
 def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any], **inputs: str) -> dict[str, Any]:
-    settings = {**running.settings_of(stage, _own(stage, arguments)), "llm": llm}
+    settings = {**settings_of(stage, _own(stage, arguments)), "llm": llm}
     return {"settings": settings, "inputs": hashes(inputs)}
 
 
@@ -88,7 +91,7 @@ def _retrieve(arguments: Arguments) -> None:
     own = _own(retrieval.retrieve, arguments)
     write(arguments["out"], retrieval.retrieve(questions, retriever, **own))
     inputs = hashes({"questions": arguments["questions"], "index": Path(arguments["index"]) / indexing.META_FILE})
-    write_meta(arguments["out"], running.settings_of(retrieval.retrieve, own), inputs)
+    write_meta(arguments["out"], settings_of(retrieval.retrieve, own), inputs)
 
 
 def _augment(arguments: Arguments) -> None:
@@ -132,7 +135,7 @@ def _train(arguments: Arguments) -> None:
         inputs["warm start"] = arguments["warm_start"]
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)
-    write_meta(arguments["out"], running.settings_of(training.train, own), hashes(inputs))
+    write_meta(arguments["out"], settings_of(training.train, own), hashes(inputs))
 
 
 def _select(arguments: Arguments) -> None:
@@ -144,7 +147,11 @@ def _select(arguments: Arguments) -> None:
     inputs: dict[str, str | Path] = {"candidates": arguments["candidates"]}
     if Path(arguments["selector"]).exists():
         inputs["selector"] = arguments["selector"]
-    write_meta(arguments["out"], {**running.settings_of(selection.select, own), "selector": arguments["selector"]}, hashes(inputs))
+    write_meta(
+        arguments["out"],
+        {**settings_of(selection.select, own), "selector": arguments["selector"]},
+        hashes(inputs),
+    )
 
 
 def _answer(arguments: Arguments) -> None:
@@ -166,9 +173,7 @@ def _evaluate(arguments: Arguments) -> None:
     own = _own(evaluation.evaluate, arguments)
     found = evaluation.evaluate(answers, **own)
     write_json(arguments["out"], found.to_json())
-    write_meta(
-        arguments["out"], running.settings_of(evaluation.evaluate, own), hashes(dict(zip(names, paths, strict=True)))
-    )
+    write_meta(arguments["out"], settings_of(evaluation.evaluate, own), hashes(dict(zip(names, paths, strict=True))))
     print(reporting.text_table(found), file=sys.stderr)
 
 
@@ -177,7 +182,7 @@ def _run(arguments: Arguments) -> None:
     out = arguments["out"]
     own = {**read.table("run"), **_own(running.run, arguments)}
     found = running.run(read, out, arguments["update"], **own)
-    print(reporting.text_table(found))
+    print(reporting.text_table(found, baseline=systems.GAINRAG))
     print(f"everything is in {out}", file=sys.stderr)
 
 
@@ -202,39 +207,59 @@ _DATA = Argument(
 
 COMMANDS: tuple[Command, ...] = (
     Command(
-        "index", "Build an index folder from passages.", _index,
+        "index",
+        "Build an index folder from passages.",
+        _index,
         (_input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz, or -"), _output("the index folder")),
         (indexing.index,),
     ),
     Command(
-        "retrieve", "Find each question's k best passages.", _retrieve,
+        "retrieve",
+        "Find each question's k best passages.",
+        _retrieve,
         (
-            _input("questions", "questions as JSON lines, or -"), _output("retrieved.jsonl, or -"),
+            _input("questions", "questions as JSON lines, or -"),
+            _output("retrieved.jsonl, or -"),
             Argument(("--index",), {"required": True, "metavar": "FOLDER", "help": "an index folder"}),
         ),
         (retrieval.retrieve,),
     ),
     Command(
-        "augment", "Add the pseudo-passage that the language model writes itself.", _augment,
+        "augment",
+        "Add the pseudo-passage that the language model writes itself.",
+        _augment,
         (_input("retrieved", "retrieved records, or -"), _llm(), _output("candidates.jsonl, or -")),
-        (augmentation.augment, lms.open_lm), ("model",),
+        (augmentation.augment, lms.open_lm),
+        ("model",),
     ),
     Command(
-        "synthesize", "Measure how much each candidate helps the language model to the right answer.", _synthesize,
+        "synthesize",
+        "Measure how much each candidate helps the language model to the right answer.",
+        _synthesize,
         (
-            _input("candidates", "candidates with gold answers, or -"), _llm(), _output("gains.jsonl, or -"),
+            _input("candidates", "candidates with gold answers, or -"),
+            _llm(),
+            _output("gains.jsonl, or -"),
             Argument(
                 ("--diagnose",),
-                {"type": int, "default": 0, "metavar": "N",
-                 "help": "answer every candidate of N questions, compare the alphas, and recommend one"},
+                {
+                    "type": int,
+                    "default": 0,
+                    "metavar": "N",
+                    "help": "answer every candidate of N questions, compare the alphas, and recommend one",
+                },
             ),
         ),
-        (synthesis.synthesize, lms.open_lm), ("model",),
+        (synthesis.synthesize, lms.open_lm),
+        ("model",),
     ),
     Command(
-        "train", "Distil gains into a selector.", _train,
+        "train",
+        "Distil gains into a selector.",
+        _train,
         (
-            _input("gains", "gain records (retrieved ones for --labels relevance), or -"), _output("the selector folder"),
+            _input("gains", "gain records (retrieved ones for --labels relevance), or -"),
+            _output("the selector folder"),
             Argument(
                 ("--warm-start",),
                 {"metavar": "FILE", "help": "retrieved records: first train on whether passages hold an answer"},
@@ -243,37 +268,55 @@ COMMANDS: tuple[Command, ...] = (
         (training.train,),
     ),
     Command(
-        "select", "Keep the k candidates that the selector scores highest.", _select,
+        "select",
+        "Keep the k candidates that the selector scores highest.",
+        _select,
         (
-            _input("candidates", "candidates, or -"), _output("selected.jsonl, or -"),
-            Argument(("--selector",), {"required": True, "metavar": "MODEL", "help": "a selector folder or any reranker"}),
+            _input("candidates", "candidates, or -"),
+            _output("selected.jsonl, or -"),
+            Argument(
+                ("--selector",), {"required": True, "metavar": "MODEL", "help": "a selector folder or any reranker"}
+            ),
         ),
         (selection.select,),
     ),
     Command(
-        "answer", "Answer each question from its passages.", _answer,
+        "answer",
+        "Answer each question from its passages.",
+        _answer,
         (_input("selected", "retrieved records, or -"), _llm(), _output("answers.jsonl, or -")),
-        (answering.answer, lms.open_lm), ("model",),
+        (answering.answer, lms.open_lm),
+        ("model",),
     ),
     Command(
-        "evaluate", "Score answers, with intervals, and compare systems.", _evaluate,
+        "evaluate",
+        "Score answers, with intervals, and compare systems.",
+        _evaluate,
         (_input("answers", "one file a system", nargs="+"), _output("evaluation.json")),
         (evaluation.evaluate,),
     ),
     Command(
-        "run", "Every stage of a config; a finished stage whose inputs have not changed is reused.", _run,
+        "run",
+        "Every stage of a config; a finished stage whose inputs have not changed is reused.",
+        _run,
         (
-            _input("config", "a TOML config"), _output("the run folder"), _DATA,
+            _input("config", "a TOML config"),
+            _output("the run folder"),
+            _DATA,
             Argument(("--update",), {"action": "store_true", "help": "allow a folder made with another config"}),
         ),
         (running.run,),
     ),
     Command(
-        "validate", "Check everything that can be checked before compute is spent.", _validate,
+        "validate",
+        "Check everything that can be checked before compute is spent.",
+        _validate,
         (_input("config", "a TOML config"), _DATA),
     ),
     Command(
-        "demo", "The whole method on a small data set that ships with the package.", _demo,
+        "demo",
+        "The whole method on a small data set that ships with the package.",
+        _demo,
         (_output("the run folder", required=False, default="runs/demo"),),
     ),
 )

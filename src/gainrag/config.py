@@ -7,6 +7,7 @@ line and keys of the config cannot differ.
 from __future__ import annotations
 
 import inspect
+import sys
 import tomllib
 import types
 import typing
@@ -20,7 +21,7 @@ from gainrag.errors import ConfigError, DataError, unknown
 
 @dataclass(frozen=True)
 class Dataset:
-    """A corpus with questions to train and to test on. Without a corpus, the questions bring their passages (`ctxs`)."""
+    """A corpus with questions to train and test on. Without a corpus, the questions bring their passages (`ctxs`)."""
 
     name: str
     train: Path
@@ -43,9 +44,16 @@ class Config:
 
 def parameters(stage: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The keyword-only parameters of a stage, with their types resolved."""
-    hints = typing.get_type_hints(stage)
-    found = inspect.signature(stage).parameters.values()
-    return {p.name: p.replace(annotation=hints[p.name]) for p in found if p.kind is p.KEYWORD_ONLY}
+    found = [p for p in inspect.signature(stage).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    # Of these alone: the types of other parameters may be imported for type checkers only.
+    holder = types.SimpleNamespace(__annotations__={p.name: p.annotation for p in found})
+    hints = typing.get_type_hints(holder, vars(sys.modules[stage.__module__]))
+    return {p.name: p.replace(annotation=hints[p.name]) for p in found}
+
+
+def settings_of(stage: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All keyword-only parameters of a stage: what is given, else the default."""
+    return {name: given.get(name, p.default) for name, p in parameters(stage).items()}
 
 
 def read_config(path: str | Path, stages: Mapping[str, Callable[..., Any]], data: str | Path | None = None) -> Config:

@@ -147,8 +147,10 @@ def _common_ids(by_id: Mapping[str, Mapping[str, Answer]]) -> list[str]:
         raise DataError("there are no systems to evaluate", hint="give at least one file of answers")
     first, reference = next(iter(by_id.items()))
     for system, records in by_id.items():
-        for lacking, having, other in ((system, first, reference.keys() - records.keys()),
-                                       (first, system, records.keys() - reference.keys())):
+        for lacking, having, other in (
+            (system, first, reference.keys() - records.keys()),
+            (first, system, records.keys() - reference.keys()),
+        ):
             if other:
                 more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
                 raise DataError(
@@ -166,9 +168,7 @@ def _common_ids(by_id: Mapping[str, Mapping[str, Answer]]) -> list[str]:
     return sorted(reference)
 
 
-def _groups(
-    by_id: Mapping[str, Mapping[str, Answer]], ids: Sequence[str], key: str
-) -> dict[str, npt.NDArray[np.intp]]:
+def _groups(by_id: Mapping[str, Mapping[str, Answer]], ids: Sequence[str], key: str) -> dict[str, npt.NDArray[np.intp]]:
     """The rows of each group, by its name, sorted."""
     names: dict[str, str] = {}
     for system, records in by_id.items():
@@ -265,16 +265,16 @@ def _compare(
     for i, (first, second) in enumerate(pairs):
         # One pair at a time: all of them at once would be large, and the quantile sorts a copy.
         lows, highs = np.quantile(drawn[:, first, :n_metrics] - drawn[:, second, :n_metrics], tails, axis=0)
-        found.append(Comparison(
-            system=names[first],
-            other=names[second],
-            metrics={
-                metric: Difference(
-                    _tidy(observed[i, m]), _tidy(lows[m]), _tidy(highs[m]), _tidy(p_values[i, m])
-                )
-                for m, metric in enumerate(METRICS)
-            },
-        ))
+        found.append(
+            Comparison(
+                system=names[first],
+                other=names[second],
+                metrics={
+                    metric: Difference(_tidy(observed[i, m]), _tidy(lows[m]), _tidy(highs[m]), _tidy(p_values[i, m]))
+                    for m, metric in enumerate(METRICS)
+                },
+            )
+        )
     return found
 
 

@@ -17,7 +17,7 @@ def best_loss(losses: npt.ArrayLike) -> FloatArray:
     >>> best_loss([[[2.0], [0.5]], [[1.0], [3.0]]]).tolist()
     [[0.5], [1.0]]
     """
-    return np.asarray(losses, dtype=np.float64).min(axis=1)
+    return np.asarray(np.asarray(losses, dtype=np.float64).min(axis=1), dtype=np.float64)
 
 
 def gain_from_loss(loss: npt.ArrayLike) -> FloatArray:

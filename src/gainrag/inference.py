@@ -89,7 +89,8 @@ class GainRAG:
             )
         if len(candidates) < self.k:
             raise DataError(
-                f"{self.k} passages are wanted of {len(candidates)} candidates", where=f"question {question[:40]!r}",
+                f"{self.k} passages are wanted of {len(candidates)} candidates",
+                where=f"question {question[:40]!r}",
                 hint="lower k, or retrieve more",
             )
         ranked = rescored(candidates, self.selector.score(question, candidates), len(candidates))

@@ -1,4 +1,4 @@
-"""The one progress bar: on standard error, with rate and time left; a plain line now and then where there is no terminal."""
+"""The one progress bar: on standard error, with rate and time left; a line now and then where there is no terminal."""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ def _bar(iterable: Iterable[Any] | None, total: int | None, what: str, unit: str
 
     every = _ON_TERMINAL if sys.stderr.isatty() else _IN_LOG
     return tqdm(
-        iterable, total=total, desc=what, unit=f" {unit}", initial=done, file=sys.stderr, mininterval=every,
-        dynamic_ncols=True, leave=sys.stderr.isatty(), delay=1.0,
+        iterable,
+        total=total,
+        desc=what,
+        unit=f" {unit}",
+        initial=done,
+        file=sys.stderr,
+        mininterval=every,
+        dynamic_ncols=True,
+        leave=sys.stderr.isatty(),
+        delay=1.0,
     )
 
 

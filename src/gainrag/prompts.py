@@ -46,7 +46,9 @@ TEMPLATES: dict[PromptForm, Template] = {
     "completion": Template(
         passage="Passage: {title}\n{text}\n\n",
         question=INSTRUCTION + "\nQuestion: {question}\nAnswer:",
-        background="Question: {question}\nBackground facts from an encyclopedia that answer the question, in 100 words:",
+        background=(
+            "Question: {question}\nBackground facts from an encyclopedia that answer the question, in 100 words:"
+        ),
         answer_prefix=" ",
         ends_at_line_end=True,
     ),
@@ -66,16 +68,22 @@ class Bounded(Protocol):
 
     context: int  # tokens
 
-    def count_tokens(self, text: str) -> int: ...
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text has as a prompt."""
+        ...
 
-    def truncate(self, text: str, tokens: int) -> str: ...
+    def truncate(self, text: str, tokens: int) -> str:
+        """The beginning of a text, of at most so many tokens."""
+        ...
 
 
 @runtime_checkable
 class Templated(Protocol):
     """A model with a chat template of its own."""
 
-    def render_chat(self, message: str) -> str: ...
+    def render_chat(self, message: str) -> str:
+        """One user message inside the template, up to where the answer begins."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,9 @@ class Prompts:
 
     def _untitled(self, n: int, passage: Passage) -> str:
         """The pseudo-passage has no title: no empty title line either, in the completion form."""
-        template = self.template.passage.replace("{title}\n", "") if self.form == "completion" else self.template.passage
+        template = (
+            self.template.passage.replace("{title}\n", "") if self.form == "completion" else self.template.passage
+        )
         return template.format(n=n, title="", text=passage.text)
 
 

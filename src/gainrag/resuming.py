@@ -66,7 +66,8 @@ def write_resumable(
         if partial.exists() and begun.exists():
             if (was := read_json(begun)) != settings:
                 raise StaleError(
-                    f"begun with other settings ({_difference(was, settings)})", where=str(partial),
+                    f"begun with other settings ({_difference(was, settings)})",
+                    where=str(partial),
                     hint="remove it to start over, or write to another file",
                 )
         else:

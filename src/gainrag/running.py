@@ -1,37 +1,42 @@
 """`gainrag run`: every stage from the corpus to the table, each a file in the run folder, reused while it is current.
 
-    questions/   train.jsonl test.jsonl          what is learned from and what is tested on
-    index/       one folder a data set
-    retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl
-    candidates/  train.jsonl test.jsonl          with the pseudo-passage
-    gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
-    warm_start/ relevance/ selector/             cross-encoders
-    selected/    SYSTEM.jsonl                    what each system gives to the language model
-    answers/     SYSTEM.jsonl
-    evaluation.json table.txt
+questions/   train.jsonl test.jsonl          what is learned from and what is tested on
+index/       one folder a data set
+retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl
+candidates/  train.jsonl test.jsonl          with the pseudo-passage
+gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
+warm_start/ relevance/ selector/             cross-encoders
+selected/    SYSTEM.jsonl                    what each system gives to the language model
+answers/     SYSTEM.jsonl
+evaluation.json table.txt
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from gainrag import answering, augmentation, evaluation, indexing, ingestion, lms, metrics, reporting
-from gainrag import retrieval, selection, synthesis, training
-from gainrag.artefacts import hashes, is_current, write_meta
-from gainrag.config import Config, Dataset, parameters
-from gainrag.errors import ConfigError, DataError, StaleError
-from gainrag.records import Answer, GainRecord, Question, Retrieved, open_output, read, write, write_json
-
-# The systems of METHOD section 6, in the order of the table.
-NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
-GAINRAG, NO_PSEUDO, ORACLE = "GainRAG", "GainRAG without pseudo-passage", "oracle"
+from gainrag import (
+    answering,
+    augmentation,
+    evaluation,
+    indexing,
+    ingestion,
+    lms,
+    reporting,
+    retrieval,
+    selection,
+    synthesis,
+    systems,
+    training,
+)
+from gainrag.config import Config, Dataset, parameters, settings_of
+from gainrag.errors import DataError
+from gainrag.records import Answer, GainRecord, Question, Retrieved, open_output, read, read_json, write, write_json
+from gainrag.run_folder import Run, claim, say
 
 
 def run(
@@ -60,8 +65,8 @@ def run(
         GainragError: whatever a stage raises.
     """
     folder = Path(out)
-    _claim(folder, config, update)
-    state = _Run(folder, config, update)
+    claim(folder, config, update)
+    state = Run(folder, config, update)
     train, test = _questions(state, train_questions, test_questions, seed)
     retrieved_all, test_lists = _retrieve(state, train, test)
     labelled = {q.id for q in _draw(train, train_questions, seed)}
@@ -73,81 +78,8 @@ def run(
     if diagnose:
         _diagnose(state, gains["train"], diagnose)
     _train(state, retrieved_all, gains["train"], warm_start)
-    systems = _systems(state, test_lists, candidates["test"], gains["test"])
-    return _evaluate(state, _answer(state, systems))
-
-
-@dataclass
-class _Run:
-    """A run under way: its folder and config, and the language model once a stage needs it."""
-
-    folder: Path
-    config: Config
-    update: bool
-    _lm: list[Any] = field(default_factory=list)
-
-    def path(self, *parts: str) -> Path:
-        return self.folder.joinpath(*parts)
-
-    def lm(self) -> Any:
-        if not self._lm:
-            self._lm.append(lms.open_lm(**self.config.table("llm")))
-        return self._lm[0]
-
-    def llm_settings(self) -> dict[str, Any]:
-        """What results depend on: the model and the dtype it really runs in."""
-        from gainrag.lms.loading import choose_device, choose_dtype
-
-        full = settings_of(lms.open_lm, self.config.table("llm"))
-        device = choose_device(full["device"])
-        return {"model": full["model"], "dtype": choose_dtype(full["dtype"], device), "device": device}
-
-    def stage(
-        self, artefact: Path, settings: Mapping[str, Any], inputs: Mapping[str, Path],
-        make: Callable[[dict[str, Any]], dict[str, Any] | None],
-    ) -> None:
-        """Make an artefact unless it is current; `make` gets what a resumable stage must remember, returns a summary."""
-        name = str(artefact.relative_to(self.folder))
-        digests = hashes(inputs)
-        if is_current(artefact, settings, digests):
-            say(f"{name}: reused")
-            return
-        say(f"{name}: started")
-        memory = {"settings": dict(settings), "inputs": digests}
-        try:
-            summary = make(memory)
-        except StaleError:
-            if not self.update:
-                raise
-            for part in artefact.parent.glob(artefact.name + ".part*"):
-                part.unlink()
-            summary = make(memory)
-        write_meta(artefact, settings, digests, summary)
-        say(f"{name}: done")
-
-
-def say(line: str) -> None:
-    """One line to a person, on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def settings_of(stage: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """All keyword-only parameters of a stage: what is given, else the default."""
-    return {name: given.get(name, p.default) for name, p in parameters(stage).items()}
-
-
-def _claim(folder: Path, config: Config, update: bool) -> None:
-    """Make the folder this config's own."""
-    copy = folder / "config.toml"
-    if folder.exists() and not copy.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError("is there already and is no run folder", where=str(folder), hint="choose another folder")
-    if copy.exists() and copy.read_text(encoding="utf-8") != config.text and not update:
-        raise StaleError(
-            "the run folder was made with another config", where=str(folder),
-            hint="choose another folder, or pass --update to make again what the change touches",
-        )
-    with open_output(copy) as stream:
-        stream.write(config.text.encode())
+    chosen = systems.choose(state, test_lists, candidates["test"], gains["test"])
+    return _evaluate(state, systems.answer_all(state, chosen))
 
 
 def _draw(questions: Sequence[Question], n: int, seed: int) -> list[Question]:
@@ -163,7 +95,7 @@ def _draw(questions: Sequence[Question], n: int, seed: int) -> list[Question]:
     return [group[i] for i in range(longest) for group in drawn if i < len(group)]
 
 
-def _questions(state: _Run, n_train: int, n_test: int, seed: int) -> tuple[list[Question], list[Question]]:
+def _questions(state: Run, n_train: int, n_test: int, seed: int) -> tuple[list[Question], list[Question]]:
     """All training questions and the drawn test questions, each marked with its data set."""
     found: dict[str, list[Question]] = {"train": [], "test": []}
     datasets = state.config.datasets
@@ -178,14 +110,17 @@ def _questions(state: _Run, n_train: int, n_test: int, seed: int) -> tuple[list[
     train, test = _draw(found["train"], 0, seed), _draw(found["test"], n_test, seed)
     if shared := {q.question for q in train} & {q.question for q in test}:
         raise DataError(
-            f"{len(shared)} questions are both in train and in test, such as {min(shared)!r}", where="[[dataset]]",
+            f"{len(shared)} questions are both in train and in test, such as {min(shared)!r}",
+            where="[[dataset]]",
             hint="remove them from one of the two: a test on training questions shows nothing",
         )
     for split, questions in (("train", train), ("test", test)):
         sources = {dataset.name: getattr(dataset, split) for dataset in datasets}
         settings = {"seed": seed, "test_questions": n_test}
         state.stage(
-            state.path("questions", f"{split}.jsonl"), settings, sources,
+            state.path("questions", f"{split}.jsonl"),
+            settings,
+            sources,
             lambda _, split=split, questions=questions: _write(state.path("questions", f"{split}.jsonl"), questions),  # type: ignore[misc]
         )
     return train, test
@@ -196,7 +131,7 @@ def _write(path: Path, records: Sequence[Any]) -> None:
 
 
 def _retrieve(
-    state: _Run, train: Sequence[Question], test: Sequence[Question]
+    state: Run, train: Sequence[Question], test: Sequence[Question]
 ) -> tuple[list[Retrieved], dict[str, list[Retrieved]]]:
     """Candidates of all training questions, and for the test questions those of every retriever: "test" are the
     candidates, other keys the systems' names."""
@@ -228,7 +163,7 @@ def _retrieve(
     return found["train"], lists
 
 
-def _index(state: _Run, dataset: Dataset) -> Any:
+def _index(state: Run, dataset: Dataset) -> Any:
     assert dataset.corpus is not None
     folder = state.path("index", dataset.name)
     settings = settings_of(indexing.index, state.config.table("index"))
@@ -249,7 +184,7 @@ def _search(
     opened: Mapping[str, Any], questions: Sequence[Question], only: str | None, table: Mapping[str, Any]
 ) -> list[Retrieved]:
     """Every question searched in its own data set, in the order of the questions."""
-    by_id: dict[str, Retrieved] = {q.id: q for q in questions if isinstance(q, Retrieved)}
+    by_id: dict[str, Retrieved] = {q.id: q for q in questions if isinstance(q, Retrieved)}  # brought their passages
     for name, retriever in opened.items():
         mine = [q for q in questions if q.extra["dataset"] == name]
         searched = dict(_parts(retriever))[only] if only else retriever
@@ -257,7 +192,7 @@ def _search(
     return [by_id[q.id] for q in questions]
 
 
-def _augment(state: _Run, split: str, records: Sequence[Retrieved]) -> list[Retrieved]:
+def _augment(state: Run, split: str, records: Sequence[Retrieved]) -> list[Retrieved]:
     artefact = state.path("candidates", f"{split}.jsonl")
     table = state.config.table("augment")
     settings = {**settings_of(augmentation.augment, table), "llm": state.llm_settings(), "questions": len(records)}
@@ -269,7 +204,7 @@ def _augment(state: _Run, split: str, records: Sequence[Retrieved]) -> list[Retr
     return list(read(artefact, Retrieved))
 
 
-def _synthesize(state: _Run, split: str, candidates: Sequence[Retrieved]) -> list[GainRecord]:
+def _synthesize(state: Run, split: str, candidates: Sequence[Retrieved]) -> list[GainRecord]:
     artefact = state.path("gains", f"{split}.jsonl")
     table = state.config.table("synthesize")
     settings = {**settings_of(synthesis.synthesize, table), "llm": state.llm_settings()}
@@ -281,7 +216,7 @@ def _synthesize(state: _Run, split: str, candidates: Sequence[Retrieved]) -> lis
     return list(read(artefact, GainRecord))
 
 
-def _diagnose(state: _Run, gains: Sequence[GainRecord], sample: int) -> None:
+def _diagnose(state: Run, gains: Sequence[GainRecord], sample: int) -> None:
     artefact = state.path("diagnosis.json")
     table = {k: v for k, v in state.config.table("synthesize").items() if k in parameters(synthesis.diagnose)}
     settings = {**settings_of(synthesis.diagnose, table), "sample": sample, "llm": state.llm_settings()}
@@ -291,18 +226,17 @@ def _diagnose(state: _Run, gains: Sequence[GainRecord], sample: int) -> None:
         write_json(artefact, {"summary": synthesis.summarize(gains), "diagnosis": found})
 
     state.stage(artefact, settings, {"gains": state.path("gains", "train.jsonl")}, make)
-    from gainrag.records import read_json
-
     found = read_json(artefact)
     say(synthesis.describe(found["summary"], found["diagnosis"]))
 
 
-def _train(state: _Run, retrieved: Sequence[Retrieved], gains: Sequence[GainRecord], warm_start: bool) -> None:
-    """Three cross-encoders: warm start, and from it the relevance selector and the gain selector, on the same questions."""
+def _train(state: Run, retrieved: Sequence[Retrieved], gains: Sequence[GainRecord], warm_start: bool) -> None:
+    """Warm start, and from it the gain selector and its rival, the relevance selector, on the same questions."""
     table, warm_table = state.config.table("train"), state.config.table("warm_start")
     inputs = {"gains": state.path("gains", "train.jsonl")}
     if warm_start:
-        merged = {**{k: table[k] for k in ("base", "dtype", "device") if k in table}, **warm_table, "labels": "relevance"}
+        shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
+        merged: dict[str, Any] = {**shared, **warm_table, "labels": "relevance"}
         _train_one(state, "warm_start", retrieved, merged, {"retrieved": state.path("retrieved", "train.jsonl")})
         table = {**table, "base": str(state.path("warm_start"))}
         inputs["warm start"] = state.path("warm_start")
@@ -311,13 +245,14 @@ def _train(state: _Run, retrieved: Sequence[Retrieved], gains: Sequence[GainReco
 
 
 def _train_one(
-    state: _Run, name: str, records: Sequence[Any], table: dict[str, Any], inputs: Mapping[str, Path]
+    state: Run, name: str, records: Sequence[Any], table: dict[str, Any], inputs: Mapping[str, Path]
 ) -> None:
     settings = settings_of(training.train, table)
     if "warm start" in inputs:
         settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
     facts = {
-        "data": ", ".join(d.name for d in state.config.datasets), "LLM": state.llm_settings()["model"],
+        "data": ", ".join(d.name for d in state.config.datasets),
+        "LLM": state.llm_settings()["model"],
         "prompt": settings_of(synthesis.synthesize, state.config.table("synthesize"))["prompt"],
     }
     if settings["labels"] == "gain" and settings["alpha"] is None:
@@ -325,89 +260,18 @@ def _train_one(
             settings_of(synthesis.synthesize, state.config.table("synthesize"))["alpha"]
         )[0]
     state.stage(
-        state.path(name), settings, inputs,
+        state.path(name),
+        settings,
+        inputs,
         lambda _: (training.train(records, state.path(name), facts, **table), None)[1],
     )
 
 
-def _systems(
-    state: _Run, lists: Mapping[str, list[Retrieved]], candidates: Sequence[Retrieved], gains: Sequence[GainRecord]
-) -> dict[str, list[Retrieved]]:
-    """What each system gives to the language model, by the system's name."""
-    from gainrag.selectors import CrossEncoderSelector
-
-    k = settings_of(selection.select, state.config.table("select"))["k"]
-    alpha = settings_of(training.train, state.config.table("train"))["alpha"]
-    systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
-    for name, records in lists.items():
-        if name != "test":
-            systems[name.replace("top-1", f"top-{k}")] = [_with(r, r.ctxs[:k]) for r in records]
-    systems[PSEUDO] = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
-    for system, selector, pseudo in (
-        (RELEVANCE, "relevance", True), (NO_PSEUDO, "selector", False), (GAINRAG, "selector", True),
-    ):
-        artefact = state.path("selected", f"{file_name(system)}.jsonl")
-        inputs = {"candidates": state.path("candidates", "test.jsonl"), "selector": state.path(selector)}
-
-        def make(_: dict[str, Any], to: Path = artefact, which: str = selector, pseudo: bool = pseudo) -> None:
-            write(to, selection.select(candidates, CrossEncoderSelector(state.path(which)), k=k, pseudo=pseudo))
-
-        state.stage(artefact, {"k": k, "pseudo": pseudo}, inputs, make)
-        systems[system] = list(read(artefact, Retrieved))
-    systems[ORACLE] = [
-        _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
-        for r, g in zip(candidates, gains, strict=True)
-    ]
-    return systems
-
-
-def file_name(system: str) -> str:
-    """A system's name as a file name."""
-    return "_".join(system.lower().replace("-", " ").split())
-
-
-def _with(record: Retrieved, passages: Sequence[Any]) -> Retrieved:
-    return msgspec.structs.replace(record, ctxs=list(passages))
-
-
-def _answer(state: _Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[str, list[Answer]]:
-    """The answers of every system. Systems that chose the same passages share one answer: the model reads it once."""
-    unique: dict[tuple[str, ...], Retrieved] = {}
-    for records in systems.values():
-        for r in records:
-            unique.setdefault(_reading(r), msgspec.structs.replace(r, id=f"{r.id}#{len(unique)}"))
-    pool = state.path("answers", "pool.jsonl")
-    asked = state.path("answers", "asked.jsonl")
-    write(asked, unique.values())
-    table = state.config.table("answer")
-    settings = {**settings_of(answering.answer, table), "llm": state.llm_settings()}
-
-    def make(memory: dict[str, Any]) -> None:
-        answering.answer(list(unique.values()), state.lm(), pool, memory, **table)
-
-    state.stage(pool, settings, {"asked": asked}, make)
-    predictions = {key: a.prediction for key, a in zip(unique, read(pool, Answer), strict=True)}
-    answers: dict[str, list[Answer]] = {}
-    for system, records in systems.items():
-        answers[system] = [
-            Answer(id=r.id, question=r.question, answers=r.answers, prediction=predictions[_reading(r)], ctxs=r.ctxs,
-                   extra={"dataset": r.extra["dataset"]})
-            for r in records
-        ]
-        write(state.path("answers", f"{file_name(system)}.jsonl"), answers[system])
-    return answers
-
-
-def _reading(record: Retrieved) -> tuple[str, ...]:
-    """What the language model reads of a record, with its question."""
-    return (record.id, *(part for ctx in record.ctxs for part in (ctx.id, ctx.text)))
-
-
-def _evaluate(state: _Run, answers: Mapping[str, list[Answer]]) -> evaluation.Evaluation:
+def _evaluate(state: Run, answers: Mapping[str, list[Answer]]) -> evaluation.Evaluation:
     table = {"group_by": "dataset", **state.config.table("evaluate")}
     found = evaluation.evaluate(answers, **table)
     write_json(state.path("evaluation.json"), found.to_json())
-    text = reporting.text_table(found)
+    text = reporting.text_table(found, baseline=systems.GAINRAG)
     with open_output(state.path("table.txt")) as stream:
         stream.write(text.encode() + b"\n")
     return found

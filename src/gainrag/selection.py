@@ -33,9 +33,7 @@ def rescored(passages: Sequence[Scored], scores: npt.ArrayLike, k: int) -> list[
     return [msgspec.structs.replace(passages[i], score=float(values[i])) for i in top(values, k)]
 
 
-def select(
-    candidates: Sequence[Retrieved], selector: Selector, *, k: int = 1, pseudo: bool = True
-) -> list[Retrieved]:
+def select(candidates: Sequence[Retrieved], selector: Selector, *, k: int = 1, pseudo: bool = True) -> list[Retrieved]:
     """The k candidates of each question that the selector scores highest, best first, with its scores.
 
     Args:
@@ -52,7 +50,8 @@ def select(
     for record, passages in zip(candidates, eligible, strict=True):
         if len(passages) < k:
             raise DataError(
-                f"{k} passages are wanted of {len(passages)} candidates", where=f"question {record.id}",
+                f"{k} passages are wanted of {len(passages)} candidates",
+                where=f"question {record.id}",
                 hint="lower k, or retrieve more",
             )
     selected = []
@@ -61,7 +60,10 @@ def select(
         for (record, passages), scores in zip(part, score_all(selector, part), strict=True):
             selected.append(
                 Retrieved(
-                    id=record.id, question=record.question, answers=record.answers, extra=record.extra,
+                    id=record.id,
+                    question=record.question,
+                    answers=record.answers,
+                    extra=record.extra,
                     ctxs=rescored(passages, scores, k),
                 )
             )

@@ -16,7 +16,7 @@ import numpy as np
 
 from gainrag import metrics
 from gainrag.answering import generate_answers
-from gainrag.errors import ConfigError, DataError, unknown
+from gainrag.errors import ConfigError, DataError, ModelError, unknown
 from gainrag.gain import best_loss, entropy, gain_from_loss, silver_index, teacher
 from gainrag.progress import progress
 from gainrag.prompts import PromptForm, Prompts, for_model
@@ -72,15 +72,17 @@ def synthesize(
         # One question a request and a call: what a question gets must not depend on its neighbours.
         # Rounded before anything is derived, so that what is read from the file is what was decided on.
         losses = [best_loss(lm.losses([scoring_request(prompts, record)], alphas)[0]).round(6) for record in part]
+        for record, loss in zip(part, losses, strict=True):
+            if not np.isfinite(loss).all():
+                raise ModelError("a loss is NaN or infinite", where=f"question {record.id}", hint="use --dtype float32")
         silver = [silver_index(gain_from_loss(loss[:, 0])) for loss in losses]
         answers = generate_answers(
-            lm, prompts,
+            lm,
+            prompts,
             [prompts.with_passages(r.question, [r.ctxs[i]]) for r, i in zip(part, silver, strict=True)],
             max_new_tokens,
         )
-        return [
-            _record(r, loss, alphas, text, keep) for r, loss, text in zip(part, losses, answers, strict=True)
-        ]
+        return [_record(r, loss, alphas, text, keep) for r, loss, text in zip(part, losses, answers, strict=True)]
 
     if out is None:
         return [record for part in chunks(candidates, CHUNK) for record in make(part)]
@@ -133,9 +135,14 @@ def _record(record: Retrieved, loss: Any, alphas: Sequence[float], prediction: s
         by_name = {str(a): float(x) for a, x in zip(alphas, by_alpha, strict=True)}
         ctxs.append(Gained(**msgspec.structs.asdict(passage), loss=by_name, gain=round(float(gain), 6)))
     return GainRecord(
-        id=record.id, question=record.question, answers=record.answers, extra=record.extra,
-        kept=bool(FILTERS[keep](prediction, record.answers)), prediction=prediction,
-        silver=silver_index(gains), ctxs=ctxs,
+        id=record.id,
+        question=record.question,
+        answers=record.answers,
+        extra=record.extra,
+        kept=bool(FILTERS[keep](prediction, record.answers)),
+        prediction=prediction,
+        silver=silver_index(gains),
+        ctxs=ctxs,
     )
 
 
@@ -150,7 +157,8 @@ def gains_at(record: GainRecord, alpha: float | None) -> list[float]:
     name = str(float(alpha))
     if missing := [ctx for ctx in record.ctxs if name not in ctx.loss]:
         raise DataError(
-            f"no loss at alpha {name} (there are {', '.join(missing[0].loss)})", where=f"question {record.id}",
+            f"no loss at alpha {name} (there are {', '.join(missing[0].loss)})",
+            where=f"question {record.id}",
             hint=f"run `gainrag synthesize` with --alpha {name} too",
         )
     return [float(g) for g in gain_from_loss([ctx.loss[name] for ctx in record.ctxs])]
@@ -164,7 +172,9 @@ def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
         "questions": len(records),
         "kept": float(np.mean([record.kept for record in records])),
         "silver_holds_answer": float(
-            np.mean([metrics.has_answer(f"{p.title}\n{p.text}", r.answers) for p, r in zip(silver, records, strict=True)])
+            np.mean(
+                [metrics.has_answer(f"{p.title}\n{p.text}", r.answers) for p, r in zip(silver, records, strict=True)]
+            )
         ),
         "silver_is_pseudo": float(np.mean([passage.origin == "generated" for passage in silver])),
         "teacher_entropy": float(np.mean([entropy(teacher(gains_at(r, None))) for r in records])),
@@ -209,13 +219,17 @@ def diagnose(
     if not aucs[alphas[0]]:
         raise DataError(
             "no question has both right and wrong candidates, so no alpha can be told from another",
-            where=f"sample of {len(chosen)}", hint="diagnose more questions, or retrieve more passages",
+            where=f"sample of {len(chosen)}",
+            hint="diagnose more questions, or retrieve more passages",
         )
     by_alpha = {a: {"auc": float(np.mean(aucs[a])), "pick": float(np.mean(picks[a]))} for a in alphas}
     best = max(alphas, key=lambda a: (round(by_alpha[a]["auc"], 3), -float(a)))
     return {
-        "sample": len(chosen), "with_both": len(aucs[best]), "first": float(np.mean(first)),
-        "by_alpha": by_alpha, "recommended_alpha": float(best),
+        "sample": len(chosen),
+        "with_both": len(aucs[best]),
+        "first": float(np.mean(first)),
+        "by_alpha": by_alpha,
+        "recommended_alpha": float(best),
     }
 
 

@@ -103,8 +103,11 @@ class OverlapRetriever:
             found.append(
                 [
                     Scored(
-                        id=self.passages[i].id, title=self.passages[i].title, text=self.passages[i].text,
-                        origin=self.passages[i].origin, score=float(scores[i]),
+                        id=self.passages[i].id,
+                        title=self.passages[i].title,
+                        text=self.passages[i].text,
+                        origin=self.passages[i].origin,
+                        score=float(scores[i]),
                     )
                     for i in map(int, best)
                 ]

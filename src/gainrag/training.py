@@ -19,7 +19,7 @@ import numpy as np
 from gainrag.errors import ConfigError, DataError
 from gainrag.gain import teacher
 from gainrag.lms.embedded import resolve
-from gainrag.lms.loading import choose_device, choose_dtype, loading_errors
+from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, loading_errors, quiet
 from gainrag.prompts import selector_text
 from gainrag.records import GainRecord, Retrieved, disk_errors
 from gainrag.selectors import CrossEncoderSelector
@@ -86,8 +86,14 @@ def train(
         ConfigError: a setting is out of its range.
         ModelError: the base cannot be loaded.
     """
-    _check(temperature=temperature, group_size=group_size, groups_per_step=groups_per_step, epochs=epochs,
-           learning_rate=learning_rate, validation=validation)
+    _check(
+        temperature=temperature,
+        group_size=group_size,
+        groups_per_step=groups_per_step,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        validation=validation,
+    )
     usable = [r for r in records if _teaches(r, labels, only_kept)]
     rng = np.random.default_rng(seed)
     order = [usable[i] for i in rng.permutation(len(usable))]
@@ -95,24 +101,43 @@ def train(
     learn = order[len(held) :]
     if not learn:
         raise DataError(
-            f"no question is left to learn from ({len(records)} records)", where="train",
+            f"no question is left to learn from ({len(records)} records)",
+            where="train",
             hint="with only_kept = false questions that fail the filter are used too"
-            if labels == "gain" else "relevance needs questions with passages that hold an answer and others that do not",
+            if labels == "gain"
+            else "relevance needs questions with passages that hold an answer and others that do not",
         )
     device = choose_device(device)
     model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
-    rows = [
-        _group(record, labels, alpha, temperature, group_size, rng) for _ in range(epochs) for record in learn
-    ]
+    rows = [_group(record, labels, alpha, temperature, group_size, rng) for _ in range(epochs) for record in learn]
     figures = _fit(
-        model, rows, held=[(r, _targets(r, labels, alpha)) for r in held], steps_between=max(1, len(learn) // groups_per_step),
-        groups_per_step=groups_per_step, learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay,
-        seed=seed, bf16=choose_dtype(dtype, device) == "bfloat16", device=device,
+        model,
+        rows,
+        held=[(r, _targets(r, labels, alpha)) for r in held],
+        steps_between=max(1, len(learn) // groups_per_step),
+        groups_per_step=groups_per_step,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        seed=seed,
+        bf16=choose_dtype(dtype, device) == "bfloat16",
+        device=device,
     )
     card = {
-        **(facts or {}), "base": base, "labels": labels, "questions": len(learn), "held-out questions": len(held),
-        "alpha": alpha, "temperature": temperature, "only kept questions": only_kept, "group size": group_size,
-        "groups per step": groups_per_step, "epochs": epochs, "learning rate": learning_rate, "seed": seed, **figures,
+        **(facts or {}),
+        "base": base,
+        "labels": labels,
+        "questions": len(learn),
+        "held-out questions": len(held),
+        "alpha": alpha,
+        "temperature": temperature,
+        "only kept questions": only_kept,
+        "group size": group_size,
+        "groups per step": groups_per_step,
+        "epochs": epochs,
+        "learning rate": learning_rate,
+        "seed": seed,
+        **figures,
     }
     save(model, Path(out), card)
     return CrossEncoderSelector(str(out), device=device)
@@ -134,7 +159,9 @@ def _teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool) ->
     if labels == "relevance":
         return len({bool(ctx.hasanswer) for ctx in record.ctxs}) == 2
     if not isinstance(record, GainRecord):
-        raise DataError("no gains in these records", where=f"question {record.id}", hint="run `gainrag synthesize` first")
+        raise DataError(
+            "no gains in these records", where=f"question {record.id}", hint="run `gainrag synthesize` first"
+        )
     return record.kept or not only_kept
 
 
@@ -146,7 +173,11 @@ def _targets(record: GainRecord | Retrieved, labels: Labels, alpha: float | None
 
 
 def _group(
-    record: GainRecord | Retrieved, labels: Labels, alpha: float | None, temperature: float, size: int,
+    record: GainRecord | Retrieved,
+    labels: Labels,
+    alpha: float | None,
+    temperature: float,
+    size: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """One visit of a question: the best passage (one of the best, by chance) and others, sampled anew."""
@@ -173,17 +204,32 @@ def open_cross_encoder(base: str, *, device: str, max_length: int, seed: int) ->
 
     path = resolve(base)
     torch.manual_seed(seed)
-    with loading_errors(base):
+    with loading_errors(base), quiet():
+        check_reachable(path)
         return CrossEncoder(
-            path, num_labels=1, max_length=max_length, device=device, activation_fn=torch.nn.Identity(),
-            trust_remote_code=False, model_kwargs={"use_safetensors": True},
+            path,
+            num_labels=1,
+            max_length=max_length,
+            device=device,
+            activation_fn=torch.nn.Identity(),
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
         )
 
 
 def _fit(
-    model: CrossEncoder, rows: list[dict[str, Any]], *, held: Sequence[tuple[Retrieved | GainRecord, list[float]]],
-    steps_between: int, groups_per_step: int, learning_rate: float, warmup: float, weight_decay: float, seed: int,
-    bf16: bool, device: str,
+    model: CrossEncoder,
+    rows: list[dict[str, Any]],
+    *,
+    held: Sequence[tuple[Retrieved | GainRecord, list[float]]],
+    steps_between: int,
+    groups_per_step: int,
+    learning_rate: float,
+    warmup: float,
+    weight_decay: float,
+    seed: int,
+    bf16: bool,
+    device: str,
 ) -> dict[str, float]:
     """Run CrossEncoderTrainer over the groups; figures on the held-out questions, where there are any."""
     from datasets import Dataset
@@ -195,8 +241,13 @@ def _fit(
     with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
         evaluator = HeldOut(held) if held else None
         keep = {
-            "eval_strategy": "steps", "eval_steps": steps_between, "save_strategy": "steps", "save_steps": steps_between,
-            "save_total_limit": 1, "load_best_model_at_end": True, "metric_for_best_model": HeldOut.REGRET,
+            "eval_strategy": "steps",
+            "eval_steps": steps_between,
+            "save_strategy": "steps",
+            "save_steps": steps_between,
+            "save_total_limit": 1,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": HeldOut.REGRET,
             "greater_is_better": False,
         }
         arguments = CrossEncoderTrainingArguments(
@@ -259,14 +310,15 @@ def save(model: CrossEncoder, out: Path, card: Mapping[str, Any]) -> None:
 def model_card(facts: Mapping[str, Any]) -> str:
     """The selector's README: what it was trained for, on, and how."""
     rows = "\n".join(
-        f"| {name} | {f'{value:.4g}' if isinstance(value, float) else value} |" for name, value in facts.items()
+        f"| {name} | {f'{value:.4g}' if isinstance(value, float) else value} |"
+        for name, value in facts.items()
         if value is not None
     )
     return (
         "---\nlibrary_name: sentence-transformers\npipeline_tag: text-ranking\ntags: [cross-encoder, gainrag]\n---\n\n"
         "# A gainrag selector\n\nA cross-encoder that scores how much a passage helps one language model to the right "
-        "answer. Score a pair (question, \"title\\ntext\"); the higher score is the better passage.\n\n"
-        "```python\nfrom sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder(\"path/to/this/folder\")\n"
-        "model.predict([(\"Who wrote Emma?\", \"Emma (novel)\\nEmma is a novel by Jane Austen.\")])\n```\n\n"
+        'answer. Score a pair (question, "title\\ntext"); the higher score is the better passage.\n\n'
+        '```python\nfrom sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder("path/to/this/folder")\n'
+        'model.predict([("Who wrote Emma?", "Emma (novel)\\nEmma is a novel by Jane Austen.")])\n```\n\n'
         f"| fact | value |\n|---|---|\n{rows}\n"
     )

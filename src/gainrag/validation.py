@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gainrag import ingestion, lms, running, synthesis, training
-from gainrag.config import Config
+from gainrag import ingestion, lms, synthesis, training
+from gainrag.config import Config, settings_of
 from gainrag.errors import ConfigError
 from gainrag.lms.embedded import PREFIX, resolve
 
@@ -29,19 +29,20 @@ def validate(config: Config) -> list[str]:
         lines.append(f"{dataset.name}: {counts['train']} train and {counts['test']} test questions{passages}")
     _check_alpha(config)
     for table, key, stage in (("llm", "model", lms.open_lm), ("train", "base", training.train)):
-        name = running.settings_of(stage, config.table(table))[key]
+        name = settings_of(stage, config.table(table))[key]
         lines.append(f"[{table}] {key}: {name} ({_look(name)})")
     return lines
 
 
 def _check_alpha(config: Config) -> None:
     """The alpha to train on is one that losses are stored for."""
-    stored = synthesis.as_alphas(running.settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
+    stored = synthesis.as_alphas(settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
     wanted = config.table("train").get("alpha")
     if wanted is not None and float(wanted) not in stored:
         raise ConfigError(
             f"[train] alpha is {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
-            where="alpha", hint="add it to the alphas of [synthesize]",
+            where="alpha",
+            hint="add it to the alphas of [synthesize]",
         )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,6 @@ from gainrag.errors import ConfigError, ModelError, unknown
 from gainrag.lms.embedded import EMBEDDED
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -51,8 +50,32 @@ def loading_errors(model: str) -> Iterator[None]:
         raise ModelError(f"the model cannot be loaded ({what})", where=model, hint=hint) from error
 
 
+def check_reachable(model: str) -> None:
+    """Whether a model that is not on this machine can be fetched at all: without a network the hub's client would try
+    again and again for a minute before it says so.
+
+    Raises:
+        OSError: the model is neither a folder nor in the hub's cache, and the hub's host is not found.
+    """
+    import socket
+    from urllib.parse import urlparse
+    from urllib.request import getproxies
+
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if Path(model).exists() or getproxies() or constants.HF_HUB_OFFLINE:
+        return
+    if model.count("/") <= 1 and try_to_load_from_cache(model, "config.json"):
+        return
+    host = urlparse(constants.ENDPOINT).hostname or "huggingface.co"
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        raise OSError(f"it is no local folder, and {host} cannot be reached") from None
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The libraries' own progress bars would tear ours apart."""
     from transformers.utils import logging
 
@@ -73,7 +96,8 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    with loading_errors(model), _quiet():
+    with loading_errors(model), quiet():
+        check_reachable(model)
         folder, extra = _source(model)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **extra)
     if tokenizer.pad_token_id is None:
@@ -90,14 +114,15 @@ def load_model(model: str, dtype: str, device: str = "cpu") -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    with loading_errors(model), _quiet():
+    with loading_errors(model), quiet():
+        check_reachable(model)
         folder, extra = _source(model)
-        # A GGUF file is de-quantized while loading: packed weights would multiply slowly and not in the dtype asked for.
+        # A GGUF file is de-quantized while loading: packed weights multiply slowly, and not in the dtype asked for.
         extra = {**extra, "quantization_config": GgufConfig(dequantize=True)} if extra else {"use_safetensors": True}
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), trust_remote_code=False, **extra
         )
-    return loaded.to(device).eval()  # type: ignore[no-any-return, arg-type]
+    return loaded.to(device).eval()
 
 
 def choose_device(device: str) -> str:

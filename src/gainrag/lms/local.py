@@ -88,14 +88,14 @@ class LocalLM:
         return self.generate_until(prompts, max_new_tokens, None)
 
     def generate_until(self, prompts: Sequence[str], max_new_tokens: int, stop: str | None) -> list[str]:
-        """Like `generate`, but a row may end once `stop` stands in its continuation (what follows it is not specified)."""
+        """Like `generate`, but a row may end once `stop` stands in its continuation; what follows is not specified."""
         import torch
 
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         for prompt, tokens in zip(prompts, ids, strict=True):
             if len(tokens) + max_new_tokens > self.context:
                 raise DataError(
-                    f"a prompt of {len(tokens)} tokens leaves no room for {max_new_tokens} in a context of {self.context}",
+                    f"a prompt of {len(tokens)} tokens leaves no room for {max_new_tokens} more in {self.context}",
                     where=f"prompt {prompt[:40]!r}",
                     hint="lower max_new_tokens, or render the prompt with gainrag.prompts, which cuts passages",
                 )
@@ -108,7 +108,7 @@ class LocalLM:
             inputs: BatchEncoding = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt")
             inputs = inputs.to(self.device)
             with torch.inference_mode():
-                out: Any = self.model.generate(  # type: ignore[operator]
+                out: Any = self.model.generate(
                     **inputs,
                     max_new_tokens=max_new_tokens,
                     do_sample=False,
@@ -143,7 +143,8 @@ class LocalLM:
         """
         if not self.model._can_set_attn_implementation() or not self.model._supports_attention_backend:
             raise ModelError(
-                f"{type(self.model).__name__} has no exchangeable attention", where=self.name,
+                f"{type(self.model).__name__} has no exchangeable attention",
+                where=self.name,
                 hint="use a model of another architecture (Llama, Qwen, Mistral, Gemma, Phi, ...) for scoring",
             )
         self.model.set_attn_implementation(ATTENTION)
@@ -156,7 +157,9 @@ class LocalLM:
         budget = max(1, PACK_LOGITS // self.vocabulary)
         prompts = [self.prompt_ids(prompt) for prompt in request.with_prompts]
         if not prompts:
-            raise DataError("no passages to score", where=f"prompt {request.without_prompt[-60:]!r}", hint="retrieve first")
+            raise DataError(
+                "no passages to score", where=f"prompt {request.without_prompt[-60:]!r}", hint="retrieve first"
+            )
         contrast = any(alpha != 0 for alpha in alphas)
         result = np.empty((len(prompts), len(request.answers), len(alphas)), dtype=np.float64)
         with torch.inference_mode():
@@ -172,7 +175,8 @@ class LocalLM:
                     result[passages, :, a] = _answer_losses(logits, without, tree, alpha)
         if not np.isfinite(result).all():
             raise ModelError(
-                "the model returned NaN or infinite logits", where=self.name,
+                "the model returned NaN or infinite logits",
+                where=self.name,
                 hint="use --dtype float32, or check the model's weights",
             )
         return result
@@ -200,7 +204,8 @@ class LocalLM:
             longest = prompt + max(tree.depth, default=0)
             if longest > self.context:
                 raise DataError(
-                    f"a prompt and answer of {longest} tokens do not fit the context of {self.context}", where=self.name,
+                    f"a prompt and answer of {longest} tokens do not fit the context of {self.context}",
+                    where=self.name,
                     hint="render prompts with gainrag.prompts, which cuts passages to the context",
                 )
             ids += [*row.prompt, *tree.tokens]
@@ -224,9 +229,7 @@ class LocalLM:
         return logits
 
 
-def _answer_losses(
-    logits: torch.Tensor, without: torch.Tensor | None, tree: AnswerTree, alpha: float
-) -> FloatArray:
+def _answer_losses(logits: torch.Tensor, without: torch.Tensor | None, tree: AnswerTree, alpha: float) -> FloatArray:
     """[passage, answer] from logits [passage, output, vocabulary] and without [output, vocabulary]."""
     import torch
 

@@ -87,7 +87,7 @@ class Row:
 
 
 def make_packs(rows: Sequence[Row], *, tokens: int, outputs: int) -> list[list[Row]]:
-    """Cut rows, in their order, into packs of at most so many tokens and projected positions; a larger row goes alone."""
+    """Cut rows, in their order, into packs of at most so many tokens and outputs; a larger row goes alone."""
     packs: list[list[Row]] = []
     size = width = 0
     for row in rows:
@@ -111,6 +111,7 @@ class Segment:
 
     @property
     def end(self) -> int:
+        """Behind its last token."""
         return self.start + len(self.positions)
 
 

@@ -135,10 +135,11 @@ def load_encoder(model: str) -> SentenceTransformer:
         ModelError: it cannot be loaded, its weights are pickled, or it needs remote code.
     """
     from gainrag.lms.embedded import resolve
-    from gainrag.lms.loading import _quiet, loading_errors
+    from gainrag.lms.loading import check_reachable, loading_errors, quiet
 
     folder = resolve(model)
-    with loading_errors(model), _quiet():
+    with loading_errors(model), quiet():
+        check_reachable(folder)
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer(folder, trust_remote_code=False, model_kwargs={"use_safetensors": True})

@@ -9,7 +9,7 @@ import numpy as np
 
 from gainrag.errors import ModelError
 from gainrag.lms.embedded import resolve
-from gainrag.lms.loading import choose_device, loading_errors
+from gainrag.lms.loading import check_reachable, choose_device, loading_errors, quiet
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
@@ -29,14 +29,19 @@ class CrossEncoderSelector:
         from sentence_transformers import CrossEncoder
 
         self.name, self.batch_size = str(path), batch_size
-        with loading_errors(self.name):
+        folder = resolve(self.name)
+        with loading_errors(self.name), quiet():
+            check_reachable(folder)
             self.model = CrossEncoder(
-                resolve(self.name), device=choose_device(device), trust_remote_code=False,
+                folder,
+                device=choose_device(device),
+                trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
         if self.model.num_labels != 1:
             raise ModelError(
-                f"the model has {self.model.num_labels} outputs, a selector has one", where=self.name,
+                f"the model has {self.model.num_labels} outputs, a selector has one",
+                where=self.name,
                 hint="train one with `gainrag train`, or name a reranker",
             )
 

@@ -9,20 +9,23 @@ import numpy as np
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from gainrag.prompts import selector_text
-from gainrag.records import Retrieved
+from gainrag.records import GainRecord, Retrieved
 
 
-class HeldOut(BaseEvaluator):
+class HeldOut(BaseEvaluator):  # type: ignore[misc]
     """Mean top-1 regret: by how much the label of the chosen passage falls short of the best one's (nats for gains)."""
 
     REGRET = "held-out regret"
 
-    def __init__(self, held: Sequence[tuple[Retrieved, list[float]]]) -> None:
+    def __init__(self, held: Sequence[tuple[Retrieved | GainRecord, list[float]]]) -> None:
         super().__init__()
         self.held = held
         self.primary_metric = self.REGRET
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> dict[str, float]:
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """The regret of a model as it is now."""
         pairs = [(record.question, selector_text(ctx)) for record, _ in self.held for ctx in record.ctxs]
         scores = model.predict(pairs, show_progress_bar=False)
         regrets, first = [], 0

@@ -1,0 +1,100 @@
+"""What each system of METHOD section 6 gives to the language model, and its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gainrag import answering, selection, synthesis, training
+from gainrag.config import settings_of
+from gainrag.records import Answer, GainRecord, Retrieved, read, write
+
+if TYPE_CHECKING:
+    from gainrag.run_folder import Run
+
+NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
+GAINRAG, NO_PSEUDO, ORACLE = "GainRAG", "GainRAG without pseudo-passage", "oracle"
+
+
+def choose(
+    state: Run, lists: Mapping[str, list[Retrieved]], candidates: Sequence[Retrieved], gains: Sequence[GainRecord]
+) -> dict[str, list[Retrieved]]:
+    """What each system gives to the language model, by the system's name."""
+    from gainrag.selectors import CrossEncoderSelector
+
+    k = settings_of(selection.select, state.config.table("select"))["k"]
+    alpha = settings_of(training.train, state.config.table("train"))["alpha"]
+    systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
+    for name, records in lists.items():
+        if name != "test":
+            systems[name.replace("top-1", f"top-{k}")] = [_with(r, r.ctxs[:k]) for r in records]
+    systems[PSEUDO] = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
+    for system, selector, pseudo in (
+        (RELEVANCE, "relevance", True),
+        (NO_PSEUDO, "selector", False),
+        (GAINRAG, "selector", True),
+    ):
+        artefact = state.path("selected", f"{file_name(system)}.jsonl")
+        inputs = {"candidates": state.path("candidates", "test.jsonl"), "selector": state.path(selector)}
+
+        def make(_: dict[str, Any], to: Path = artefact, which: str = selector, pseudo: bool = pseudo) -> None:
+            write(to, selection.select(candidates, CrossEncoderSelector(state.path(which)), k=k, pseudo=pseudo))
+
+        state.stage(artefact, {"k": k, "pseudo": pseudo}, inputs, make)
+        systems[system] = list(read(artefact, Retrieved))
+    systems[ORACLE] = [
+        _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
+        for r, g in zip(candidates, gains, strict=True)
+    ]
+    return systems
+
+
+def file_name(system: str) -> str:
+    """A system's name as a file name."""
+    return "_".join(system.lower().replace("-", " ").split())
+
+
+def _with(record: Retrieved, passages: Sequence[Any]) -> Retrieved:
+    return msgspec.structs.replace(record, ctxs=list(passages))
+
+
+def answer_all(state: Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[str, list[Answer]]:
+    """The answers of every system. Systems that chose the same passages share one answer: the model reads it once."""
+    unique: dict[tuple[str, ...], Retrieved] = {}
+    for records in systems.values():
+        for r in records:
+            unique.setdefault(_reading(r), msgspec.structs.replace(r, id=f"{r.id}#{len(unique)}"))
+    pool = state.path("answers", "pool.jsonl")
+    asked = state.path("answers", "asked.jsonl")
+    write(asked, unique.values())
+    table = state.config.table("answer")
+    settings = {**settings_of(answering.answer, table), "llm": state.llm_settings()}
+
+    def make(memory: dict[str, Any]) -> None:
+        answering.answer(list(unique.values()), state.lm(), pool, memory, **table)
+
+    state.stage(pool, settings, {"asked": asked}, make)
+    predictions = {key: a.prediction for key, a in zip(unique, read(pool, Answer), strict=True)}
+    answers: dict[str, list[Answer]] = {}
+    for system, records in systems.items():
+        answers[system] = [
+            Answer(
+                id=r.id,
+                question=r.question,
+                answers=r.answers,
+                prediction=predictions[_reading(r)],
+                ctxs=r.ctxs,
+                extra={"dataset": r.extra["dataset"]},
+            )
+            for r in records
+        ]
+        write(state.path("answers", f"{file_name(system)}.jsonl"), answers[system])
+    return answers
+
+
+def _reading(record: Retrieved) -> tuple[str, ...]:
+    """What the language model reads of a record, with its question."""
+    return (record.id, *(part for ctx in record.ctxs for part in (ctx.id, ctx.text)))
