@@ -11,12 +11,12 @@ import pytest
 
 from gainrag import cli
 
-CORPUS = [
+CORPUS: list[dict[str, object]] = [
     {"id": "1", "title": "Seine", "text": "The Seine flows through Paris.", "source": "atlas"},
     {"id": "2", "title": "Spree", "text": "The Spree flows through Berlin."},
     {"id": "3", "title": "Rain", "text": "Water falls from clouds."},
 ]
-QUESTIONS = [
+QUESTIONS: list[dict[str, object]] = [
     {"id": "a", "question": "Which river flows through Paris?", "answers": ["Seine", "the Seine"], "level": "easy"},
     {"id": "b", "question": "Which river flows through Berlin?", "answers": ["Spree"]},
 ]

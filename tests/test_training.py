@@ -74,7 +74,7 @@ def test_a_trained_selector_is_a_plain_cross_encoder_that_prefers_high_gain(
     card = (out / "README.md").read_text()
     assert "| LLM | overlap |" in card
     assert "| temperature | 0.5 |" in card
-    assert "held-out regret" in card
+    assert "held-out cross-entropy" in card
     assert not list(out.glob("*.bin"))
 
 

@@ -159,7 +159,8 @@ def _retrieve(
         state.stage(artefact, settings, inputs, make)
         found[name] = list(read(artefact, Retrieved))
     lists = {"test": found["test"]} | {f"{name} top-1": found[f"test.{name}"] for name in sorted(single)}
-    lists.setdefault("retriever top-1", found["test"])
+    whole = settings_of(indexing.index, state.config.table("index"))["retriever"] if opened else "retrieved"
+    lists[f"{whole} top-1"] = found["test"]
     return found["train"], lists
 
 

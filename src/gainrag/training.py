@@ -21,8 +21,11 @@ from gainrag.gain import teacher
 from gainrag.lms.embedded import resolve
 from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, loading_errors, quiet
 from gainrag.prompts import selector_text
+from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved, disk_errors
 from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors.calibration import fit, learn_prior
+from gainrag.selectors.saving import save
 from gainrag.synthesis import gains_at
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ def train(
     weight_decay: float = 0.01,
     max_length: int = 512,
     validation: float = 0.0,
+    rank_prior: bool = False,
     seed: int = 0,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     device: str = "auto",
@@ -77,6 +81,7 @@ def train(
         weight_decay: of AdamW.
         max_length: tokens of question and passage together, cut at the passage's end.
         validation: share of the questions held out; the epoch that does best on them is kept.
+        rank_prior: also learn what the retriever's order says, and weigh it by the held-out questions.
         seed: of sampling, order, and the fresh head.
         dtype: bfloat16 runs matrix products in it (the weights stay float32).
         device: auto, cpu, cuda, ...
@@ -94,6 +99,8 @@ def train(
         learning_rate=learning_rate,
         validation=validation,
     )
+    if rank_prior and validation == 0:
+        raise ConfigError("rank_prior needs held-out questions", where="train", hint="set validation, such as 0.2")
     usable = [r for r in records if _teaches(r, labels, only_kept)]
     rng = np.random.default_rng(seed)
     order = [usable[i] for i in rng.permutation(len(usable))]
@@ -110,10 +117,11 @@ def train(
     device = choose_device(device)
     model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
     rows = [_group(record, labels, alpha, temperature, group_size, rng) for _ in range(epochs) for record in learn]
-    figures = _fit(
+    teachers = {id(r): _teacher(r, labels, alpha, temperature) for r in order}
+    _fit(
         model,
         rows,
-        held=[(r, _targets(r, labels, alpha)) for r in held],
+        held=[(r, teachers[id(r)]) for r in held],
         steps_between=max(1, len(learn) // groups_per_step),
         groups_per_step=groups_per_step,
         learning_rate=learning_rate,
@@ -123,6 +131,23 @@ def train(
         bf16=choose_dtype(dtype, device) == "bfloat16",
         device=device,
     )
+    calibration, figures = None, {}
+    if held:
+        scores = score_lists(model, held)
+        lists, targets = [r.ctxs for r in held], [teachers[id(r)] for r in held]
+        figures = {"held-out regret (nats)": regret(scores, [_targets(r, labels, alpha) for r in held])}
+        prior = learn_prior([r.ctxs for r in learn], [teachers[id(r)] for r in learn])
+        fitted, with_prior, alone = fit(lists, scores, targets, prior)
+        figures |= {"held-out cross-entropy (nats)": alone}
+        if rank_prior:
+            calibration = fitted
+            combined = [fitted.apply(passages, s) for passages, s in zip(lists, scores, strict=True)]
+            figures |= {
+                "with rank prior: regret": regret(combined, [_targets(r, labels, alpha) for r in held]),
+                "with rank prior: cross-entropy": with_prior,
+                "scale": fitted.scale,
+                "weight of the rank prior": fitted.weight,
+            }
     card = {
         **(facts or {}),
         "base": base,
@@ -139,7 +164,7 @@ def train(
         "seed": seed,
         **figures,
     }
-    save(model, Path(out), card)
+    save(model, Path(out), card, calibration)
     return CrossEncoderSelector(str(out), device=device)
 
 
@@ -170,6 +195,11 @@ def _targets(record: GainRecord | Retrieved, labels: Labels, alpha: float | None
     if labels == "gain" and isinstance(record, GainRecord):
         return gains_at(record, alpha)
     return [RELEVANT if ctx.hasanswer else 0.0 for ctx in record.ctxs]
+
+
+def _teacher(record: GainRecord | Retrieved, labels: Labels, alpha: float | None, temperature: float) -> FloatArray:
+    """The target distribution over all candidates of a question."""
+    return teacher(_targets(record, labels, alpha), temperature if labels == "gain" else 1.0)
 
 
 def _group(
@@ -221,7 +251,7 @@ def _fit(
     model: CrossEncoder,
     rows: list[dict[str, Any]],
     *,
-    held: Sequence[tuple[Retrieved | GainRecord, list[float]]],
+    held: Sequence[tuple[Retrieved | GainRecord, FloatArray]],
     steps_between: int,
     groups_per_step: int,
     learning_rate: float,
@@ -230,8 +260,8 @@ def _fit(
     seed: int,
     bf16: bool,
     device: str,
-) -> dict[str, float]:
-    """Run CrossEncoderTrainer over the groups; figures on the held-out questions, where there are any."""
+) -> None:
+    """Run CrossEncoderTrainer over the groups; of several epochs the one that does best on the held-out questions."""
     from datasets import Dataset
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
     from sentence_transformers.cross_encoder.losses import ListNetLoss
@@ -239,7 +269,6 @@ def _fit(
     from gainrag.selectors.held_out import HeldOut
 
     with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
-        evaluator = HeldOut(held) if held else None
         keep = {
             "eval_strategy": "steps",
             "eval_steps": steps_between,
@@ -247,7 +276,7 @@ def _fit(
             "save_steps": steps_between,
             "save_total_limit": 1,
             "load_best_model_at_end": True,
-            "metric_for_best_model": HeldOut.REGRET,
+            "metric_for_best_model": HeldOut.METRIC,
             "greater_is_better": False,
         }
         arguments = CrossEncoderTrainingArguments(
@@ -269,56 +298,19 @@ def _fit(
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             loss=ListNetLoss(model, mini_batch_size=MINI_BATCH),
-            evaluator=evaluator,
+            evaluator=HeldOut(held) if held else None,
         )
         trainer.train()
-        return evaluator(model) if evaluator else {}
 
 
-def label_entropy(records: Sequence[GainRecord], alpha: float | None, temperature: float) -> float:
-    """Mean entropy of the teacher over whole candidate lists, in nats."""
-    from gainrag.gain import entropy
-
-    return float(np.mean([entropy(teacher(gains_at(record, alpha), temperature)) for record in records]))
-
-
-def save(model: CrossEncoder, out: Path, card: Mapping[str, Any]) -> None:
-    """Write the selector folder with its model card, replacing an earlier one only when it is complete.
-
-    Raises:
-        DataError: `out` is a file, or a folder that is no selector.
-        ResourceError: the disk is full.
-    """
-    import os
-    import shutil
-
-    if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError("is no selector folder, and is not overwritten", where=str(out), hint="choose another output")
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-        try:
-            model.save_pretrained(str(scratch), create_model_card=False, safe_serialization=True)
-            (scratch / "README.md").write_text(model_card(card), encoding="utf-8")
-            if out.exists():
-                shutil.rmtree(out)
-            os.replace(scratch, out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+def score_lists(model: CrossEncoder, records: Sequence[Retrieved | GainRecord]) -> list[FloatArray]:
+    """The model's bare scores of all candidates of each question."""
+    pairs = [(record.question, selector_text(ctx)) for record in records for ctx in record.ctxs]
+    scores = np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64)
+    ends = np.cumsum([len(record.ctxs) for record in records])
+    return [np.asarray(part) for part in np.split(scores, ends[:-1])]
 
 
-def model_card(facts: Mapping[str, Any]) -> str:
-    """The selector's README: what it was trained for, on, and how."""
-    rows = "\n".join(
-        f"| {name} | {f'{value:.4g}' if isinstance(value, float) else value} |"
-        for name, value in facts.items()
-        if value is not None
-    )
-    return (
-        "---\nlibrary_name: sentence-transformers\npipeline_tag: text-ranking\ntags: [cross-encoder, gainrag]\n---\n\n"
-        "# A gainrag selector\n\nA cross-encoder that scores how much a passage helps one language model to the right "
-        'answer. Score a pair (question, "title\\ntext"); the higher score is the better passage.\n\n'
-        '```python\nfrom sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder("path/to/this/folder")\n'
-        'model.predict([("Who wrote Emma?", "Emma (novel)\\nEmma is a novel by Jane Austen.")])\n```\n\n'
-        f"| fact | value |\n|---|---|\n{rows}\n"
-    )
+def regret(scores: Sequence[FloatArray], targets: Sequence[Sequence[float]]) -> float:
+    """By how much the label of the highest-scored passage falls short of the best one's, on average."""
+    return float(np.mean([max(t) - t[int(np.argmax(s))] for s, t in zip(scores, targets, strict=True)]))

@@ -13,10 +13,13 @@ from gainrag.lms.loading import check_reachable, choose_device, loading_errors, 
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
+from gainrag.selectors.calibration import Calibration
 
 
 class CrossEncoderSelector:
     """A trained selector, or any cross-encoder reranker with one output.
+
+    A selector trained with `rank_prior` also weighs the retriever's order, see gainrag.selectors.calibration.
 
     Args:
         path: a selector folder, a Hugging Face id or embedded:NAME.
@@ -38,6 +41,7 @@ class CrossEncoderSelector:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
+        self.calibration = Calibration.read(folder)
         if self.model.num_labels != 1:
             raise ModelError(
                 f"the model has {self.model.num_labels} outputs, a selector has one",
@@ -63,4 +67,7 @@ class CrossEncoderSelector:
         if not np.isfinite(scores).all():
             raise ModelError("the selector returned NaN or infinite scores", where=self.name, hint="train it again")
         ends = np.cumsum([len(passages) for _, passages in requests])
-        return [np.asarray(part) for part in np.split(scores, ends[:-1])]
+        parts = np.split(scores, ends[:-1])
+        if self.calibration is None:
+            return [np.asarray(part) for part in parts]
+        return [self.calibration.apply(passages, part) for (_, passages), part in zip(requests, parts, strict=True)]

@@ -1,0 +1,135 @@
+"""What the retriever's order adds to a cross-encoder's score, learned on training questions.
+
+A cross-encoder that learns from a few hundred questions knows less than a retriever that learned from millions of
+pairs, and knows something else. Put together as the two parts of a log-odds:
+
+    score(p) = scale * cross_encoder(p) + weight * log prior(p)
+
+prior(p): the share of the teacher's mass that training questions put on the retrieval rank of p; the pseudo-passage,
+which no retriever ranked, has a share of its own. `scale` and `weight` are those that minimise the cross-entropy of the
+teacher on questions the cross-encoder did not learn from; where the retriever has nothing to add, weight comes out 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from gainrag.errors import DataError
+from gainrag.protocols import FloatArray
+from gainrag.records import Passage, Scored, read_json, write_json
+
+FILE = "calibration.json"
+
+SCALES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+WEIGHTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """How cross-encoder and retrieval rank are weighed.
+
+    log_prior: by retrieval rank from the first; passages further down have the last one's.
+    log_prior_generated: of the pseudo-passage.
+    """
+
+    scale: float
+    weight: float
+    log_prior: list[float]
+    log_prior_generated: float
+
+    def apply(self, passages: Sequence[Passage], scores: FloatArray) -> FloatArray:
+        """The combined score of each passage."""
+        return self.scale * scores + self.weight * self.prior(passages)
+
+    def prior(self, passages: Sequence[Passage]) -> FloatArray:
+        """log prior of each passage."""
+        return np.array(
+            [
+                self.log_prior_generated if rank is None else self.log_prior[min(rank, len(self.log_prior) - 1)]
+                for rank in ranks(passages)
+            ],
+            dtype=np.float64,
+        )
+
+    def write(self, folder: Path) -> None:
+        """Put it into a selector folder."""
+        write_json(folder / FILE, msgspec.to_builtins(self))
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Calibration | None:
+        """The calibration of a selector folder; None where it has none.
+
+        Raises:
+            DataError: the file does not fit.
+        """
+        path = Path(folder) / FILE
+        if not path.is_file():
+            return None
+        try:
+            return msgspec.convert(read_json(path), cls)
+        except msgspec.ValidationError as error:
+            raise DataError(str(error), where=str(path), hint="train the selector again") from None
+
+
+def ranks(passages: Sequence[Passage]) -> list[int | None]:
+    """Retrieval rank of each passage from 0, by its score and not by where it stands; None for the pseudo-passage.
+    Passages without scores rank in their order, behind those with one."""
+    retrieved = [i for i, passage in enumerate(passages) if passage.origin != "generated"]
+    order = sorted(retrieved, key=lambda i: -_score(passages[i]))
+    found: list[int | None] = [None] * len(passages)
+    for rank, i in enumerate(order):
+        found[i] = rank
+    return found
+
+
+def _score(passage: Passage) -> float:
+    score = passage.score if isinstance(passage, Scored) else None
+    return float("-inf") if score is None else score
+
+
+def learn_prior(lists: Sequence[Sequence[Passage]], teachers: Sequence[FloatArray]) -> tuple[list[float], float]:
+    """Log of the teacher's mean mass by retrieval rank, and of the pseudo-passage.
+
+    A hundredth of a flat share is added, so that no rank is impossible.
+    """
+    longest = max(len(passages) for passages in lists)
+    mass, seen = np.zeros(longest + 1), np.zeros(longest + 1)
+    for passages, teacher in zip(lists, teachers, strict=True):
+        for rank, share in zip(ranks(passages), teacher, strict=True):
+            at = longest if rank is None else rank
+            mass[at] += share
+            seen[at] += 1
+    flat = 0.01 / longest
+    means = np.log(np.where(seen > 0, mass / np.maximum(seen, 1), 0) + flat)
+    known = int(np.max(np.flatnonzero(seen[:longest]), initial=0)) + 1
+    return [float(x) for x in means[:known]], float(means[longest])
+
+
+def fit(
+    lists: Sequence[Sequence[Passage]],
+    scores: Sequence[FloatArray],
+    teachers: Sequence[FloatArray],
+    prior: tuple[list[float], float],
+) -> tuple[Calibration, float, float]:
+    """The scale and weight of least cross-entropy, that cross-entropy, and the one of the cross-encoder alone (nats).
+
+    Args:
+        lists, scores, teachers: of held-out questions: passages, cross-encoder scores, target distributions.
+        prior: what `learn_prior` learned on the others.
+    """
+
+    def cross_entropy(calibration: Calibration) -> float:
+        total = 0.0
+        for passages, mine, teacher in zip(lists, scores, teachers, strict=True):
+            z = calibration.apply(passages, mine)
+            total -= float(teacher @ (z - np.logaddexp.reduce(z)))
+        return total / len(lists)
+
+    grid = [Calibration(a, w, *prior) for a in SCALES for w in WEIGHTS]
+    losses = [cross_entropy(calibration) for calibration in grid]
+    alone = min(loss for calibration, loss in zip(grid, losses, strict=True) if calibration.weight == 0)
+    best = int(np.argmin(losses))
+    return grid[best], losses[best], alone

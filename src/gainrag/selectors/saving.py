@@ -1,0 +1,58 @@
+"""Selector folders on disk: a plain CrossEncoder with a model card, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gainrag.errors import DataError
+from gainrag.records import disk_errors
+from gainrag.selectors.calibration import Calibration
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+
+def save(model: CrossEncoder, out: Path, card: Mapping[str, Any], calibration: Calibration | None = None) -> None:
+    """Write the selector folder with its model card, replacing an earlier one only when it is complete.
+
+    Raises:
+        DataError: `out` is a file, or a folder that is no selector.
+        ResourceError: the disk is full.
+    """
+    if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError("is no selector folder, and is not overwritten", where=str(out), hint="choose another output")
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+        try:
+            model.save_pretrained(str(scratch), create_model_card=False, safe_serialization=True)
+            if calibration:
+                calibration.write(scratch)
+            (scratch / "README.md").write_text(model_card(card), encoding="utf-8")
+            if out.exists():
+                shutil.rmtree(out)
+            os.replace(scratch, out)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def model_card(facts: Mapping[str, Any]) -> str:
+    """The selector's README: what it was trained for, on, and how."""
+    rows = "\n".join(
+        f"| {name} | {f'{value:.4g}' if isinstance(value, float) else value} |"
+        for name, value in facts.items()
+        if value is not None
+    )
+    return (
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: text-ranking\ntags: [cross-encoder, gainrag]\n---\n\n"
+        "# A gainrag selector\n\nA cross-encoder that scores how much a passage helps one language model to the right "
+        'answer. Score a pair (question, "title\\ntext"); the higher score is the better passage.\n\n'
+        '```python\nfrom sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder("path/to/this/folder")\n'
+        'model.predict([("Who wrote Emma?", "Emma (novel)\\nEmma is a novel by Jane Austen.")])\n```\n\n'
+        f"| fact | value |\n|---|---|\n{rows}\n"
+    )

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gainrag.errors import DataError
+from gainrag.protocols import FloatArray
+from gainrag.records import Scored
+from gainrag.selectors.calibration import FILE, Calibration, fit, learn_prior, ranks
+
+
+def passages(n: int = 4) -> list[Scored]:
+    own = Scored(id="own", text="x", origin="generated")
+    return [*(Scored(id=str(i), text="x", score=float(n - i)) for i in range(n)), own]
+
+
+def test_ranks_are_those_of_the_scores_wherever_a_passage_stands() -> None:
+    assert ranks(passages()) == [0, 1, 2, 3, None]
+    assert ranks(passages()[::-1]) == [None, 3, 2, 1, 0]
+
+
+def test_permuting_passages_permutes_scores() -> None:
+    calibration = Calibration(0.5, 1.0, [-0.1, -2.0, -3.0], -1.0)
+    scores = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    there = calibration.apply(passages(), scores)
+    back = calibration.apply(passages()[::-1], scores[::-1])
+    assert there.tolist() == back[::-1].tolist()
+    assert there[3] == 0.5 * 4.0 - 3.0  # beyond the learned ranks: the last one's
+
+
+def setup(rng: np.random.Generator, useful: str) -> tuple[list[list[Scored]], list[FloatArray], list[FloatArray]]:
+    """Questions whose teacher follows either the retriever's order or the cross-encoder's scores."""
+    lists, scores, teachers = [], [], []
+    for _ in range(200):
+        mine = rng.normal(0, 2, 5)
+        z = mine if useful == "scores" else np.array([3.0, 1.0, 0.0, -1.0, -2.0])
+        lists.append(passages())
+        scores.append(mine)
+        teachers.append(np.exp(z) / np.exp(z).sum())
+    return lists, scores, teachers
+
+
+@pytest.mark.parametrize("useful", ["scores", "order"])
+def test_weight_goes_to_what_helps(useful: str) -> None:
+    rng = np.random.default_rng(0)
+    lists, scores, teachers = setup(rng, useful)
+    calibration, with_prior, alone = fit(lists, scores, teachers, learn_prior(lists, teachers))
+    assert with_prior <= alone
+    if useful == "scores":
+        assert calibration.scale == 1.0
+        assert with_prior > alone - 0.01
+    else:
+        assert calibration.scale <= 0.125
+        assert calibration.weight >= 1.0
+        assert with_prior < alone - 0.3
+
+
+def test_it_reads_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:
+    calibration = Calibration(0.5, 1.0, [-0.1, -2.0], -1.0)
+    calibration.write(tmp_path)
+    assert Calibration.read(tmp_path) == calibration
+    assert Calibration.read(tmp_path / "elsewhere") is None
+    (tmp_path / FILE).write_text('{"scale": "much"}')
+    with pytest.raises(DataError, match=FILE):
+        Calibration.read(tmp_path)

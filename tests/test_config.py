@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gainrag.config import read_config
+from gainrag.errors import ConfigError, DataError
+from gainrag.running import STAGES
+
+DATASET = '[[dataset]]\nname = "d"\ncorpus = "c.jsonl"\ntrain = "a.jsonl"\ntest = "b.jsonl"\n'
+
+
+def config(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (DATASET + "[synthesize]\nalhpa = 0.5\n", r"unknown key 'alhpa'; did you mean 'alpha'\?"),
+        (DATASET + "[synthezise]\nalpha = 0.5\n", r"did you mean '\[synthesize\]'"),
+        (DATASET + '[synthesize]\nalpha = "much"\n', "alpha is 'much', not a number or a list of numbers"),
+        (DATASET + '[synthesize]\nprompt = "poem"\n', "one of completion, chat"),
+        (DATASET + "[train]\nepochs = 2.5\n", "epochs is 2.5, not a whole number"),
+        (DATASET + "[train]\nonly_kept = 1\n", "only_kept is 1, not true or false"),
+        ("[train]\nepochs = 2\n", r"no \[\[dataset\]\]"),
+        (DATASET.replace("train", "trian"), "did you mean 'train'"),
+        (DATASET.replace('test = "b.jsonl"\n', ""), "has no 'test'"),
+        (DATASET + DATASET, "same name"),
+        (DATASET + "[train\n", "no TOML"),
+        ("seed = 1\n" + DATASET, r"unknown table '\[seed\]'"),
+    ],
+)
+def test_a_wrong_config_says_what_and_where(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        read_config(config(tmp_path, text), STAGES)
+    assert "config.toml" in str(error.value)
+
+
+def test_a_missing_config(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_config(tmp_path / "none.toml", STAGES)
+
+
+def test_data_paths_start_at_the_config_or_where_told(tmp_path: Path) -> None:
+    path = config(tmp_path, DATASET)
+    assert read_config(path, STAGES).datasets[0].train == tmp_path / "a.jsonl"
+    assert read_config(path, STAGES, "/elsewhere").datasets[0].corpus == Path("/elsewhere/c.jsonl")
+
+
+def test_every_config_that_ships_reads() -> None:
+    for path in Path("configs").glob("**/*.toml"):
+        assert read_config(path, STAGES).datasets

@@ -1,0 +1,127 @@
+"""A whole run on a handful of questions: real retrieval, real cross-encoders, a language model made of word overlap."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gainrag import running, systems
+from gainrag.config import read_config
+from gainrag.errors import DataError, StaleError
+from gainrag.evaluation import Evaluation
+from gainrag.testing import OverlapLM
+
+RIVERS = {
+    "Paris": "Seine",
+    "Berlin": "Spree",
+    "London": "Thames",
+    "Vienna": "Danube",
+    "Rome": "Tiber",
+    "Prague": "Vltava",
+}
+
+CONFIG = """
+[run]
+diagnose = 0
+
+[[dataset]]
+name = "rivers"
+corpus = "corpus.jsonl"
+train = "train.jsonl"
+test = "test.jsonl"
+
+[retrieve]
+k = 4
+
+[train]
+epochs = 1
+only_kept = false
+group_size = 4
+"""
+
+
+class Model(OverlapLM):
+    """The overlap model with what a local model says of itself."""
+
+    name, dtype, device = "overlap", "float32", "cpu"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="overlap", dtype="float32", device="cpu": Model())
+    corpus = [
+        line
+        for city, river in RIVERS.items()
+        for line in (
+            {"id": f"{city}-1", "text": f"{river} is the river that flows through {city}."},
+            {"id": f"{city}-2", "text": f"Rain falls on {city} in winter."},
+        )
+    ]
+    questions = [
+        {"id": city, "question": f"Which river flows through {city}?", "answers": [river]}
+        for city, river in RIVERS.items()
+    ]
+    for name, lines in (("corpus", corpus), ("train", questions[:4]), ("test", questions[4:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "config.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def run(folder: Path, update: bool = False) -> Evaluation:
+    config = read_config(folder / "config.toml", running.STAGES)
+    return running.run(config, folder / "out", update, **config.table("run"))
+
+
+def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(folder)
+    first = capsys.readouterr().err
+    assert "reused" not in first
+    assert set(found.overall.systems) == {
+        systems.NO_RETRIEVAL, "bm25 top-1", "dense top-1", "hybrid top-1", systems.PSEUDO, systems.RELEVANCE,
+        systems.NO_PSEUDO, systems.GAINRAG, systems.ORACLE,
+    }  # fmt: skip
+    assert found.overall.n == 2
+    assert found.overall.systems[systems.ORACLE].metrics["contains"].value == 1.0
+    written = {p: p.read_bytes() for p in (folder / "out").rglob("*") if p.is_file()}
+
+    again = run(folder)
+    second = capsys.readouterr().err
+    assert "started" not in second
+    assert again.to_json() == found.to_json()
+    assert {p: p.read_bytes() for p in (folder / "out").rglob("*") if p.is_file()} == written
+
+    # Another config is not mixed in by accident; when asked for, only what it touches is made again.
+    (folder / "config.toml").write_text(CONFIG.replace("epochs = 1", "epochs = 2"))
+    with pytest.raises(StaleError, match="another config"):
+        run(folder)
+    capsys.readouterr()
+    run(folder, update=True)
+    third = capsys.readouterr().err
+    assert "gains/train.jsonl: reused" in third
+    assert "selector: started" in third
+
+
+def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder)
+    train = folder / "train.jsonl"
+    train.write_text(train.read_text().replace("Which river", "What river"))
+    capsys.readouterr()
+    run(folder)
+    shown = capsys.readouterr().err
+    assert "index/rivers: reused" in shown
+    assert "gains/train.jsonl: started" in shown
+
+
+def test_test_questions_among_the_training_questions_are_an_error(folder: Path) -> None:
+    (folder / "test.jsonl").write_text((folder / "train.jsonl").read_text())
+    with pytest.raises(DataError, match="both in train and in test"):
+        run(folder)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="no run folder"):
+        run(folder)
