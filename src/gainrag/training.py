@@ -35,8 +35,8 @@ Labels = Literal["gain", "relevance"]
 
 # Log-odds between a passage with an answer and one without, as good as certain: exp(-10) of the mass is left.
 RELEVANT = 10.0
-# Pairs that go through the model at once: bounds memory, changes nothing else.
-MINI_BATCH = 32
+# Pairs that go through the model at once: bounds memory and padding, changes nothing else.
+MINI_BATCH = 16
 
 
 def train(
@@ -55,6 +55,7 @@ def train(
     learning_rate: float = 6e-5,
     warmup: float = 0.1,
     weight_decay: float = 0.01,
+    dropout: float | None = None,
     max_length: int = 512,
     validation: float = 0.0,
     rank_prior: bool = False,
@@ -79,6 +80,7 @@ def train(
         learning_rate: the highest, after warm-up; it falls linearly to 0.
         warmup: share of steps in which the learning rate rises.
         weight_decay: of AdamW.
+        dropout: while training; the base model's own when it is left out. 0 is a third faster on a CPU.
         max_length: tokens of question and passage together, cut at the passage's end.
         validation: share of the questions held out; the epoch that does best on them is kept.
         rank_prior: also learn what the retriever's order says, and weigh it by the held-out questions.
@@ -116,6 +118,8 @@ def train(
         )
     device = choose_device(device)
     model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
+    if dropout is not None:
+        set_dropout(model, dropout)
     rows = [_group(record, labels, alpha, temperature, group_size, rng) for _ in range(epochs) for record in learn]
     teachers = {id(r): _teacher(r, labels, alpha, temperature) for r in order}
     _fit(
@@ -236,7 +240,7 @@ def open_cross_encoder(base: str, *, device: str, max_length: int, seed: int) ->
     torch.manual_seed(seed)
     with loading_errors(base), quiet():
         check_reachable(path)
-        return CrossEncoder(
+        model = CrossEncoder(
             path,
             num_labels=1,
             max_length=max_length,
@@ -245,6 +249,19 @@ def open_cross_encoder(base: str, *, device: str, max_length: int, seed: int) ->
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
+    if device == "cpu":
+        # On a CPU the fused attention in bfloat16 costs more than the plain one: 13 pairs a second against 16.
+        model[0].auto_model.set_attn_implementation("eager")
+    return model
+
+
+def set_dropout(model: CrossEncoder, p: float) -> None:
+    """Set the chance of every dropout layer."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = p
 
 
 def _fit(
