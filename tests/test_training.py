@@ -57,7 +57,7 @@ def gains(candidates: list[Retrieved]) -> list[GainRecord]:
 
 
 def test_a_trained_selector_is_a_plain_cross_encoder_that_prefers_high_gain(
-    gains: list[GainRecord], candidates: list[Retrieved], tmp_path: Path
+    gains: list[GainRecord], candidates: list[Retrieved], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from sentence_transformers import CrossEncoder
 
@@ -66,6 +66,7 @@ def test_a_trained_selector_is_a_plain_cross_encoder_that_prefers_high_gain(
     trained = train(
         gains[:16], out, facts, temperature=0.5, epochs=6, learning_rate=3e-4, groups_per_step=4, validation=0.2
     )
+    assert capfd.readouterr().out == ""  # standard output is for data
     chosen = select(candidates[16:], trained, k=1)
     assert [record.ctxs[0].id[-1] for record in chosen] == ["c"] * 4
 

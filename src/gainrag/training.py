@@ -20,6 +20,7 @@ from gainrag.errors import ConfigError, DataError
 from gainrag.gain import teacher
 from gainrag.lms.embedded import resolve
 from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, loading_errors, quiet
+from gainrag.progress import progress_bar
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved, disk_errors
@@ -30,6 +31,7 @@ from gainrag.synthesis import gains_at
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
+    from sentence_transformers.cross_encoder import CrossEncoderTrainer
 
 Labels = Literal["gain", "relevance"]
 
@@ -255,6 +257,18 @@ def open_cross_encoder(base: str, *, device: str, max_length: int, seed: int) ->
     return model
 
 
+def _show_progress(trainer: CrossEncoderTrainer, bar: Any) -> None:
+    """Replace the trainer's own reports, which go to standard output, by the project's bar."""
+    from transformers import PrinterCallback, TrainerCallback
+
+    class Bar(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            bar.update(1)
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Bar())
+
+
 def set_dropout(model: CrossEncoder, p: float) -> None:
     """Set the chance of every dropout layer."""
     import torch
@@ -308,6 +322,7 @@ def _fit(
             use_cpu=device == "cpu",
             report_to="none",
             logging_strategy="no",
+            disable_tqdm=True,  # it would write to standard output; see _show_progress
             **(keep if held else {"save_strategy": "no"}),
         )
         trainer = CrossEncoderTrainer(
@@ -317,7 +332,9 @@ def _fit(
             loss=ListNetLoss(model, mini_batch_size=MINI_BATCH),
             evaluator=HeldOut(held) if held else None,
         )
-        trainer.train()
+        with progress_bar("training", unit="steps", total=-(-len(rows) // groups_per_step)) as bar:
+            _show_progress(trainer, bar)
+            trainer.train()
 
 
 def score_lists(model: CrossEncoder, records: Sequence[Retrieved | GainRecord]) -> list[FloatArray]:
