@@ -51,8 +51,8 @@ def main() -> int:
         print(f"uninterrupted: {took:.0f} s for {arguments.questions} questions", flush=True)
         for n in range(arguments.kills):
             process = subprocess.Popen(command(few, broken), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            # Anywhere from the start of the program to where an uninterrupted run would be half done.
-            moment = rng.uniform(0, took / 2)
+            # Anywhere in the time that an uninterrupted run takes; loading the model is a good part of a short one.
+            moment = rng.uniform(0, took)
             try:
                 process.wait(moment)
                 print(f"kill {n + 1}: too late, the run had ended", flush=True)
