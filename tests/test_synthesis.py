@@ -18,16 +18,16 @@ class Killed(BaseException):
 
 
 class MortalLM(OverlapLM):
-    """Dies at the n-th scoring."""
+    """Dies when more than so many questions would be scored."""
 
     def __init__(self, lives: int) -> None:
         super().__init__()
         self.lives, self.scored = lives, 0
 
     def losses(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
-        if self.scored == self.lives:
+        if self.scored + len(requests) > self.lives:
             raise Killed
-        self.scored += 1
+        self.scored += len(requests)
         return super().losses(requests, alphas)
 
 

@@ -69,9 +69,9 @@ def synthesize(
         check_candidates(record)
 
     def make(part: Sequence[Retrieved]) -> list[GainRecord]:
-        # One question a request and a call: what a question gets must not depend on its neighbours.
         # Rounded before anything is derived, so that what is read from the file is what was decided on.
-        losses = [best_loss(lm.losses([scoring_request(prompts, record)], alphas)[0]).round(6) for record in part]
+        requests = [scoring_request(prompts, record) for record in part]
+        losses = [best_loss(found).round(6) for found in lm.losses(requests, alphas)]
         for record, loss in zip(part, losses, strict=True):
             if not np.isfinite(loss).all():
                 raise ModelError("a loss is NaN or infinite", where=f"question {record.id}", hint="use --dtype float32")

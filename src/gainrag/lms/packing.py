@@ -143,25 +143,33 @@ def packed_attention(
     from torch.nn.functional import scaled_dot_product_attention
 
     groups = query.shape[1] // key.shape[1]
-    if groups > 1:
+    written_out = softcap is not None or (
+        sliding_window is not None and any(len(s.positions) > sliding_window for s in segments)
+    )
+    if written_out and groups > 1:
         key = key.repeat_interleave(groups, dim=1)
         value = value.repeat_interleave(groups, dim=1)
     out = torch.empty_like(query)
     for segment in segments:
         middle = segment.start + segment.prompt
-        plain = softcap is None and (sliding_window is None or len(segment.positions) <= sliding_window)
         for begin, end in ((segment.start, middle), (middle, segment.end)):
             if begin == end:
                 continue
             q, k, v = query[:, :, begin:end], key[:, :, segment.start : end], value[:, :, segment.start : end]
             in_prompt = end == middle
-            if plain:
-                out[:, :, begin:end] = scaled_dot_product_attention(
-                    q, k, v, attn_mask=None if in_prompt else segment.mask, is_causal=in_prompt, scale=scaling
-                )
-            else:
+            if written_out:
                 seen = _seen(segment, begin - segment.start, end - segment.start, sliding_window)
                 out[:, :, begin:end] = _attention(q, k, v, seen, scaling, softcap)
+            else:
+                out[:, :, begin:end] = scaled_dot_product_attention(
+                    q,
+                    k,
+                    v,
+                    attn_mask=None if in_prompt else segment.mask,
+                    is_causal=in_prompt,
+                    scale=scaling,
+                    enable_gqa=groups > 1,
+                )
     return out.transpose(1, 2), None
 
 
