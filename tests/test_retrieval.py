@@ -154,7 +154,8 @@ def test_contriever_is_the_dot_product_of_mean_vectors(contriever: Path) -> None
         with torch.no_grad():
             tokens = model(**batch)[0]
         kept = batch["attention_mask"][..., None]
-        return (tokens * kept).sum(dim=1) / kept.sum(dim=1)
+        means: torch.Tensor = (tokens * kept).sum(dim=1) / kept.sum(dim=1)
+        return means
 
     # The authors join title and text with a space: to BERT a line end is the same.
     expected = mean(QUESTIONS) @ mean([f"{p.title} {p.text}".strip() for p in PASSAGES]).T
