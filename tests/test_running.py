@@ -126,9 +126,11 @@ corpus = "corpus.jsonl"
 test = "test.jsonl"
 """
     whole = CONFIG[CONFIG.index("[[dataset]]") : CONFIG.index("[retrieve]")]
-    (folder / "config.toml").write_text(CONFIG.replace(whole, split).replace("[run]", "[run]\ntrain_k = 2"))
+    (folder / "config.toml").write_text(CONFIG.replace(whole, split).replace("[run]", "[run]\ntrain_k = 2\noracle = false"))
     found = run(folder)
     assert set(found.groups) == {"others"}
+    assert systems.ORACLE not in found.overall.systems
+    assert not (folder / "out" / "gains" / "test.jsonl").exists()
     assert [p.name for p in (folder / "out" / "index").iterdir() if p.is_dir()] == ["rivers"]
     for name, k in (("train", 2), ("test", 4)):
         lines = (folder / "out" / "retrieved" / f"{name}.jsonl").read_text().splitlines()

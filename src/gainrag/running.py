@@ -49,6 +49,7 @@ def run(
     test_questions: int = 0,
     diagnose: int = 50,
     warm_start: bool = True,
+    oracle: bool = True,
     seed: int = 0,
 ) -> evaluation.Evaluation:
     """Run every stage of a config in a run folder; what is current there is reused.
@@ -60,6 +61,8 @@ def run(
         test_questions: questions a data set to test on, drawn by the seed; 0 is all.
         diagnose: training questions whose every candidate is answered, to compare alphas; 0 is none.
         warm_start: train on has-answer labels of all training questions before the gains; off for a trained reranker.
+        oracle: measure the test candidates' gains, too, to see what the best choice would reach; with many of them this
+            costs more than the labels.
         seed: of the draws.
 
     Raises:
@@ -76,11 +79,12 @@ def run(
         "train": _augment(state, "train", [r for r in retrieved_all if r.id in labelled]),
         "test": _augment(state, "test", test_lists["test"]),
     }
-    gains = {split: _synthesize(state, split, candidates[split]) for split in candidates}
+    gains = _synthesize(state, "train", candidates["train"])
+    best = _synthesize(state, "test", candidates["test"]) if oracle else []
     if diagnose:
-        _diagnose(state, gains["train"], diagnose)
-    _train(state, retrieved_all, gains["train"], warm_start)
-    chosen = systems.choose(state, test_lists, candidates["test"], gains["test"])
+        _diagnose(state, gains, diagnose)
+    _train(state, retrieved_all, gains, warm_start)
+    chosen = systems.choose(state, test_lists, candidates["test"], best)
     return _evaluate(state, systems.answer_all(state, chosen))
 
 
