@@ -126,7 +126,8 @@ corpus = "corpus.jsonl"
 test = "test.jsonl"
 """
     whole = CONFIG[CONFIG.index("[[dataset]]") : CONFIG.index("[retrieve]")]
-    (folder / "config.toml").write_text(CONFIG.replace(whole, split).replace("[run]", "[run]\ntrain_k = 2\noracle = false"))
+    text = CONFIG.replace(whole, split).replace("[run]", "[run]\ntrain_k = 2\noracle = false")
+    (folder / "config.toml").write_text(text)
     found = run(folder)
     assert set(found.groups) == {"others"}
     assert systems.ORACLE not in found.overall.systems

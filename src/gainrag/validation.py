@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gainrag import ingestion, lms, synthesis, training
+from gainrag import indexing, ingestion, lms, synthesis, training
 from gainrag.config import Config, settings_of
 from gainrag.errors import ConfigError
 from gainrag.lms.embedded import PREFIX, resolve
@@ -32,7 +32,10 @@ def validate(config: Config) -> list[str]:
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
         lines.append(f"{dataset.name}: {counts} questions{passages}")
     _check_alpha(config)
-    for table, key, stage in (("llm", "model", lms.open_lm), ("train", "base", training.train)):
+    models = [("llm", "model", lms.open_lm), ("train", "base", training.train)]
+    if corpora and settings_of(indexing.index, config.table("index"))["retriever"] != "bm25":
+        models.insert(0, ("index", "model", indexing.index))
+    for table, key, stage in models:
         name = settings_of(stage, config.table(table))[key]
         lines.append(f"[{table}] {key}: {name} ({_look(name)})")
     return lines
