@@ -76,7 +76,7 @@ def read_config(path: str | Path, stages: Mapping[str, Callable[..., Any]], data
         text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
     except FileNotFoundError:
-        raise DataError("no such file", where=str(path), hint="name a config, such as configs/small.toml") from None
+        raise DataError("no such file", where=str(path), hint="name a config, such as configs/small/nq.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"no TOML: {error}", where=str(path), hint="see docs/config.md") from None
     except OSError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gainrag import indexing, ingestion, lms, synthesis, training
 from gainrag.config import Config, settings_of
@@ -32,9 +34,10 @@ def validate(config: Config) -> list[str]:
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
         lines.append(f"{dataset.name}: {counts} questions{passages}")
     _check_alpha(config)
-    models = [("llm", "model", lms.open_lm), ("train", "base", training.train)]
+    models: list[tuple[str, str, Callable[..., Any]]] = []
     if corpora and settings_of(indexing.index, config.table("index"))["retriever"] != "bm25":
-        models.insert(0, ("index", "model", indexing.index))
+        models.append(("index", "model", indexing.index))
+    models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
     for table, key, stage in models:
         name = settings_of(stage, config.table(table))[key]
         lines.append(f"[{table}] {key}: {name} ({_look(name)})")
