@@ -74,6 +74,20 @@ def test_dense_and_hybrid_folders_answer_as_the_index_in_memory(hybrid: Path) ->
     assert dense.search(["Which peak is tallest on Earth?"], 1)[0][0].id == "p1"
 
 
+def test_an_index_keeps_how_it_compares(corpus: Path, tmp_path: Path) -> None:
+    index(corpus, tmp_path / "idx", retriever="dense", normalize=False)
+    opened = open_index(tmp_path / "idx")
+    assert isinstance(opened, Dense)
+    assert not opened.normalize
+    # Indexes from before there was a choice are of normalised vectors.
+    meta = json.loads((tmp_path / "idx" / "index.meta.json").read_text())
+    del meta["settings"]["normalize"]
+    (tmp_path / "idx" / "index.meta.json").write_text(json.dumps(meta))
+    old = open_index(tmp_path / "idx")
+    assert isinstance(old, Dense)
+    assert old.normalize
+
+
 def test_meta_says_what_was_indexed(corpus: Path, tmp_path: Path) -> None:
     index(corpus, tmp_path / "idx", retriever="bm25")
     meta = json.loads((tmp_path / "idx" / "index.meta.json").read_text())

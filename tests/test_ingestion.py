@@ -95,6 +95,27 @@ def test_dpr_tsv_unquotes_as_csv_does(tmp_path: Path, name: str) -> None:
     assert [[p.id, p.text, p.title] for p in read_passages(tmp_path / name)] == rows
 
 
+# Lines as they stand in psgs_w100.tsv: texts quoted, quotes doubled; titles only where they need it.
+OFFICIAL_TSV = (
+    "id\ttext\ttitle\n"
+    '1\t"Aaron Aaron ( or ; ""Ahärôn"") is a prophet, high priest, and the brother of Moses."\tAaron\n'
+    '2\t"He said\t""no"", twice."\t"""Heroes"" (album)"\n'
+    "3\t\"Plain text, in quotes.\"\tThe \"A\" list\n"
+)
+
+
+@pytest.mark.parametrize("name", ["psgs_w100.tsv", "psgs_w100.tsv.gz"])
+def test_dpr_lines_as_released_are_streamed(tmp_path: Path, name: str) -> None:
+    data = (OFFICIAL_TSV + "4\tonly two\n").encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    stream = read_passages(tmp_path / name)
+    found = [next(stream) for _ in range(3)]  # before the broken line is looked at
+    assert found[0].text == 'Aaron Aaron ( or ; "Ahärôn") is a prophet, high priest, and the brother of Moses.'
+    assert [p.title for p in found] == ["Aaron", '"Heroes" (album)', 'The "A" list']
+    assert found[1].text == 'He said\t"no", twice.'
+    fails(lambda: next(stream), f"{name}:5", "2 fields")
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -123,6 +123,49 @@ def test_dense_scores_are_cosines(dense: Dense) -> None:
     assert found[0].score == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.fixture
+def contriever(tmp_path: Path) -> Path:
+    """A small encoder in the form in which Contriever is published: BERT and its tokenizer, no recipe for pooling."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    words = sorted({word.strip(".,?").lower() for p in PASSAGES for word in f"{p.title} {p.text}".split()})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(tmp_path / "contriever")
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
+    tokenizer = BertTokenizer(vocab=str(tmp_path / "vocab.txt"))
+    tokenizer.save_pretrained(tmp_path / "contriever")
+    return tmp_path / "contriever"
+
+
+def test_contriever_is_the_dot_product_of_mean_vectors(contriever: Path) -> None:
+    import torch
+    from transformers import BertModel, BertTokenizer
+
+    model, tokenizer = BertModel.from_pretrained(contriever).eval(), BertTokenizer.from_pretrained(contriever)
+
+    def mean(texts: list[str]) -> torch.Tensor:
+        """As the authors' model card computes it: the mean over the last layer's tokens, padding left out."""
+        batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            tokens = model(**batch)[0]
+        kept = batch["attention_mask"][..., None]
+        means: torch.Tensor = (tokens * kept).sum(dim=1) / kept.sum(dim=1)
+        return means
+
+    # The authors join title and text with a space: to BERT a line end is the same.
+    expected = mean(QUESTIONS) @ mean([f"{p.title} {p.text}".strip() for p in PASSAGES]).T
+    dense = Dense.build(PASSAGES, model=str(contriever), normalize=False, batch_size=3)
+    for row, found in zip(expected, dense.search(QUESTIONS, len(PASSAGES)), strict=True):
+        scores = {p.id: p.score for p in found}
+        assert [scores[p.id] for p in PASSAGES] == pytest.approx(row.tolist(), abs=1e-4)
+    assert expected.max() > 1.5  # no cosine
+
+
 def test_dense_says_what_it_cut(caplog: pytest.LogCaptureFixture) -> None:
     long = Passage(id="long", text="river " * 2000)
     assert Dense.build([PASSAGES[0], long]).truncated == 1

@@ -114,6 +114,30 @@ def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[
     assert "gains/train.jsonl: started" in shown
 
 
+def test_one_corpus_serves_a_data_set_to_learn_from_and_another_to_test_on(folder: Path) -> None:
+    split = """[[dataset]]
+name = "rivers"
+corpus = "corpus.jsonl"
+train = "train.jsonl"
+
+[[dataset]]
+name = "others"
+corpus = "corpus.jsonl"
+test = "test.jsonl"
+"""
+    whole = CONFIG[CONFIG.index("[[dataset]]") : CONFIG.index("[retrieve]")]
+    text = CONFIG.replace(whole, split).replace("[run]", "[run]\ntrain_k = 2\noracle = false")
+    (folder / "config.toml").write_text(text)
+    found = run(folder)
+    assert set(found.groups) == {"others"}
+    assert systems.ORACLE not in found.overall.systems
+    assert not (folder / "out" / "gains" / "test.jsonl").exists()
+    assert [p.name for p in (folder / "out" / "index").iterdir() if p.is_dir()] == ["rivers"]
+    for name, k in (("train", 2), ("test", 4)):
+        lines = (folder / "out" / "retrieved" / f"{name}.jsonl").read_text().splitlines()
+        assert {len(json.loads(line)["ctxs"]) for line in lines} == {k}
+
+
 def test_test_questions_among_the_training_questions_are_an_error(folder: Path) -> None:
     (folder / "test.jsonl").write_text((folder / "train.jsonl").read_text())
     with pytest.raises(DataError, match="both in train and in test"):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gainrag.evaluation import Evaluation, evaluate
     from gainrag.indexing import index, open_index
     from gainrag.inference import GainRAG, Result
-    from gainrag.ingestion import read_passages, read_questions, read_retrieved
+    from gainrag.ingestion import ingest, read_passages, read_questions, read_retrieved
     from gainrag.lms import open_lm
     from gainrag.protocols import Generator, Retriever, Scorer, ScoringRequest, Selector
     from gainrag.records import Answer, Gained, GainRecord, Passage, Question, Retrieved, Scored
@@ -36,7 +36,7 @@ _HOMES = {
     "evaluation": ("Evaluation", "evaluate"),
     "indexing": ("index", "open_index"),
     "inference": ("GainRAG", "Result"),
-    "ingestion": ("read_passages", "read_questions", "read_retrieved"),
+    "ingestion": ("ingest", "read_passages", "read_questions", "read_retrieved"),
     "lms": ("open_lm",),
     "protocols": ("Generator", "Retriever", "Scorer", "ScoringRequest", "Selector"),
     "records": ("Answer", "GainRecord", "Gained", "Passage", "Question", "Retrieved", "Scored"),
@@ -74,6 +74,7 @@ __all__ = [
     "augment",
     "evaluate",
     "index",
+    "ingest",
     "open_index",
     "open_lm",
     "read_passages",

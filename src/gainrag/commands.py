@@ -81,6 +81,27 @@ def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any]
     return {"settings": settings, "inputs": hashes(inputs)}
 
 
+def _ingest(arguments: Arguments) -> None:
+    name, source = arguments["name"], arguments["source"]
+    own = _own(ingestion.ingest, arguments)
+    found = ingestion.ingest(name, source, **own)
+    out, suffix = Path(arguments["out"]), ".jsonl.gz" if arguments["gz"] else ".jsonl"
+    inputs = hashes({f"source {split}".strip(): path for split, path in found.sources.items()})
+    if own.get("aliases"):
+        inputs |= hashes({"aliases": own["aliases"]})
+    settings = {**settings_of(ingestion.ingest, own), "name": name}
+    if source is None:
+        settings["hub"] = ingestion.RELEASES[name].hub
+    # One file of questions is plainly that; of several, each is called after its split.
+    several = len(found.questions) > 1
+    files: dict[str, list[Any]] = {split if several else "questions": q for split, q in found.questions.items()}
+    for stem, records in {**files, "corpus": found.passages}.items():
+        if records:
+            write(out / f"{stem}{suffix}", records)
+            write_meta(out / f"{stem}{suffix}", settings, inputs, dict(found.counts))
+    print(found, file=sys.stderr)
+
+
 def _index(arguments: Arguments) -> None:
     indexing.index(arguments["corpus"], arguments["out"], **_own(indexing.index, arguments))
 
@@ -206,6 +227,21 @@ _DATA = Argument(
 )
 
 COMMANDS: tuple[Command, ...] = (
+    Command(
+        "ingest",
+        "Read a data set's official release into questions and, where it brings passages, a corpus.",
+        _ingest,
+        (
+            _input("name", "the data set: %(choices)s", choices=sorted(ingestion.RELEASES), metavar="NAME"),
+            _output("the folder for questions.jsonl (of several splits: train.jsonl ..) and corpus.jsonl"),
+            Argument(
+                ("--source",),
+                {"metavar": "PATH", "help": "an official file, or a folder of them [download from the hub]"},
+            ),
+            Argument(("--gz",), {"action": "store_true", "help": "write .jsonl.gz"}),
+        ),
+        (ingestion.ingest,),
+    ),
     Command(
         "index",
         "Build an index folder from passages.",

@@ -21,12 +21,16 @@ from gainrag.errors import ConfigError, DataError, unknown
 
 @dataclass(frozen=True)
 class Dataset:
-    """A corpus with questions to train and test on. Without a corpus, the questions bring their passages (`ctxs`)."""
+    """A corpus with questions to train on, to test on, or both. Without one, they bring their passages (`ctxs`)."""
 
     name: str
-    train: Path
-    test: Path
+    train: Path | None = None
+    test: Path | None = None
     corpus: Path | None = None
+
+    def questions(self, split: str) -> Path | None:
+        """The file of a split, train or test, where the data set serves for it."""
+        return self.train if split == "train" else self.test
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def read_config(path: str | Path, stages: Mapping[str, Callable[..., Any]], data
         text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
     except FileNotFoundError:
-        raise DataError("no such file", where=str(path), hint="name a config, such as configs/small.toml") from None
+        raise DataError("no such file", where=str(path), hint="name a config, such as configs/small/nq.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"no TOML: {error}", where=str(path), hint="see docs/config.md") from None
     except OSError as error:
@@ -95,13 +99,22 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
         keys = ("name", "corpus", "train", "test")
         if wrong := [key for key in table if key not in keys]:
             raise ConfigError(f"{unknown('key', wrong[0], keys)} in [[dataset]]", where=where)
-        if lacking := [key for key in ("name", "train", "test") if not isinstance(table.get(key), str)]:
-            raise ConfigError(f"[[dataset]] has no {lacking[0]!r}", where=where, hint="it is a string")
+        if wrong := [key for key in table if not isinstance(table[key], str)]:
+            raise ConfigError(f"{wrong[0]} of [[dataset]] is {table[wrong[0]]!r}", where=where, hint="it is a string")
+        if "name" not in table:
+            raise ConfigError("[[dataset]] has no 'name'", where=where, hint="it is a string")
+        if not {"train", "test"} & set(table):
+            raise ConfigError(
+                f"[[dataset]] {table['name']} has neither 'train' nor 'test'", where=where, hint="give one or both"
+            )
         paths = {key: base / table[key] for key in keys[1:] if key in table}
         found.append(Dataset(name=table["name"], **paths))
     names = [dataset.name for dataset in found]
     if len(set(names)) < len(names):
         raise ConfigError("two data sets have the same name", where=where, hint="rename one")
+    for split in ("train", "test"):
+        if not any(dataset.questions(split) for dataset in found):
+            raise ConfigError(f"no [[dataset]] has {split!r}", where=where, hint="a run learns and tests")
     return tuple(found)
 
 

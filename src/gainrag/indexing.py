@@ -33,7 +33,13 @@ META_FILE, BM25_FOLDER, DENSE_FILE = "index.meta.json", "bm25", "dense.faiss"
 
 
 def index(
-    corpus: str | Path, out: str | Path, *, retriever: str = "hybrid", model: str = MODEL, batch_size: int = 64
+    corpus: str | Path,
+    out: str | Path,
+    *,
+    retriever: str = "hybrid",
+    model: str = MODEL,
+    normalize: bool = True,
+    batch_size: int = 64,
 ) -> None:
     """Build an index folder from a corpus file. The folder appears whole or not at all.
 
@@ -43,6 +49,7 @@ def index(
     Args:
         retriever: bm25, dense or hybrid (both).
         model: the sentence encoder of dense and hybrid: embedded:NAME, a Hugging Face id or a local folder.
+        normalize: compare dense vectors by cosine; off for encoders made for the dot product, such as Contriever.
         batch_size: passages encoded at a time.
 
     Raises:
@@ -68,7 +75,7 @@ def index(
         if "bm25" in parts:
             BM25.build(passages).save(folder / BM25_FOLDER)
         if "dense" in parts:
-            dense = Dense.build(passages, model=model, batch_size=batch_size)
+            dense = Dense.build(passages, model=model, normalize=normalize, batch_size=batch_size)
             dense.save(folder / DENSE_FILE)
             truncated = dense.truncated
         digest = None if before is None else file_hash(corpus)
@@ -80,6 +87,7 @@ def index(
             "settings": {
                 "retriever": retriever,
                 "model": model if "dense" in parts else None,
+                "normalize": normalize if "dense" in parts else None,
                 "batch_size": batch_size,
             },
             "passages": len(passages),
@@ -111,6 +119,8 @@ def open_index(folder: str | Path, *, corpus: str | Path | None = None) -> Retri
     meta = read_json(folder / META_FILE)
     try:
         retriever, model, count = meta["settings"]["retriever"], meta["settings"]["model"], meta["passages"]
+        # Indexes from before there was a choice are of normalised vectors.
+        normalize = meta["settings"].get("normalize", True)
         _check_fresh(folder, meta["corpus"], corpus)
     except (KeyError, TypeError) as error:
         raise damaged(folder, f"{META_FILE} lacks {error}") from None
@@ -120,10 +130,10 @@ def open_index(folder: str | Path, *, corpus: str | Path | None = None) -> Retri
     if retriever == "bm25":
         return BM25.load(folder / BM25_FOLDER, passages)
     if retriever == "dense":
-        return Dense.load(folder / DENSE_FILE, passages, model=model)
+        return Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize)
     if retriever == "hybrid":
         by_words = BM25.load(folder / BM25_FOLDER, passages)
-        return Hybrid([Dense.load(folder / DENSE_FILE, passages, model=model), by_words])
+        return Hybrid([Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize), by_words])
     raise damaged(folder, unknown("retriever", str(retriever), RETRIEVERS))
 
 

@@ -1,7 +1,7 @@
 """`gainrag run`: every stage from the corpus to the table, each a file in the run folder, reused while it is current.
 
 questions/   train.jsonl test.jsonl          what is learned from and what is tested on
-index/       one folder a data set
+index/       one folder a corpus, by the name of the first data set that has it
 retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl
 candidates/  train.jsonl test.jsonl          with the pseudo-passage
 gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
@@ -45,9 +45,11 @@ def run(
     update: bool = False,
     *,
     train_questions: int = 0,
+    train_k: int | None = None,
     test_questions: int = 0,
     diagnose: int = 50,
     warm_start: bool = True,
+    oracle: bool = True,
     seed: int = 0,
 ) -> evaluation.Evaluation:
     """Run every stage of a config in a run folder; what is current there is reused.
@@ -55,9 +57,12 @@ def run(
     Args:
         update: allow a folder that was made with another config; the stages that it changes are made again.
         train_questions: questions a data set that get gain labels, drawn by the seed; 0 is all.
+        train_k: passages retrieved for a training question; as many as for a test question when it is left out.
         test_questions: questions a data set to test on, drawn by the seed; 0 is all.
         diagnose: training questions whose every candidate is answered, to compare alphas; 0 is none.
         warm_start: train on has-answer labels of all training questions before the gains; off for a trained reranker.
+        oracle: measure the test candidates' gains, too, to see what the best choice would reach; with many of them this
+            costs more than the labels.
         seed: of the draws.
 
     Raises:
@@ -68,17 +73,18 @@ def run(
     claim(folder, config, update)
     state = Run(folder, config, update)
     train, test = _questions(state, train_questions, test_questions, seed)
-    retrieved_all, test_lists = _retrieve(state, train, test)
+    retrieved_all, test_lists = _retrieve(state, train, test, train_k)
     labelled = {q.id for q in _draw(train, train_questions, seed)}
     candidates = {
         "train": _augment(state, "train", [r for r in retrieved_all if r.id in labelled]),
         "test": _augment(state, "test", test_lists["test"]),
     }
-    gains = {split: _synthesize(state, split, candidates[split]) for split in candidates}
+    gains = _synthesize(state, "train", candidates["train"])
+    best = _synthesize(state, "test", candidates["test"]) if oracle else []
     if diagnose:
-        _diagnose(state, gains["train"], diagnose)
-    _train(state, retrieved_all, gains["train"], warm_start)
-    chosen = systems.choose(state, test_lists, candidates["test"], gains["test"])
+        _diagnose(state, gains, diagnose)
+    _train(state, retrieved_all, gains, warm_start)
+    chosen = systems.choose(state, test_lists, candidates["test"], best)
     return _evaluate(state, systems.answer_all(state, chosen))
 
 
@@ -100,9 +106,10 @@ def _questions(state: Run, n_train: int, n_test: int, seed: int) -> tuple[list[Q
     found: dict[str, list[Question]] = {"train": [], "test": []}
     datasets = state.config.datasets
     for dataset in datasets:
-        for split, path in (("train", dataset.train), ("test", dataset.test)):
-            reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
-            for question in reader(path, need_answers=True):
+        reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
+        for split in found:
+            path = dataset.questions(split)
+            for question in reader(path, need_answers=True) if path else ():
                 if len(datasets) > 1:
                     question.id = f"{dataset.name}/{question.id}"
                 question.extra = {**question.extra, "dataset": dataset.name}
@@ -115,7 +122,7 @@ def _questions(state: Run, n_train: int, n_test: int, seed: int) -> tuple[list[Q
             hint="remove them from one of the two: a test on training questions shows nothing",
         )
     for split, questions in (("train", train), ("test", test)):
-        sources = {dataset.name: getattr(dataset, split) for dataset in datasets}
+        sources = {dataset.name: path for dataset in datasets if (path := dataset.questions(split))}
         settings = {"seed": seed, "test_questions": n_test}
         state.stage(
             state.path("questions", f"{split}.jsonl"),
@@ -131,15 +138,17 @@ def _write(path: Path, records: Sequence[Any]) -> None:
 
 
 def _retrieve(
-    state: Run, train: Sequence[Question], test: Sequence[Question]
+    state: Run, train: Sequence[Question], test: Sequence[Question], train_k: int | None
 ) -> tuple[list[Retrieved], dict[str, list[Retrieved]]]:
     """Candidates of all training questions, and for the test questions those of every retriever: "test" are the
     candidates, other keys the systems' names."""
     table = state.config.table("retrieve")
     opened: dict[str, Any] = {}
+    homes: dict[Path, str] = {}  # where a corpus is indexed: once, however many data sets search it
     for dataset in state.config.datasets:
         if dataset.corpus:
-            opened[dataset.name] = _index(state, dataset)
+            home = homes.setdefault(dataset.corpus, dataset.name)
+            opened[dataset.name] = opened[home] if home in opened else _index(state, dataset)
     single = {name for retriever in opened.values() for name, _ in _parts(retriever)}
     wanted: list[tuple[str, Sequence[Question], str | None]] = [("train", train, None), ("test", test, None)]
     wanted += [("test", test, name) for name in sorted(single)]
@@ -148,13 +157,18 @@ def _retrieve(
         name = split if only is None else f"{split}.{only}"
         artefact = state.path("retrieved", f"{name}.jsonl")
         inputs = {"questions": state.path("questions", f"{split}.jsonl")}
-        inputs |= {f"index of {key}": state.path("index", f"{key}.meta.json") for key in opened}
-        settings = {**settings_of(retrieval.retrieve, table), "retriever": only}
+        inputs |= {f"index of {key}": state.path("index", f"{key}.meta.json") for key in homes.values()}
+        own = {**table, "k": train_k} if split == "train" and train_k is not None else table
+        settings = {**settings_of(retrieval.retrieve, own), "retriever": only}
 
         def make(
-            _: dict[str, Any], questions: Sequence[Question] = questions, only: str | None = only, to: Path = artefact
+            _: dict[str, Any],
+            questions: Sequence[Question] = questions,
+            only: str | None = only,
+            to: Path = artefact,
+            own: Mapping[str, Any] = own,
         ) -> None:
-            write(to, _search(opened, questions, only, table))
+            write(to, _search(opened, questions, only, own))
 
         state.stage(artefact, settings, inputs, make)
         found[name] = list(read(artefact, Retrieved))

@@ -22,7 +22,7 @@ GAINRAG, NO_PSEUDO, ORACLE = "GainRAG", "GainRAG without pseudo-passage", "oracl
 def choose(
     state: Run, lists: Mapping[str, list[Retrieved]], candidates: Sequence[Retrieved], gains: Sequence[GainRecord]
 ) -> dict[str, list[Retrieved]]:
-    """What each system gives to the language model, by the system's name."""
+    """What each system gives to the language model, by the system's name; the oracle only with the test's gains."""
     from gainrag.selectors import CrossEncoderSelector
 
     k = settings_of(selection.select, state.config.table("select"))["k"]
@@ -45,10 +45,11 @@ def choose(
 
         state.stage(artefact, {"k": k, "pseudo": pseudo}, inputs, make)
         systems[system] = list(read(artefact, Retrieved))
-    systems[ORACLE] = [
-        _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
-        for r, g in zip(candidates, gains, strict=True)
-    ]
+    if gains:
+        systems[ORACLE] = [
+            _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
+            for r, g in zip(candidates, gains, strict=True)
+        ]
     return systems
 
 

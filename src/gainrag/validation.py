@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from gainrag import ingestion, lms, synthesis, training
+from gainrag import indexing, ingestion, lms, synthesis, training
 from gainrag.config import Config, settings_of
 from gainrag.errors import ConfigError
 from gainrag.lms.embedded import PREFIX, resolve
@@ -22,13 +24,21 @@ def validate(config: Config) -> list[str]:
         ModelError: an embedded model or local folder is not there.
     """
     lines = []
+    # Several data sets may search one corpus: 21 million passages are read once.
+    paths = {dataset.corpus for dataset in config.datasets if dataset.corpus}
+    corpora = {path: sum(1 for _ in ingestion.read_passages(path)) for path in paths}
     for dataset in config.datasets:
         reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
-        counts = {split: len(reader(getattr(dataset, split), need_answers=True)) for split in ("train", "test")}
-        passages = f", {sum(1 for _ in ingestion.read_passages(dataset.corpus))} passages" if dataset.corpus else ""
-        lines.append(f"{dataset.name}: {counts['train']} train and {counts['test']} test questions{passages}")
+        files = {split: file for split in ("train", "test") if (file := dataset.questions(split))}
+        counts = " and ".join(f"{len(reader(file, need_answers=True))} {split}" for split, file in files.items())
+        passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
+        lines.append(f"{dataset.name}: {counts} questions{passages}")
     _check_alpha(config)
-    for table, key, stage in (("llm", "model", lms.open_lm), ("train", "base", training.train)):
+    models: list[tuple[str, str, Callable[..., Any]]] = []
+    if corpora and settings_of(indexing.index, config.table("index"))["retriever"] != "bm25":
+        models.append(("index", "model", indexing.index))
+    models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
+    for table, key, stage in models:
         name = settings_of(stage, config.table(table))[key]
         lines.append(f"[{table}] {key}: {name} ({_look(name)})")
     return lines

@@ -57,21 +57,30 @@ def check_reachable(model: str) -> None:
     Raises:
         OSError: the model is neither a folder nor in the hub's cache, and the hub's host is not found.
     """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(model).exists() or (model.count("/") <= 1 and try_to_load_from_cache(model, "config.json")):
+        return
+    if host := unreachable_hub():
+        raise OSError(f"it is no local folder, and {host} cannot be reached")
+
+
+def unreachable_hub() -> str | None:
+    """The hub's host when its name is not found; None when it is, or when only a try can tell (proxies, caches)."""
     import socket
     from urllib.parse import urlparse
     from urllib.request import getproxies
 
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
-    if Path(model).exists() or getproxies() or constants.HF_HUB_OFFLINE:
-        return
-    if model.count("/") <= 1 and try_to_load_from_cache(model, "config.json"):
-        return
+    if getproxies() or constants.HF_HUB_OFFLINE:
+        return None
     host = urlparse(constants.ENDPOINT).hostname or "huggingface.co"
     try:
         socket.getaddrinfo(host, 443)
     except OSError:
-        raise OSError(f"it is no local folder, and {host} cannot be reached") from None
+        return host
+    return None
 
 
 @contextmanager

@@ -1,4 +1,9 @@
-"""Retrieval by meaning: a sentence encoder's normalised vectors, searched exactly by inner product."""
+"""Retrieval by meaning: a sentence encoder's vectors, searched exactly by inner product.
+
+Vectors are brought to length 1 (cosine similarity) unless the encoder was trained for their plain dot product, as
+Contriever was: its vectors are the mean of its last layer, which sentence-transformers takes for any encoder that
+comes without a recipe of its own.
+"""
 
 from __future__ import annotations
 
@@ -32,29 +37,39 @@ _SPARE = 16
 
 
 class Dense:
-    """Encoded passages in a flat FAISS index (cosine similarity). Make it with `build` or `load`.
+    """Encoded passages in a flat FAISS index. Make it with `build` or `load`.
 
     The encoder reads "title\\ntext", as a selector does; what is longer than its window is cut at the end, and
     `truncated` says of how many passages.
     """
 
     def __init__(
-        self, vectors: Any, passages: Sequence[Passage], encoder: SentenceTransformer, model: str, truncated: int | None
+        self,
+        vectors: Any,
+        passages: Sequence[Passage],
+        encoder: SentenceTransformer,
+        model: str,
+        normalize: bool,
+        truncated: int | None,
     ) -> None:
         self._vectors = vectors
         self.passages = passages
         self._encoder = encoder
         self.model = model
+        self.normalize = normalize
         self.truncated = truncated
 
     @classmethod
-    def build(cls, passages: Iterable[Passage], *, model: str = MODEL, batch_size: int = 64) -> Dense:
+    def build(
+        cls, passages: Iterable[Passage], *, model: str = MODEL, normalize: bool = True, batch_size: int = 64
+    ) -> Dense:
         """Encode passages: a `PassageStore` is read from disk as it goes, anything else is held in memory.
 
         The vectors are held in memory while they are made: 4 bytes x dimension a passage.
 
         Args:
             model: the sentence encoder: `embedded:NAME`, a Hugging Face id or a local folder.
+            normalize: compare by cosine; off for encoders made for the dot product.
             batch_size: passages encoded at a time.
 
         Raises:
@@ -71,7 +86,7 @@ class Dense:
             for start in range(0, len(held), chunk):
                 texts = [selector_text(passage) for passage in held[start : start + chunk]]
                 truncated += _count_truncated(encoder, texts)
-                vectors.add(_finite(_encode(encoder.encode_document, texts, batch_size), model))
+                vectors.add(_finite(_encode(encoder.encode_document, texts, batch_size, normalize), model))
                 bar.update(len(texts))
         if truncated:
             logger.warning(
@@ -81,7 +96,7 @@ class Dense:
                 encoder.max_seq_length,
                 model,
             )
-        return cls(vectors, held, encoder, model, truncated)
+        return cls(vectors, held, encoder, model, normalize, truncated)
 
     def save(self, file: str | Path) -> None:
         """Write the vectors (not the passages)."""
@@ -90,11 +105,14 @@ class Dense:
         faiss.write_index(self._vectors, str(file))
 
     @classmethod
-    def load(cls, file: str | Path, passages: Sequence[Passage], *, model: str = MODEL) -> Dense:
+    def load(
+        cls, file: str | Path, passages: Sequence[Passage], *, model: str = MODEL, normalize: bool = True
+    ) -> Dense:
         """Open what `save` wrote, mapped into memory.
 
         Args:
             model: the encoder the vectors were made with.
+            normalize: whether they were normalised.
 
         Raises:
             DataError: the file is damaged or was made from other passages or with another encoder.
@@ -111,13 +129,13 @@ class Dense:
         encoder = load_encoder(model)
         if vectors.d != _dimension(encoder):
             raise damaged(file, f"vectors of {vectors.d} numbers, but {model} makes {_dimension(encoder)}")
-        return cls(vectors, passages, encoder, model, None)
+        return cls(vectors, passages, encoder, model, normalize, None)
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Scored]]:
         """The k best passages of each question, best first; equal scores in the order of the corpus."""
         if not questions:
             return []
-        queries = _finite(_encode(self._encoder.encode_query, list(questions), 64), self.model)
+        queries = _finite(_encode(self._encoder.encode_query, list(questions), 64, self.normalize), self.model)
         depth = min(k + _SPARE, len(self.passages))
         scores, rows = self._vectors.search(queries, depth)
         found = []
@@ -152,8 +170,8 @@ def _dimension(encoder: SentenceTransformer) -> int:
     return int(dimension)
 
 
-def _encode(encode: Any, texts: list[str], batch_size: int) -> npt.NDArray[np.float32]:
-    vectors = encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+def _encode(encode: Any, texts: list[str], batch_size: int, normalize: bool) -> npt.NDArray[np.float32]:
+    vectors = encode(texts, batch_size=batch_size, normalize_embeddings=normalize, show_progress_bar=False)
     return np.ascontiguousarray(vectors, dtype=np.float32)
 
 

@@ -67,7 +67,7 @@ def read_questions(path: str | Path, *, need_answers: bool) -> list[Question]:
     questions: list[Question] = []
     lines: dict[str, str] = {}
     for number, question in _json_lines(path, Question):
-        _check_question(question, f"{path}:{number}", lines, need_answers=need_answers)
+        check_question(question, f"{path}:{number}", lines, need_answers=need_answers)
         questions.append(question)
     if not questions:
         raise _empty(path, "questions")
@@ -96,7 +96,7 @@ def read_retrieved(path: str | Path, *, need_answers: bool) -> list[Retrieved]:
     places: dict[str, str] = {}
     for where, value in _retrieved_values(path):
         record = _convert(Retrieved, _one_spelling(value), where)
-        _check_question(record, where, places, need_answers=need_answers)
+        check_question(record, where, places, need_answers=need_answers)
         _check_candidates(record, where)
         records.append(record)
     if not records:
@@ -192,7 +192,12 @@ def _one_spelling(value: object) -> object:
     return value
 
 
-def _check_question(question: Question, where: str, seen: dict[str, str], *, need_answers: bool) -> None:
+def check_question(question: Question, where: str, seen: dict[str, str], *, need_answers: bool) -> None:
+    """Check a question against those before it: `seen` has their ids and places, and gets this one's.
+
+    Raises:
+        DataError: the id is empty or taken, the question is blank, or it lacks an answer that it needs.
+    """
     _check_id(question.id, where, "id")
     if question.id in seen:
         raise _duplicate(question.id, where, "question", seen[question.id])

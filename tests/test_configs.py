@@ -1,0 +1,74 @@
+"""The configs that ship: valid on data in the layout they name, and alike where they say so."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from gainrag import cli
+from gainrag.config import Config, read_config
+from gainrag.ingestion import RELEASES
+from gainrag.running import STAGES
+from tests.test_official import OFFICIAL
+
+ROOT = Path(__file__).parent.parent / "configs"
+PAPER, SMALL = sorted((ROOT / "paper").glob("*.toml")), sorted((ROOT / "small").glob("*.toml"))
+NAMES = sorted([*RELEASES, "six"])
+
+
+def settings(config: Config) -> dict[str, object]:
+    return {name: table for name, table in config.tables.items() if name != "run"}
+
+
+def test_there_is_one_for_each_data_set_and_one_for_all() -> None:
+    assert [path.stem for path in PAPER] == [path.stem for path in SMALL] == NAMES
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_paper_configs_fit_what_ingest_writes(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open(tmp_path / "psgs_w100.tsv", "w", newline="") as stream:
+        csv.writer(stream, delimiter="\t").writerows([["id", "text", "title"], ["1", "The Seine.", "Seine"]])
+    for name in RELEASES:
+        _, text, _, _ = OFFICIAL[name]
+        splits = ("train", "test") if name == "webquestions" else ("train", "dev")
+        for split in splits:
+            (tmp_path / RELEASES[name].files[split]).write_text(text)
+        command = ["ingest", name, "--source", str(tmp_path), *(f"--split={split}" for split in splits)]
+        assert cli.main([*command, "-o", str(tmp_path / name)]) == 0
+        for split in splits:
+            (tmp_path / RELEASES[name].files[split]).unlink()  # 2Wiki's names are plain
+    capsys.readouterr()
+    assert cli.main(["validate", str(path), "--data", str(tmp_path)]) == 0
+    shown = capsys.readouterr().err
+    for model in ("facebook/contriever", "meta-llama/Meta-Llama-3-8B-Instruct", "BAAI/bge-reranker-base"):
+        assert f"{model} (from the Hugging Face hub when the run starts)" in shown
+    assert shown.endswith("valid\n")
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_small_configs_are_valid_with_the_embedded_models(path: Path, tmp_path: Path) -> None:
+    question = {"id": "q", "question": "Which river flows through Paris?", "answers": ["Seine"]}
+    files = {"corpus": {"id": "1", "text": "The Seine."}, "train": question, "test": question}
+    for name in RELEASES:
+        (tmp_path / name).mkdir()
+        for stem, line in files.items():
+            (tmp_path / name / f"{stem}.jsonl.gz").write_bytes(gzip.compress(json.dumps(line).encode()))
+    assert cli.main(["validate", str(path), "--data", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("paths", [PAPER, SMALL, [*SMALL, ROOT / "three.toml"]])
+def test_configs_of_a_family_differ_in_data_alone(paths: list[Path]) -> None:
+    first, *others = [settings(read_config(path, STAGES)) for path in paths]
+    for other in others:
+        assert other == first
+
+
+def test_the_papers_selector_learns_from_two_data_sets_and_is_tested_on_six() -> None:
+    config = read_config(ROOT / "paper" / "six.toml", STAGES)
+    assert {d.name for d in config.datasets if d.train} == {"hotpotqa", "webquestions"}
+    assert {d.name for d in config.datasets if d.test} == set(RELEASES)
+    assert len({d.corpus for d in config.datasets}) == 1
