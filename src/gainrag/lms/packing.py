@@ -142,6 +142,8 @@ def packed_attention(
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
+    # Positions may have been turned into query and key in float32; the product is in the model's dtype.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     groups = query.shape[1] // key.shape[1]
     written_out = softcap is not None or (
         sliding_window is not None and any(len(s.positions) > sliding_window for s in segments)

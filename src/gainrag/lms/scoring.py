@@ -17,6 +17,7 @@ import numpy as np
 
 from gainrag.errors import DataError, ModelError
 from gainrag.lms.packing import ATTENTION, AnswerTree, Row, Segment, make_packs
+from gainrag.lms.precision import wider
 from gainrag.protocols import FloatArray, ScoringRequest
 
 if TYPE_CHECKING:
@@ -73,14 +74,15 @@ def contrastive_losses(
     kind = "cpu" if lm.device == "cpu" else "cuda"
     tokens, outputs = PACK_TOKENS[kind], max(1, PACK_LOGITS[kind] // lm.vocabulary)
     jobs = [_job(lm, request, alphas) for request in requests]
-    for window in _windows(range(len(jobs)), jobs, outputs):
-        if any(alpha != 0 for alpha in alphas):
-            rows = [Row(jobs[j].without_prompt, jobs[j].tree, (j, -1)) for j in window]
+    with wider(lm.model):
+        for window in _windows(jobs, outputs):
+            if any(alpha != 0 for alpha in alphas):
+                rows = [Row(jobs[j].without_prompt, jobs[j].tree, (j, -1)) for j in window]
+                _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas, count)
+            rows = [Row(prompt, jobs[j].tree, (j, i)) for j in window for i, prompt in enumerate(jobs[j].prompts)]
             _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas, count)
-        rows = [Row(prompt, jobs[j].tree, (j, i)) for j in window for i, prompt in enumerate(jobs[j].prompts)]
-        _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas, count)
-        for j in window:
-            jobs[j].without = None
+            for j in window:
+                jobs[j].without = None
     found = [np.asarray(job.losses.cpu().numpy(), dtype=np.float64) for job in jobs]
     if not all(np.isfinite(losses).all() for losses in found):
         raise ModelError(
@@ -125,12 +127,12 @@ def _job(lm: LocalLM, request: ScoringRequest, alphas: Sequence[float]) -> Job:
     return job
 
 
-def _windows(order: Sequence[int], jobs: Sequence[Job], outputs: int) -> Iterator[list[int]]:
+def _windows(jobs: Sequence[Job], outputs: int) -> Iterator[list[int]]:
     """Consecutive jobs whose logits without a passage may be held together, at most so many outputs."""
     window: list[int] = []
     held = 0
-    for j in order:
-        width = 1 + len(jobs[j].tree.tokens)
+    for j, job in enumerate(jobs):
+        width = 1 + len(job.tree.tokens)
         if window and held + width > outputs:
             yield window
             window, held = [], 0
