@@ -96,7 +96,7 @@ def _quantize_openvino(model: CrossEncoder, scratch: Path, candidates: Sequence[
     with _as_dataset(candidates) as data:
         export_static_quantized_openvino_model(
             model,
-            {"bits": 8, "num_samples": CALIBRATION_PAIRS},
+            {"bits": 8, "weight_only": False, "num_samples": CALIBRATION_PAIRS},
             str(scratch),
             dataset_name=str(data),
             dataset_config_name="default",

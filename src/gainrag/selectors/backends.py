@@ -80,7 +80,7 @@ def choose_backend(folder: str | Path, backend: str, dtype: str, device: str) ->
 
 
 def open_model(name: str, folder: str, backend: str, dtype: str, device: str) -> tuple[CrossEncoder, str]:
-    """The cross-encoder on its backend, and the dtype it computes in: float32, bfloat16 or int8.
+    """The cross-encoder on its backend, and the dtype of its weights: float32, bfloat16 or int8.
 
     Args:
         name: what errors call it.
@@ -122,6 +122,4 @@ def _open_torch(name: str, folder: str, dtype: str, device: str) -> CrossEncoder
         # In bfloat16 a score has eight bits, and the best of a hundred passages would be a tie.
         heads = [n for n, m in model.named_modules() if type(m) is torch.nn.Linear and m.out_features == 1]
         model.set_keep_in_fp32_modules(heads[-1:])
-    if device == "cpu" and model.model is not None:
-        model.model.set_attn_implementation("eager")  # see docs/speed.md
     return model
