@@ -7,7 +7,7 @@ import pytest
 
 from gainrag import cli
 from gainrag.errors import ConfigError, DataError, ModelError
-from gainrag.exporting import export
+from gainrag.exporting import calibration_texts, export
 from gainrag.records import Retrieved
 from gainrag.selectors import CrossEncoderSelector, backends
 from gainrag.selectors.calibration import Calibration
@@ -86,6 +86,13 @@ def test_the_command_fails_in_one_line(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert "pip install" in lines[0]
+
+
+def test_ranges_are_learned_from_pairs_of_all_questions(candidates: list[Retrieved]) -> None:
+    assert len(calibration_texts(candidates, 300)) == 60
+    few = calibration_texts(candidates, 20)
+    assert len(few) == len(set(few)) == 20
+    assert sum(record.question in text for record in candidates for text in few) >= 20
 
 
 @pytest.mark.skipif(not backends.is_installed("openvino"), reason="the openvino extra is not installed")

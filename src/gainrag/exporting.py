@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -93,12 +92,14 @@ def _quantize_openvino(model: CrossEncoder, scratch: Path, candidates: Sequence[
     """Static quantization of weights and activations, calibrated on the candidates' own pairs."""
     from sentence_transformers.backend import export_static_quantized_openvino_model
 
-    with _as_dataset(candidates) as data:
+    texts = calibration_texts(candidates, CALIBRATION_PAIRS)
+    with tempfile.TemporaryDirectory(prefix="gainrag-calibration-") as data:
+        write(Path(data) / "train.jsonl", [_Text(text=text) for text in texts])
         export_static_quantized_openvino_model(
             model,
-            {"bits": 8, "weight_only": False, "num_samples": CALIBRATION_PAIRS},
+            {"bits": 8, "weight_only": False, "num_samples": len(texts)},
             str(scratch),
-            dataset_name=str(data),
+            dataset_name=data,
             dataset_config_name="default",
             dataset_split="train",
             column_name="text",
@@ -111,16 +112,8 @@ class _Text(Record, kw_only=True):
     text: str
 
 
-@contextmanager
-def _as_dataset(candidates: Sequence[Retrieved]) -> Iterator[Path]:
-    """Pairs as a folder that `datasets` reads: every question with passages of all ranks, in turn."""
-    pairs = [
-        _Text(text=f"{record.question} {selector_text(record.ctxs[rank])}")
-        for rank in range(max(len(record.ctxs) for record in candidates))
-        for record in candidates
-        if rank < len(record.ctxs)
-    ]
-    step = max(1, len(pairs) // CALIBRATION_PAIRS)
-    with tempfile.TemporaryDirectory(prefix="gainrag-calibration-") as folder:
-        write(Path(folder) / "train.jsonl", pairs[::step])
-        yield Path(folder)
+def calibration_texts(candidates: Sequence[Retrieved], n: int) -> list[str]:
+    """At most n pairs as texts, spread evenly over all questions and ranks."""
+    pairs = [(record.question, passage) for record in candidates for passage in record.ctxs]
+    spread = [pairs[i * len(pairs) // n] for i in range(n)] if len(pairs) > n else pairs
+    return [f"{question} {selector_text(passage)}" for question, passage in spread]
