@@ -18,10 +18,19 @@ if TYPE_CHECKING:
 Backend = Literal["auto", "torch", "onnx", "openvino"]
 Exported = Literal["onnx", "openvino"]
 
-# The modules a runtime needs, what to install for them, and what its files are called. The fastest first.
+# The modules a runtime needs, how to get them, and what its files are called. The fastest first.
 RUNTIMES: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "openvino": (("openvino", "optimum.intel"), "gainrag[openvino]", "*.xml"),
-    "onnx": (("onnxruntime", "optimum.onnxruntime"), "optimum-onnx[onnxruntime]", "*.onnx"),
+    "openvino": (
+        ("openvino", "optimum.intel"),
+        "pip install -c constraints-openvino.txt 'gainrag[openvino]' in an environment of its own, or use torch",
+        "*.xml",
+    ),
+    "onnx": (
+        ("onnxruntime", "optimum.onnxruntime"),
+        "pip install 'optimum-onnx[onnxruntime]' once it takes transformers 5 (0.1.0 does not); "
+        "until then use openvino or torch",
+        "*.onnx",
+    ),
 }
 
 
@@ -40,13 +49,8 @@ def need_installed(backend: str, *, where: str) -> None:
         ModelError: it is.
     """
     if not is_installed(backend):
-        modules, package, _ = RUNTIMES[backend]
-        lacking = " and ".join(modules)
-        raise ModelError(
-            f"the {backend} backend needs {lacking}",
-            where=where,
-            hint=f"pip install '{package}', in an environment of its own (see docs/speed.md), or use the torch backend",
-        )
+        modules, hint, _ = RUNTIMES[backend]
+        raise ModelError(f"the {backend} backend needs {' and '.join(modules)}", where=where, hint=hint)
 
 
 def exported_file(folder: str | Path, backend: str) -> str | None:
