@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--first", type=int, default=20, help="so many questions")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--threads", type=int, help="of torch; its own choice when left out")
+    parser.add_argument("--threads", type=int, help="of torch alone; hold every runtime to a core with taskset")
     parser.add_argument("--candidates", type=Path, help="also: what being lazy costs on these")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()

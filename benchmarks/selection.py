@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=50)
     parser.add_argument("--passages", type=int, default=101, help="candidates a question; with fewer it is left out")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--threads", type=int, help="of torch; its own choice when left out")
+    parser.add_argument("--threads", type=int, help="of torch alone; hold every runtime to a core with taskset")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     import torch
