@@ -47,6 +47,9 @@ def rows_of(folder: str, candidates: list[Retrieved], scratch: Path) -> dict[str
 
     for dtype in ("float32", "bfloat16"):
         add(f"torch {dtype}", CrossEncoderSelector(folder, backend="torch", dtype=dtype, device="cpu"))
+    for tokens in (1024, 4096):
+        sized = CrossEncoderSelector(folder, backend="torch", dtype="bfloat16", device="cpu", batch_tokens=tokens)
+        add(f"torch bfloat16, {tokens} tokens a batch", sized)
     # Fused attention is transformers' default; whether that is right on this machine is for this row to say.
     written_out = CrossEncoderSelector(folder, backend="torch", dtype="bfloat16", device="cpu")
     written_out.model.model.set_attn_implementation("eager")

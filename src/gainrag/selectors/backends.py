@@ -123,7 +123,7 @@ def _open_torch(name: str, folder: str, dtype: str, device: str) -> CrossEncoder
 
     model = _cross_encoder(name, folder, device, model_kwargs={"use_safetensors": True, "dtype": getattr(torch, dtype)})
     if dtype != "float32":
-        # In bfloat16 a score has eight bits, and the best of a hundred passages would be a tie.
+        # In bfloat16 a score has eight bits, and of a hundred passages some would tie.
         heads = [n for n, m in model.named_modules() if type(m) is torch.nn.Linear and m.out_features == 1]
         model.set_keep_in_fp32_modules(heads[-1:])
     return model
