@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
@@ -17,6 +17,13 @@ check: $(VENV)/ready
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix src tests
+
+# DATA holds candidates.jsonl (100 passages and the pseudo-passage a question), questions.jsonl, index/ and selector/.
+bench: $(VENV)/ready
+	@test -n "$(DATA)" || { echo "make bench DATA=folder: see docs/speed.md" >&2; exit 2; }
+	$(BIN)/python benchmarks/selection.py $(DATA)/candidates.jsonl --selector $(DATA)/selector
+	$(BIN)/python benchmarks/answer.py $(DATA)/questions.jsonl --index $(DATA)/index --selector $(DATA)/selector \
+		--candidates $(DATA)/candidates.jsonl
 
 $(VENV)/ready: pyproject.toml constraints.txt embedded-models.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,21 @@ def smollm() -> LocalLM:
     from gainrag.lms import open_lm
 
     return open_lm(model="embedded:smollm2-135m-instruct", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an untrained cross-encoder, short in its context and with a head that tells passages apart."""
+    import torch
+
+    from gainrag.training import open_cross_encoder
+
+    model = open_cross_encoder("embedded:all-minilm-l6-v2", device="cpu", max_length=96, seed=0)
+    torch.manual_seed(0)
+    model.model.classifier.weight.data.normal_(0, 0.5)
+    folder = tmp_path_factory.mktemp("selectors") / "cross_encoder"
+    model.save_pretrained(str(folder), create_model_card=False)
+    return folder
 
 
 @pytest.fixture

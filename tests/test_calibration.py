@@ -30,6 +30,15 @@ def test_permuting_passages_permutes_scores() -> None:
     assert there[3] == 0.5 * 4.0 - 3.0  # beyond the learned ranks: the last one's
 
 
+def test_the_pseudo_passage_scores_the_same_alone() -> None:
+    """So that a lazy one can be scored after the retrieved passages."""
+    calibration = Calibration(0.5, 1.0, [-0.1, -2.0, -3.0], -1.0)
+    scores = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    together = calibration.apply(passages(), scores)
+    apart = [*calibration.apply(passages()[:4], scores[:4]), *calibration.apply(passages()[4:], scores[4:])]
+    assert together.tolist() == apart
+
+
 def setup(rng: np.random.Generator, useful: str) -> tuple[list[list[Scored]], list[FloatArray], list[FloatArray]]:
     """Questions whose teacher follows either the retriever's order or the cross-encoder's scores."""
     lists, scores, teachers = [], [], []

@@ -8,6 +8,7 @@ import pytest
 from gainrag.errors import ConfigError, DataError
 from gainrag.records import GainRecord, Retrieved
 from gainrag.selection import select
+from gainrag.selectors import CrossEncoderSelector
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
 from gainrag.training import train
@@ -70,8 +71,10 @@ def test_a_trained_selector_is_a_plain_cross_encoder_that_prefers_high_gain(
     chosen = select(candidates[16:], trained, k=1)
     assert [record.ctxs[0].id[-1] for record in chosen] == ["c"] * 4
 
-    pairs = [("Who founded city number 1?", "Founder1 laid its first stone.")]
-    assert CrossEncoder(str(out)).predict(pairs)[0] == pytest.approx(trained.model.predict(pairs)[0], abs=1e-5)
+    question, passages = candidates[1].question, candidates[1].ctxs
+    plain = CrossEncoder(str(out)).predict([(question, passage.text) for passage in passages])
+    exact = CrossEncoderSelector(out, dtype="float32").score(question, passages)
+    assert exact.tolist() == pytest.approx(plain.tolist(), abs=1e-5)
     card = (out / "README.md").read_text()
     assert "| LLM | overlap |" in card
     assert "| temperature | 0.5 |" in card

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gainrag.augmentation import augment
     from gainrag.errors import GainragError
     from gainrag.evaluation import Evaluation, evaluate
+    from gainrag.exporting import export
     from gainrag.indexing import index, open_index
     from gainrag.inference import GainRAG, Result
     from gainrag.ingestion import ingest, read_passages, read_questions, read_retrieved
@@ -34,6 +35,7 @@ _HOMES = {
     "augmentation": ("augment",),
     "errors": ("GainragError",),
     "evaluation": ("Evaluation", "evaluate"),
+    "exporting": ("export",),
     "indexing": ("index", "open_index"),
     "inference": ("GainRAG", "Result"),
     "ingestion": ("ingest", "read_passages", "read_questions", "read_retrieved"),
@@ -73,6 +75,7 @@ __all__ = [
     "answer",
     "augment",
     "evaluate",
+    "export",
     "index",
     "ingest",
     "open_index",

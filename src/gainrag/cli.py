@@ -80,7 +80,8 @@ def _flag_type(annotation: Any) -> tuple[type, bool, tuple[str, ...] | None]:
     """The converter of a flag, whether it may be repeated, and its choices."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
-        options = [a for a in typing.get_args(annotation) if a is not type(None)]
+        # Of "a choice in words, or true or false" the command line offers the words.
+        options = [a for a in typing.get_args(annotation) if a not in (type(None), bool)]
         found = [_flag_type(option) for option in options]
         return found[0][0], any(repeated for _, repeated, _ in found), found[0][2]
     if origin is typing.Literal:

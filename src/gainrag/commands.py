@@ -13,6 +13,7 @@ from gainrag import (
     augmentation,
     config,
     evaluation,
+    exporting,
     indexing,
     ingestion,
     lms,
@@ -28,6 +29,8 @@ from gainrag.artefacts import hashes, meta_path, write_meta
 from gainrag.config import parameters, settings_of
 from gainrag.errors import UsageError
 from gainrag.records import Answer, GainRecord, read, read_json, write, write_json
+from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors.lazy import SKIPPED
 
 Arguments = Mapping[str, Any]
 
@@ -160,19 +163,30 @@ def _train(arguments: Arguments) -> None:
 
 
 def _select(arguments: Arguments) -> None:
-    from gainrag.selectors import CrossEncoderSelector
-
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=False)
     own = _own(selection.select, arguments)
-    write(arguments["out"], selection.select(candidates, CrossEncoderSelector(arguments["selector"]), **own))
+    selector = CrossEncoderSelector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
+    selected = selection.select(candidates, selector, **own)
+    write(arguments["out"], selected)
     inputs: dict[str, str | Path] = {"candidates": arguments["candidates"]}
     if Path(arguments["selector"]).exists():
         inputs["selector"] = arguments["selector"]
+    skipped = selection.skipped_share(selected)
     write_meta(
         arguments["out"],
-        {**settings_of(selection.select, own), "selector": arguments["selector"]},
+        {**settings_of(selection.select, own), "selector": selector.settings},
         hashes(inputs),
+        {SKIPPED: skipped} if skipped is not None else None,
     )
+    if skipped is not None:
+        print(f"{skipped:.1%} of {len(selected)} questions do without the pseudo-passage", file=sys.stderr)
+
+
+def _export(arguments: Arguments) -> None:
+    source = arguments["candidates"]
+    candidates = ingestion.read_retrieved(source, need_answers=False) if source else ()
+    folder = exporting.export(arguments["selector"], arguments["out"], candidates, **_own(exporting.export, arguments))
+    print(f"exported into {folder}", file=sys.stderr)
 
 
 def _answer(arguments: Arguments) -> None:
@@ -314,7 +328,21 @@ COMMANDS: tuple[Command, ...] = (
                 ("--selector",), {"required": True, "metavar": "MODEL", "help": "a selector folder or any reranker"}
             ),
         ),
-        (selection.select,),
+        (selection.select, CrossEncoderSelector),
+    ),
+    Command(
+        "export",
+        "Put a copy of a selector for ONNX Runtime or OpenVINO into its folder.",
+        _export,
+        (
+            _input("selector", "a selector folder"),
+            Argument(("-o", "--out"), {"metavar": "PATH", "help": "a new selector folder [in place]"}),
+            Argument(
+                ("--candidates",),
+                {"metavar": "FILE", "help": "candidates to learn the ranges of openvino's int8 from"},
+            ),
+        ),
+        (exporting.export,),
     ),
     Command(
         "answer",

@@ -37,6 +37,7 @@ from gainrag.config import Config, Dataset, parameters, settings_of
 from gainrag.errors import DataError
 from gainrag.records import Answer, GainRecord, Question, Retrieved, open_output, read, read_json, write, write_json
 from gainrag.run_folder import Run, claim, say
+from gainrag.selectors import CrossEncoderSelector
 
 
 def run(
@@ -302,6 +303,7 @@ STAGES: dict[str, Callable[..., Any]] = {
     "warm_start": training.train,
     "train": training.train,
     "select": selection.select,
+    "selector": CrossEncoderSelector,
     "answer": answering.answer,
     "evaluate": evaluation.evaluate,
 }

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gainrag.errors import ConfigError, DataError
+from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.progress import progress
 from gainrag.protocols import FloatArray, Selector
 from gainrag.records import Retrieved, Scored
 from gainrag.resuming import chunks
+from gainrag.selectors.lazy import SKIPPED, is_enough, threshold_of
+
+Pseudo = Literal["eager", "lazy", "never"]
 
 # Questions whose pairs are sorted by length together.
 CHUNK = 32
@@ -33,20 +37,38 @@ def rescored(passages: Sequence[Scored], scores: npt.ArrayLike, k: int) -> list[
     return [msgspec.structs.replace(passages[i], score=float(values[i])) for i in top(values, k)]
 
 
-def select(candidates: Sequence[Retrieved], selector: Selector, *, k: int = 1, pseudo: bool = True) -> list[Retrieved]:
+def as_pseudo(pseudo: Pseudo | bool) -> Pseudo:
+    """The choice in words: True is eager, False never.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
+    if isinstance(pseudo, bool):
+        return "eager" if pseudo else "never"
+    if pseudo not in get_args(Pseudo):
+        raise ConfigError(unknown("choice", pseudo, get_args(Pseudo)), where="pseudo")
+    return pseudo
+
+
+def select(
+    candidates: Sequence[Retrieved], selector: Selector, *, k: int = 1, pseudo: Pseudo | bool = "eager"
+) -> list[Retrieved]:
     """The k candidates of each question that the selector scores highest, best first, with its scores.
 
     Args:
         k: how many passages the language model will read.
-        pseudo: whether the pseudo-passage may be chosen.
+        pseudo: when the pseudo-passage may be chosen: eager, always; lazy, where no retrieved passage reaches the
+            selector's threshold (the records say it under "pseudo_skipped"); never.
 
     Raises:
-        ConfigError: k is below 1.
+        ConfigError: k is below 1, no such choice of `pseudo`, or it is lazy and the selector has no threshold.
         DataError: a question has fewer than k candidates.
     """
     if k < 1:
         raise ConfigError(f"k is {k}", where="select", hint="give the language model one passage or more")
-    eligible = [[c for c in record.ctxs if pseudo or c.origin != "generated"] for record in candidates]
+    pseudo = as_pseudo(pseudo)
+    threshold = threshold_of(selector) if pseudo == "lazy" else None
+    eligible = [[c for c in record.ctxs if pseudo != "never" or c.origin != "generated"] for record in candidates]
     for record, passages in zip(candidates, eligible, strict=True):
         if len(passages) < k:
             raise DataError(
@@ -58,16 +80,29 @@ def select(candidates: Sequence[Retrieved], selector: Selector, *, k: int = 1, p
     pairs = list(zip(candidates, eligible, strict=True))
     for part in progress(list(chunks(pairs, CHUNK)), "selecting", unit="batches"):
         for (record, passages), scores in zip(part, score_all(selector, part), strict=True):
+            extra = record.extra
+            if threshold is not None:
+                skipped = is_enough(passages, scores, threshold, k)
+                extra = {**extra, SKIPPED: skipped}
+                if skipped:
+                    kept = [i for i, c in enumerate(passages) if c.origin != "generated"]
+                    passages, scores = [passages[i] for i in kept], scores[kept]
             selected.append(
                 Retrieved(
                     id=record.id,
                     question=record.question,
                     answers=record.answers,
-                    extra=record.extra,
+                    extra=extra,
                     ctxs=rescored(passages, scores, k),
                 )
             )
     return selected
+
+
+def skipped_share(selected: Sequence[Retrieved]) -> float | None:
+    """Share of lazily selected questions that skipped the pseudo-passage; None where the choice was not lazy."""
+    flags = [bool(record.extra[SKIPPED]) for record in selected if SKIPPED in record.extra]
+    return sum(flags) / len(flags) if flags else None
 
 
 def score_all(selector: Selector, part: Sequence[tuple[Retrieved, list[Scored]]]) -> list[FloatArray]:

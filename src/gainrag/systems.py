@@ -11,6 +11,7 @@ import msgspec
 from gainrag import answering, selection, synthesis, training
 from gainrag.config import settings_of
 from gainrag.records import Answer, GainRecord, Retrieved, read, write
+from gainrag.selectors import CrossEncoderSelector
 
 if TYPE_CHECKING:
     from gainrag.run_folder import Run
@@ -23,9 +24,8 @@ def choose(
     state: Run, lists: Mapping[str, list[Retrieved]], candidates: Sequence[Retrieved], gains: Sequence[GainRecord]
 ) -> dict[str, list[Retrieved]]:
     """What each system gives to the language model, by the system's name; the oracle only with the test's gains."""
-    from gainrag.selectors import CrossEncoderSelector
-
     k = settings_of(selection.select, state.config.table("select"))["k"]
+    table = state.config.table("selector")
     alpha = settings_of(training.train, state.config.table("train"))["alpha"]
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
@@ -41,9 +41,11 @@ def choose(
         inputs = {"candidates": state.path("candidates", "test.jsonl"), "selector": state.path(selector)}
 
         def make(_: dict[str, Any], to: Path = artefact, which: str = selector, pseudo: bool = pseudo) -> None:
-            write(to, selection.select(candidates, CrossEncoderSelector(state.path(which)), k=k, pseudo=pseudo))
+            opened = CrossEncoderSelector(state.path(which), **table)
+            write(to, selection.select(candidates, opened, k=k, pseudo=pseudo))
 
-        state.stage(artefact, {"k": k, "pseudo": pseudo}, inputs, make)
+        settings = {"k": k, "pseudo": pseudo, "selector": settings_of(CrossEncoderSelector, table)}
+        state.stage(artefact, settings, inputs, make)
         systems[system] = list(read(artefact, Retrieved))
     if gains:
         systems[ORACLE] = [

@@ -81,7 +81,14 @@ def _first_name(prompt: str) -> str:
 
 
 class OverlapSelector:
-    """A Selector that counts the words question and passage share."""
+    """A Selector that counts the words question and passage share.
+
+    Args:
+        threshold: so many make the pseudo-passage needless.
+    """
+
+    def __init__(self, threshold: float | None = None) -> None:
+        self.threshold = threshold
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """Shared words, as floats."""

@@ -26,6 +26,7 @@ from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved, disk_errors
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.calibration import fit, learn_prior
+from gainrag.selectors.lazy import calibration_questions, learn_threshold
 from gainrag.selectors.saving import save
 from gainrag.synthesis import gains_at
 
@@ -137,7 +138,7 @@ def train(
         bf16=choose_dtype(dtype, device) == "bfloat16",
         device=device,
     )
-    calibration, figures = None, {}
+    calibration, figures = None, dict[str, float | None]()
     if held:
         scores = score_lists(model, held)
         lists, targets = [r.ctxs for r in held], [teachers[id(r)] for r in held]
@@ -154,6 +155,14 @@ def train(
                 "scale": fitted.scale,
                 "weight of the rank prior": fitted.weight,
             }
+    laziness = None
+    if labels == "gain" and (asked := calibration_questions(records, learn, held, seed)):
+        own = [
+            s if calibration is None else calibration.apply(r.ctxs, s)
+            for r, s in zip(asked, score_lists(model, asked), strict=True)
+        ]
+        laziness = learn_threshold([r.ctxs for r in asked], own, held_out=bool(held))
+        figures |= {"lazy threshold": laziness.threshold, "questions that skip the pseudo-passage": laziness.skipped}
     card = {
         **(facts or {}),
         "base": base,
@@ -170,7 +179,7 @@ def train(
         "seed": seed,
         **figures,
     }
-    save(model, Path(out), card, calibration)
+    save(model, Path(out), card, calibration, laziness)
     return CrossEncoderSelector(str(out), device=device)
 
 

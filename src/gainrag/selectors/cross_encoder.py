@@ -2,52 +2,77 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from gainrag.errors import ModelError
 from gainrag.lms.embedded import resolve
-from gainrag.lms.loading import check_reachable, choose_device, loading_errors, quiet
-from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
+from gainrag.selectors.backends import Backend, choose_backend, open_model
 from gainrag.selectors.calibration import Calibration
+from gainrag.selectors.lazy import Laziness
+from gainrag.selectors.scoring import score_pairs
 
 
 class CrossEncoderSelector:
     """A trained selector, or any cross-encoder reranker with one output.
 
-    A selector trained with `rank_prior` also weighs the retriever's order, see gainrag.selectors.calibration.
+    A selector trained with `rank_prior` also weighs the retriever's order, see gainrag.selectors.calibration; one
+    trained on gains knows when a retrieved passage is good enough to do without the pseudo-passage, see
+    gainrag.selectors.lazy.
 
     Args:
         path: a selector folder, a Hugging Face id or embedded:NAME.
+        backend: torch, or onnx or openvino where `gainrag export` put such a model into the folder; auto is an
+            exported model whose runtime is installed, else torch.
+        dtype: of torch: float32, bfloat16, or auto (bfloat16 where the machine multiplies it natively).
+        device: auto, cpu, cuda, ...
+        batch_tokens: tokens that go through the model at once, padding included; by the device when left out.
 
     Raises:
-        ModelError: it cannot be loaded, or has more than one output.
+        ModelError: it cannot be loaded, has more than one output, or the backend or exported model is not there.
+        ConfigError: no such backend or dtype, or a dtype or device that an exported model cannot have.
     """
 
-    def __init__(self, path: str | Path, *, device: str = "auto", batch_size: int = 32) -> None:
-        from sentence_transformers import CrossEncoder
-
-        self.name, self.batch_size = str(path), batch_size
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        backend: Backend = "auto",
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        device: str = "auto",
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.name, self.batch_tokens = str(path), batch_tokens
         folder = resolve(self.name)
-        with loading_errors(self.name), quiet():
-            check_reachable(folder)
-            self.model = CrossEncoder(
-                folder,
-                device=choose_device(device),
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
+        self.backend = choose_backend(folder, backend, dtype, device)
+        self.model, self.dtype = open_model(self.name, folder, self.backend, dtype, device)
         self.calibration = Calibration.read(folder)
+        self.laziness = Laziness.read(folder)
         if self.model.num_labels != 1:
             raise ModelError(
                 f"the model has {self.model.num_labels} outputs, a selector has one",
                 where=self.name,
                 hint="train one with `gainrag train`, or name a reranker",
             )
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What its scores depend on beside the folder's content."""
+        return {"model": self.name, "backend": self.backend, "dtype": self.dtype}
+
+    @property
+    def threshold(self) -> float | None:
+        """The score from which a retrieved passage makes the pseudo-passage needless: infinite where none does, None
+        where it was not learned."""
+        if self.laziness is None:
+            return None
+        return math.inf if self.laziness.threshold is None else self.laziness.threshold
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""
@@ -59,15 +84,9 @@ class CrossEncoderSelector:
         Raises:
             ModelError: a score is not finite.
         """
-        pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
-        scores = np.asarray(
-            self.model.predict(pairs, batch_size=self.batch_size, show_progress_bar=False) if pairs else [],
-            dtype=np.float64,
-        )
-        if not np.isfinite(scores).all():
+        found = score_pairs(self.model, requests, batch_tokens=self.batch_tokens)
+        if not all(np.isfinite(scores).all() for scores in found):
             raise ModelError("the selector returned NaN or infinite scores", where=self.name, hint="train it again")
-        ends = np.cumsum([len(passages) for _, passages in requests])
-        parts = np.split(scores, ends[:-1])
         if self.calibration is None:
-            return [np.asarray(part) for part in parts]
-        return [self.calibration.apply(passages, part) for (_, passages), part in zip(requests, parts, strict=True)]
+            return found
+        return [self.calibration.apply(passages, part) for (_, passages), part in zip(requests, found, strict=True)]

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 from gainrag.errors import DataError
 from gainrag.records import disk_errors
 from gainrag.selectors.calibration import Calibration
+from gainrag.selectors.lazy import Laziness
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
-def save(model: CrossEncoder, out: Path, card: Mapping[str, Any], calibration: Calibration | None = None) -> None:
+def save(
+    model: CrossEncoder,
+    out: Path,
+    card: Mapping[str, Any],
+    calibration: Calibration | None = None,
+    laziness: Laziness | None = None,
+) -> None:
     """Write the selector folder with its model card, replacing an earlier one only when it is complete.
 
     Raises:
@@ -31,8 +38,9 @@ def save(model: CrossEncoder, out: Path, card: Mapping[str, Any], calibration: C
         scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         try:
             model.save_pretrained(str(scratch), create_model_card=False, safe_serialization=True)
-            if calibration:
-                calibration.write(scratch)
+            for learned in (calibration, laziness):
+                if learned:
+                    learned.write(scratch)
             (scratch / "README.md").write_text(model_card(card), encoding="utf-8")
             if out.exists():
                 shutil.rmtree(out)

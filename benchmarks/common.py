@@ -1,0 +1,139 @@
+"""What the benchmarks share: what ran where, timing that takes turns, medians, and results as JSON and a table.
+
+Two things to compare are timed in turns on the same input, so that whatever else the machine does falls on both alike.
+A figure is the median over rounds of the figure within a round.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gainrag.artefacts import versions
+from gainrag.records import open_output, write_json
+
+T = TypeVar("T")
+
+RESULTS = Path(__file__).parent / "results"
+ROUNDS = 5
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores and matrix instructions, threads, memory, and the card where there is one."""
+    import torch
+
+    info = _first_processor()
+    flags = set(str(info.get("flags", "")).split())
+    return {
+        "processor": info.get("model name", platform.processor()),
+        "cores": os.cpu_count(),
+        "instructions": sorted(flags & {"avx2", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8"}),
+        "threads": torch.get_num_threads(),
+        "memory GB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "card": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+    }
+
+
+def _first_processor() -> dict[str, str]:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def all_versions() -> dict[str, str]:
+    """Versions of the project's libraries, and of the runtimes that happen to be there."""
+    found = versions()
+    for name in ("tokenizers", "onnxruntime", "openvino", "optimum-intel", "nncf"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    """Seconds that a call took, and what it returned. On a card all that was asked for is waited for."""
+    import torch
+
+    began = time.perf_counter()
+    result = call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, result
+
+
+def in_turns(
+    rows: Mapping[str, Callable[[T], Any]], items: Sequence[T], rounds: int = ROUNDS, warm_up: int = 2
+) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, list[Any]]]:
+    """Time every row on every item, rows taking turns within an item and in another order each time.
+
+    Args:
+        rows: by name what is compared: a function of an item.
+        warm_up: items that every row sees once before the clock starts.
+
+    Returns:
+        Seconds by row as [round, item], and by row what it returned for each item in the first round.
+    """
+    names = list(rows)
+    for item in items[:warm_up]:
+        for call in rows.values():
+            call(item)
+    seconds = {name: np.zeros((rounds, len(items))) for name in names}
+    returned: dict[str, list[Any]] = {name: [] for name in names}
+    for r in range(rounds):
+        for i, item in enumerate(items):
+            turn = (r + i) % len(names)
+            for name in names[turn:] + names[:turn]:
+                seconds[name][r, i], result = timed(lambda call=rows[name], item=item: call(item))  # type: ignore[misc]
+                if r == 0:
+                    returned[name].append(result)
+    return seconds, returned
+
+
+def latency(seconds: np.ndarray[Any, Any]) -> dict[str, float]:
+    """p50 and p95 over items in milliseconds, each the median over rounds, of an array [round, item]."""
+    return {f"p{q} ms": round(1000 * median(np.percentile(seconds, q, axis=1).tolist()), 2) for q in (50, 95)}
+
+
+def times_faster(seconds: np.ndarray[Any, Any], baseline: np.ndarray[Any, Any]) -> float:
+    """Baseline over row, p50 within a round, median over rounds."""
+    return round(median((np.median(baseline, axis=1) / np.median(seconds, axis=1)).tolist()), 2)
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; the columns are the keys in their first order."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def write_results(
+    name: str, title: str, settings: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]], out: Path
+) -> None:
+    """Write OUT/NAME.json and OUT/NAME.md, and print the latter.
+
+    Args:
+        settings: what was asked for: inputs, dtype, rounds.
+        tables: by heading, rows.
+    """
+    facts = {"machine": machine(), "versions": all_versions(), "settings": dict(settings)}
+    write_json(out / f"{name}.json", {**facts, "tables": {heading: list(rows) for heading, rows in tables.items()}})
+    parts = [f"# {title}"]
+    parts += [f"## {heading}\n\n{markdown(rows)}" for heading, rows in tables.items()]
+    parts += [
+        f"{what}: " + ", ".join(f"{key} {value}" for key, value in about.items()) for what, about in facts.items()
+    ]
+    text = "\n\n".join(parts) + "\n"
+    with open_output(out / f"{name}.md") as stream:
+        stream.write(text.encode())
+    print(text)

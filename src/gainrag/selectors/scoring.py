@@ -1,0 +1,117 @@
+"""Scores of many pairs by one cross-encoder, fast: what `CrossEncoder.predict` computes, with less work around it.
+
+Every question and every different passage is tokenized once, pairs are put together from the parts, and a batch holds
+pairs of like length up to a number of tokens, so that padding and memory stay small. A model that is no plain text
+encoder (a chat model used as a reranker, one with prompts of its own) goes through `CrossEncoder.predict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gainrag.prompts import selector_text
+from gainrag.protocols import FloatArray
+from gainrag.records import Passage
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+    from tokenizers import Encoding
+
+# Tokens that go through the model at once, padding included. On a CPU few, so that a layer's activations stay in
+# the caches; a card wants more to be busy.
+CPU_TOKENS, CUDA_TOKENS = 2048, 32768
+
+
+def score_pairs(
+    model: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]], *, batch_tokens: int | None = None
+) -> list[FloatArray]:
+    """The scores of each question's passages, as `CrossEncoder.predict` gives them.
+
+    A pair's score does not depend on the other pairs, beyond the rounding of the model's dtype.
+
+    Args:
+        batch_tokens: tokens in a batch, padding included; a longer pair goes alone. By the device when left out.
+    """
+    ends = np.cumsum([len(passages) for _, passages in requests])
+    if not requests or ends[-1] == 0:
+        return [np.empty(0) for _ in requests]
+    if _is_plain(model):
+        cuda = model.device.type == "cuda"
+        scores = _score(model, requests, batch_tokens or (CUDA_TOKENS if cuda else CPU_TOKENS))
+    else:
+        pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
+        scores = np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64)
+    return [np.asarray(part) for part in np.split(scores, ends[:-1])]
+
+
+def _is_plain(model: CrossEncoder) -> bool:
+    """Whether its input is the tokens of question and passage and nothing else."""
+    first = model[0]
+    return (
+        set(getattr(first, "modality_config", ())) == {"text"}
+        and getattr(model.tokenizer, "is_fast", False)
+        and not getattr(first, "processing_kwargs", None)
+        and model._resolve_prompt(None, None) is None
+    )
+
+
+def _score(model: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]], batch_tokens: int) -> FloatArray:
+    """The scores of all pairs in their order."""
+    import torch
+
+    encodings = tokenize(model, requests)
+    lengths = [len(encoding.ids) for encoding in encodings]
+    scores = np.empty(len(encodings), dtype=np.float64)
+    model.eval()
+    with torch.inference_mode():
+        for batch in make_batches(lengths, batch_tokens):
+            features = _pad(model.tokenizer, [encodings[i] for i in batch])
+            out = model({name: tensor.to(model.device) for name, tensor in features.items()})["scores"]
+            scores[batch] = model.activation_fn(out.float()).squeeze(-1).cpu().numpy()
+    return scores
+
+
+def tokenize(model: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[Encoding]:
+    """The tokens of every pair, cut and joined as the model's tokenizer does it; each text is tokenized once."""
+    backend = model.tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    questions = list(dict.fromkeys(question for question, _ in requests))
+    texts = list(dict.fromkeys(selector_text(p) for _, passages in requests for p in passages))
+    first = backend.encode_batch_fast(questions, add_special_tokens=False)
+    # As the second text of a pair whose first is empty, so that its tokens have the second's type.
+    second = backend.encode_batch_fast([("", text) for text in texts], add_special_tokens=False)
+    of_question, of_text = dict(zip(questions, first, strict=True)), dict(zip(texts, second, strict=True))
+    limit = model.max_seq_length
+    if limit and limit < 1_000_000:  # "no limit" is a very large number
+        backend.enable_truncation(limit, strategy="longest_first", direction=model.tokenizer.truncation_side)
+    return [
+        backend.post_process(of_question[question], of_text[selector_text(p)])
+        for question, passages in requests
+        for p in passages
+    ]
+
+
+def make_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Where pairs of like length are, longest first, in batches of at most so many tokens with padding.
+
+    >>> make_batches([3, 9, 4, 2], tokens=10)
+    [[1], [2, 0], [3]]
+    """
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not batches or lengths[batches[-1][0]] * (len(batches[-1]) + 1) > tokens:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+def _pad(tokenizer: Any, encodings: Sequence[Encoding]) -> dict[str, Any]:
+    """The tensors of a batch."""
+    inputs = {"input_ids": [encoding.ids for encoding in encodings]}
+    if "token_type_ids" in tokenizer.model_input_names:
+        inputs["token_type_ids"] = [encoding.type_ids for encoding in encodings]
+    return dict(tokenizer.pad(inputs, return_tensors="pt"))
