@@ -153,8 +153,9 @@ def test_importing_is_cheap_and_the_public_names_are_these() -> None:
     assert done.stdout.split() == [
         "BM25", "Answer", "CrossEncoderSelector", "Dense", "Evaluation", "GainRAG", "GainRecord", "Gained",
         "GainragError", "Generator", "Hybrid", "Passage", "Question", "Result", "Retrieved", "Retriever", "Scored",
-        "Scorer", "ScoringRequest", "Selector", "answer", "augment", "evaluate", "export", "index", "ingest", "open_index",
-        "open_lm", "read_passages", "read_questions", "read_retrieved", "retrieve", "select", "synthesize", "train",
+        "Scorer", "ScoringRequest", "Selector", "answer", "augment", "evaluate", "export", "index", "ingest",
+        "open_index", "open_lm", "read_passages", "read_questions", "read_retrieved", "retrieve", "select",
+        "synthesize", "train",
     ]  # fmt: skip
     import gainrag
 

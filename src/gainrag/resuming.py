@@ -37,12 +37,14 @@ def write_resumable(
     chunk: int,
     settings: dict[str, Any],
     what: str,
+    rate: Callable[[], str] | None = None,
 ) -> list[R]:
     """Write `make(chunk)` for every chunk of items to `out`, one record an item, and return all records.
 
     Args:
         settings: what the records depend on besides the items; a `.part` begun with others is not continued.
         what: the words in front of the progress bar.
+        rate: what else the bar says of the speed, asked after each chunk.
 
     Raises:
         StaleError: `NAME.part` was begun with other settings.
@@ -79,6 +81,8 @@ def write_resumable(
                 raw.write(b"".join(map(encode, make(part))))
                 raw.flush()
                 os.fsync(raw.fileno())
+                if rate:
+                    bar.set_postfix_str(rate(), refresh=False)
                 bar.update(len(part))
         records = list(read(partial, kind))
         if out.name.endswith(".gz"):

@@ -31,7 +31,9 @@ class Run:
     def lm(self) -> Any:
         """The language model, loaded when it is first asked for."""
         if not self._lm:
-            self._lm.append(lms.open_lm(**self.config.table("llm")))
+            lm = lms.open_lm(**self.config.table("llm"))
+            say(f"{lm.name}: {lm.dtype} on {lm.device}")
+            self._lm.append(lm)
         return self._lm[0]
 
     def llm_settings(self) -> dict[str, Any]:

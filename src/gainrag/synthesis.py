@@ -87,7 +87,8 @@ def synthesize(
     if out is None:
         return [record for part in chunks(candidates, CHUNK) for record in make(part)]
     own = {**(settings or {}), "alpha": alphas, "prompt": prompt, "keep": keep, "max_new_tokens": max_new_tokens}
-    return write_resumable(out, candidates, make, kind=GainRecord, chunk=CHUNK, settings=own, what="gains")
+    rate = getattr(lm, "rate", None)  # a scorer of another kind need not know
+    return write_resumable(out, candidates, make, kind=GainRecord, chunk=CHUNK, settings=own, what="gains", rate=rate)
 
 
 def as_alphas(alpha: float | Sequence[float]) -> list[float]:

@@ -10,6 +10,7 @@ from gainrag.lms.embedded import resolve
 from gainrag.lms.loading import choose_device, choose_dtype, load_model, load_tokenizer
 from gainrag.lms.packing import register_attention
 from gainrag.lms.scoring import contrastive_losses
+from gainrag.lms.throughput import Throughput, measured_peak
 from gainrag.protocols import FloatArray, ScoringRequest
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class LocalLM:
         config = self.model.config.get_text_config()
         self.context: int = int(getattr(config, "max_position_embeddings", 0) or 2048)
         self.vocabulary: int = int(config.vocab_size)
-        self.tokens_seen = 0  # by scoring, so that progress can say how fast it goes
+        self.throughput = Throughput.of(self.model)
+        self._peak: float | None = None  # measured when it is first asked for
         register_attention()
 
     # --- text -------------------------------------------------------------------------------------------------------
@@ -138,7 +140,10 @@ class LocalLM:
             DataError: an answer without tokens, no answers, no passages, or a prompt beyond the context.
             ModelError: the model's logits are not finite, or its architecture cannot be packed.
         """
-        return contrastive_losses(self, requests, alphas, self._count)
+        return contrastive_losses(self, requests, alphas)
 
-    def _count(self, tokens: int) -> None:
-        self.tokens_seen += tokens
+    def rate(self) -> str:
+        """How fast scoring went so far: tokens a second, and the share of the machine's measured peak."""
+        if self._peak is None:
+            self._peak = measured_peak(self.dtype, self.device)
+        return self.throughput.rate(self._peak)

@@ -1,10 +1,11 @@
 """Where bfloat16 loses too much for scoring: the residual stream, and the logits.
 
 A matrix product in bfloat16 sums in float32 and rounds once. The residual stream instead is rounded at every addition,
-twice a layer, and a logit of 20 is rounded to an eighth. So while a bfloat16 model scores, its stream stays float32 (the
-normalisations round it for the products), and logits are float32 products, which are needed at few positions. On 24
-training questions (SmolLM2, 11 candidates) the mean rank correlation of gains with those of a float32 model went from
-0.980 to 0.991 at alpha 0 and from 0.982 to 0.996 at alpha 0.5, for a seventh of the speed. Generation stays as it is.
+twice a layer, and a logit of 20 is rounded to an eighth. So while a bfloat16 model scores, its stream stays float32
+(the normalisations round it for the products), and logits are float32 products, which are needed at few positions.
+On 24 training questions (SmolLM2, 11 candidates) the mean rank correlation of gains with those of a float32 model went
+from 0.980 to 0.991 at alpha 0 and from 0.982 to 0.996 at alpha 0.5, for a seventh of the speed. Generation stays as it
+is.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def wider(model: PreTrainedModel) -> Iterator[None]:
                 stack.callback(norm.register_forward_hook(_to_bfloat16).remove)
         if type(head) is torch.nn.Linear:
             weight, bias = head.weight.detach().float(), None if head.bias is None else head.bias.detach().float()
-            head.forward = lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias)
-            stack.callback(head.__dict__.pop, "forward")
+            # An attribute of the instance hides the class's method until it is taken away again.
+            vars(head)["forward"] = lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias)
+            stack.callback(vars(head).pop, "forward")
         yield
 
 

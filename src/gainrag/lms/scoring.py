@@ -8,7 +8,8 @@ less than all cores on one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -52,13 +53,8 @@ class Job:
     without: torch.Tensor | None = field(default=None, repr=False)
 
 
-def contrastive_losses(
-    lm: LocalLM, requests: Sequence[ScoringRequest], alphas: Sequence[float], count: Callable[[int], object]
-) -> list[FloatArray]:
+def contrastive_losses(lm: LocalLM, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
     """The contrastive loss of each request as an array [passage, answer, alpha], nats per token.
-
-    Args:
-        count: told how many tokens went through the model, after each pack.
 
     Raises:
         DataError: an answer without tokens, no answers, no passages, or a prompt beyond the context.
@@ -70,6 +66,7 @@ def contrastive_losses(
             where=lm.name,
             hint="use a model of another architecture (Llama, Qwen, Mistral, Gemma, Phi, ...) for scoring",
         )
+    began = time.perf_counter()
     lm.model.set_attn_implementation(ATTENTION)
     kind = "cpu" if lm.device == "cpu" else "cuda"
     tokens, outputs = PACK_TOKENS[kind], max(1, PACK_LOGITS[kind] // lm.vocabulary)
@@ -78,12 +75,13 @@ def contrastive_losses(
         for window in _windows(jobs, outputs):
             if any(alpha != 0 for alpha in alphas):
                 rows = [Row(jobs[j].without_prompt, jobs[j].tree, (j, -1)) for j in window]
-                _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas, count)
+                _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas)
             rows = [Row(prompt, jobs[j].tree, (j, i)) for j in window for i, prompt in enumerate(jobs[j].prompts)]
-            _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas, count)
+            _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas)
             for j in window:
                 jobs[j].without = None
     found = [np.asarray(job.losses.cpu().numpy(), dtype=np.float64) for job in jobs]
+    lm.throughput.seconds += time.perf_counter() - began
     if not all(np.isfinite(losses).all() for losses in found):
         raise ModelError(
             "the model returned NaN or infinite logits",
@@ -147,12 +145,11 @@ def _run(
     packs: Sequence[Sequence[Row]],
     jobs: Sequence[Job],
     alphas: Sequence[float],
-    count: Callable[[int], object],
 ) -> None:
     """Run packs and reduce their logits: one pack a core at a time on a CPU, one after another on a card."""
     import torch
 
-    def work(pack: Sequence[Row]) -> int:
+    def work(pack: Sequence[Row]) -> None:
         with torch.inference_mode():
             logits = pack_logits(lm, pack)
             start = 0
@@ -164,17 +161,16 @@ def _run(
                     job.without = part.float()
                 else:
                     job.losses[passage] = _answer_losses(part, job, alphas)
-        return sum(map(len, pack))
+        lm.throughput.count(sum(map(len, pack)), sum(row.outputs for row in pack))
 
     threads = torch.get_num_threads() if lm.device == "cpu" else 1
     if threads == 1 or len(packs) == 1:
         for pack in packs:
-            count(work(pack))
+            work(pack)
         return
     try:
         with ThreadPoolExecutor(min(threads, len(packs)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for tokens in pool.map(work, packs):
-                count(tokens)
+            list(pool.map(work, packs))
     finally:
         torch.set_num_threads(threads)
 
