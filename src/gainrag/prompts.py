@@ -188,3 +188,12 @@ def replace_text(passage: Passage, text: str) -> Passage:
 def selector_text(passage: Passage) -> str:
     """What a selector and a dense index read of a passage: "title\\ntext", or the text where there is no title."""
     return f"{passage.title}\n{passage.text}" if passage.title else passage.text
+
+
+# A language model as a cross-encoder: sentence-transformers puts question and passage in here as a chat template does,
+# and the score is the log-odds of "yes" against "no" behind it. The passage stands last, since it is what is cut.
+RERANKER_TEMPLATE = (
+    'Question: {{ messages | selectattr("role", "eq", "query") | map(attribute="content") | first }}\n'
+    'Passage: {{ messages | selectattr("role", "eq", "document") | map(attribute="content") | first }}\n'
+    "Does the passage answer the question, yes or no? Answer:"
+)

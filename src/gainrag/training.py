@@ -21,7 +21,7 @@ from gainrag.gain import teacher
 from gainrag.lms.embedded import resolve
 from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, loading_errors, quiet
 from gainrag.progress import progress_bar
-from gainrag.prompts import selector_text
+from gainrag.prompts import RERANKER_TEMPLATE, selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved, disk_errors
 from gainrag.selectors import CrossEncoderSelector
@@ -59,6 +59,7 @@ def train(
     warmup: float = 0.1,
     weight_decay: float = 0.01,
     dropout: float | None = None,
+    last_layers: int = 0,
     max_length: int = 512,
     validation: float = 0.0,
     rank_prior: bool = False,
@@ -84,6 +85,7 @@ def train(
         warmup: share of steps in which the learning rate rises.
         weight_decay: of AdamW.
         dropout: while training; the base model's own when it is left out. 0 is a third faster on a CPU.
+        last_layers: train only so many of the last layers, which is faster with a large base; 0 is all.
         max_length: tokens of question and passage together, cut at the passage's end.
         validation: share of the questions held out; the epoch that does best on them is kept.
         rank_prior: also learn what the retriever's order says, and weigh it by the held-out questions.
@@ -123,6 +125,8 @@ def train(
     model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
     if dropout is not None:
         set_dropout(model, dropout)
+    if last_layers:
+        freeze_below(model, last_layers)
     rows = [_group(record, labels, alpha, temperature, group_size, rng) for _ in range(epochs) for record in learn]
     teachers = {id(r): _teacher(r, labels, alpha, temperature) for r in order}
     _fit(
@@ -176,6 +180,7 @@ def train(
         "groups per step": groups_per_step,
         "epochs": epochs,
         "learning rate": learning_rate,
+        "last layers trained": last_layers or "all",
         "seed": seed,
         **figures,
     }
@@ -241,19 +246,25 @@ def _group(
 def open_cross_encoder(base: str, *, device: str, max_length: int, seed: int) -> CrossEncoder:
     """The base as a cross-encoder with one output; an encoder without a head gets a fresh one, the same for each seed.
 
+    A causal language model needs no head: its score is the log-odds of "yes" against "no" (see RERANKER_TEMPLATE).
+
     Raises:
         ModelError: it cannot be loaded.
     """
     import torch
     from sentence_transformers import CrossEncoder
+    from transformers import AutoConfig
 
     path = resolve(base)
     torch.manual_seed(seed)
     with loading_errors(base), quiet():
         check_reachable(path)
+        architectures = AutoConfig.from_pretrained(path, trust_remote_code=False).architectures or [""]
+        causal = architectures[0].endswith("ForCausalLM") and not Path(path, "modules.json").exists()
+        form = {"processor_kwargs": {"chat_template": RERANKER_TEMPLATE}} if causal else {"num_labels": 1}
         model = CrossEncoder(
             path,
-            num_labels=1,
+            **form,
             max_length=max_length,
             device=device,
             activation_fn=torch.nn.Identity(),
@@ -276,6 +287,25 @@ def _show_progress(trainer: CrossEncoderTrainer, bar: Any) -> None:
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Bar())
+
+
+def freeze_below(model: CrossEncoder, layers: int) -> None:
+    """Leave the embeddings and all layers but the last ones as they are.
+
+    Raises:
+        ConfigError: the model has no list of layers, or fewer.
+    """
+    import torch
+
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
+    stack = max(stacks, key=len, default=torch.nn.ModuleList())
+    if len(stack) < layers:
+        raise ConfigError(
+            f"last_layers is {layers} of {len(stack)}", where="train", hint="give at most as many; 0 is all"
+        )
+    encoder = model[0].auto_model
+    for part in (encoder.get_input_embeddings(), *list(stack)[: len(stack) - layers]):
+        part.requires_grad_(False)
 
 
 def set_dropout(model: CrossEncoder, p: float) -> None:
