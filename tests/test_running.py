@@ -11,6 +11,7 @@ from gainrag import running, systems
 from gainrag.config import read_config
 from gainrag.errors import DataError, StaleError
 from gainrag.evaluation import Evaluation
+from gainrag.records import Retrieved, read
 from gainrag.testing import OverlapLM
 
 RIVERS = {
@@ -84,6 +85,10 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     }  # fmt: skip
     assert found.overall.n == 2
     assert found.overall.systems[systems.ORACLE].metrics["contains"].value == 1.0
+    scored = list(read(folder / "out" / "scores" / "gainrag.jsonl", Retrieved))
+    chosen = list(read(folder / "out" / "selected" / "gainrag.jsonl", Retrieved))
+    assert [len(r.ctxs) for r in scored] == [5, 5]  # every candidate and the pseudo-passage
+    assert [r.ctxs[:1] for r in scored] == [r.ctxs for r in chosen]
     written = {p: p.read_bytes() for p in (folder / "out").rglob("*") if p.is_file()}
 
     again = run(folder)
