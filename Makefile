@@ -3,12 +3,12 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
 
-test: $(VENV)/ready check
+test: $(VENV)/ready check browser
 	$(BIN)/pytest -q
 
 check: $(VENV)/ready
@@ -17,6 +17,12 @@ check: $(VENV)/ready
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix src tests
+
+# For the test that opens a report; only where it is missing and can be had. The test says so where it cannot.
+browser:
+	@command -v chromium chromedriver >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver; \
+	} >/dev/null 2>&1 || true
 
 $(VENV)/ready: pyproject.toml constraints.txt embedded-models.txt
 	$(PYTHON) -m venv $(VENV)

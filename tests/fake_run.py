@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from zlib import crc32
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def make_run(folder: Path, n: int = 60, candidates: int = 5, scores: bool = True
     """A run on n questions, the first of which has markup in every text.
 
     Every question has `candidates` retrieved passages and a pseudo-passage. Gains are drawn at random, the selectors'
-    scores are gains with noise; an answer is right where the passage read is of high gain.
+    scores are gains with noise; an answer is right more often where the passages read hold it.
     """
     rng = np.random.default_rng(7)
     gains: list[GainRecord] = []
@@ -117,7 +118,9 @@ def _question(i: int, candidates: int, rng: np.random.Generator) -> GainRecord:
 
 def _answer(record: GainRecord, ctxs: list[Scored]) -> Answer:
     gold = record.answers[0]
-    said = f"It was {gold}" if any(gold in c.text for c in ctxs) else "It was nowhere"
+    # Greedy: the same passages, the same answer; right more often, but not always, where a passage holds the answer.
+    luck = crc32("".join([record.id, *(c.id for c in ctxs)]).encode()) % 10
+    said = f"It was {gold}" if luck < (7 if any(gold in c.text for c in ctxs) else 2) else "It was nowhere"
     return _as(Answer, record, prediction=said, ctxs=ctxs, extra={"dataset": record.extra["dataset"]})
 
 
