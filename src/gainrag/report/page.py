@@ -70,12 +70,13 @@ def _table(table: Table) -> str:
 
 
 def inline(text: str) -> str:
-    """Text as one line of Markdown that shows it as it is: no markup of its own, no HTML.
+    """Text as one line of Markdown that shows it as it is: no markup of its own, no HTML, no formula.
 
-    >>> inline("a *b*\\n<i>|")
-    'a \\\\*b\\\\* &lt;i>|'
+    >>> inline("a *b*\\n<i>| 1.0 [0.9, 1.1] [x](y)")
+    'a \\\\*b\\\\* &lt;i>| 1.0 [0.9, 1.1] [x]\\\\(y)'
     """
-    return re.sub(r"([\\*_`\[\]#~])", r"\\\1", " ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
+    escaped = re.sub(r"([\\*_`$]|~(?=~)|(?<=\])\()", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _numeric(cell: str) -> bool:

@@ -88,7 +88,8 @@ def lead(data: Plain) -> str:
     """What the headline's numbers are."""
     evaluation = Evaluation.from_json(data["evaluation"])
     n, groups = evaluation.overall.n, evaluation.groups
-    over = f", averaged over {len(groups)} data sets" if evaluation.macro else ""
+    kind = "data sets" if evaluation.group_by == "dataset" else f"groups by {evaluation.group_by}"
+    over = f", averaged over {len(groups)} {kind}" if evaluation.macro else ""
     return (
         f"mean(contains, F1) in percent on {n} test questions{over}, with {evaluation.confidence * 100:g}% bootstrap "
         f"intervals ({evaluation.resamples} resamples, seed {evaluation.seed})."
