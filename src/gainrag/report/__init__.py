@@ -3,6 +3,7 @@
 finished  the run folder, read and checked
 data      all numbers, as plain data: report.json
 sections  headings, sentences, tables and figures from these numbers
+cells     values as text
 figures   plots as SVG
 page      the sections as a page (template/) and as Markdown
 """

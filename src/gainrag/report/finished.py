@@ -182,10 +182,10 @@ def _read_sweep(
                     hint="a folder answers/K holds answers from K passages",
                 )
             found.setdefault(int(part.name), {})[system] = answers
-    for system in {system for systems_of_k in found.values() for system in systems_of_k}:
-        if system in own:
-            answers = list(own[system].values())
-            found.setdefault(len(answers[0].ctxs), {}).setdefault(system, answers)
+    swept = {system for by_system in found.values() for system in by_system}
+    for system in (name for name in own if name in swept):
+        answers = list(own[system].values())
+        found.setdefault(len(answers[0].ctxs), {}).setdefault(system, answers)
     return found
 
 

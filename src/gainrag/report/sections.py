@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from gainrag import reporting
 from gainrag.analysis import ALL, Plain
 from gainrag.evaluation import Evaluation
-from gainrag.report import figures
+from gainrag.report import cells, figures
 from gainrag.reporting import NOT_AVAILABLE, percent, signed
 
 
@@ -74,7 +74,7 @@ def headline(data: Plain) -> list[Tile]:
         Tile(
             signed(found.value),
             f"{gainrag} against {base}",
-            f"{signed(found.low)} to {signed(found.high)}, p {_p(found.p)}"
+            f"{signed(found.low)} to {signed(found.high)}, p {cells.p_text(found.p)}"
             + ("" if reporting.stars(found) else ": not significant"),
         ),
     ]
@@ -128,7 +128,7 @@ def _gap(data: Plain) -> Section:
     for system, groups in found.items():
         for name, gap in groups.items():
             holding, right = gap["right_of_holding"], gap["holding_of_right"]
-            rows.append([system, name, str(holding["n"]), _share(holding), str(right["n"]), _share(right)])
+            rows.append([system, name, str(holding["n"]), cells.share(holding), str(right["n"]), cells.share(right)])
     drawn = []
     if base in found:
         for key, title, parts in (
@@ -210,16 +210,17 @@ def _pseudo(data: Plain) -> Section:
         "best retrieved by score instead",
         "best retrieved by true gain instead",
     ]
+    shares = ("chosen", "best", "best_of_chosen", "best_of_others")
     rows = [heading]
     for name, row in found.items():
         known = row["score_best_retrieved"]
         rows.append(
             [
                 name,
-                *(f"{_share(row[k])} of {row[k]['n']}" for k in ("chosen", "best", "best_of_chosen", "best_of_others")),
-                _mean(row["score"]),
-                _mean(row["score_without"]),
-                f"{_mean(known)} (chosen there: {_value(known['chosen'])})" if known["n"] else NOT_AVAILABLE,
+                *(f"{cells.share(row[key])} of {row[key]['n']}" for key in shares),
+                cells.mean(row["score"]),
+                cells.mean(row["score_without"]),
+                f"{cells.mean(known)} (chosen there: {cells.score(known['chosen'])})" if known["n"] else NOT_AVAILABLE,
             ]
         )
     bars = {name: (row["chosen"]["value"], row["chosen"]["n"]) for name, row in found.items()}
@@ -247,10 +248,11 @@ def _comparison(data: Plain) -> Section:
     overall = found["overall"]
     rows = [["by", "questions", "n", "wins", "losses", "ties", "difference"]]
     for row in [{"by": "", "group": ALL, **overall}, *found["groups"]]:
-        rows.append([row["by"], row["group"], *(str(row[k]) for k in ("n", "wins", "losses", "ties")), _interval(row)])
+        counts = [str(row[key]) for key in ("n", "wins", "losses", "ties")]
+        rows.append([row["by"], row["group"], *counts, cells.difference(row)])
     everything = f"{ALL} (n={overall['n']})"
-    bars = [(everything, _hundredfold(overall))]
-    bars += [(f"{row['group']} (n={row['n']})", _hundredfold(row)) for row in found["groups"]]
+    bars = [(everything, cells.in_points(overall))]
+    bars += [(f"{row['group']} (n={row['n']})", cells.in_points(row)) for row in found["groups"]]
     title = f"{gainrag} minus {base} in mean(contains, F1), by group of questions"
     svg = figures.intervals("comparison", title, bars, "difference, points", [everything])
     prefix = "groups by "
@@ -290,7 +292,7 @@ def _extreme_rows(entries: Sequence[Plain], names: Sequence[str]) -> tuple[list[
         row = [signed(entry["difference"]), entry["question"], " | ".join(entry["answers"])]
         for name in names:
             one = entry["systems"][name]
-            row += [" / ".join(map(_passage, one["passages"])) or "nothing", one["prediction"]]
+            row += [" / ".join(map(cells.passage, one["passages"])) or "nothing", one["prediction"]]
         rows.append(row)
     return rows, True, [entry["id"] for entry in entries]
 
@@ -308,10 +310,10 @@ def _selector(data: Plain) -> Section:
                 [
                     order,
                     name,
-                    _plain_interval(rho) if rho else NOT_AVAILABLE,
-                    _plain_interval(regret),
+                    cells.interval(rho) if rho else NOT_AVAILABLE,
+                    cells.interval(regret),
                     f"{regret['chance']:.2f}",
-                    _share(regret["best"]),
+                    cells.share(regret["best"]),
                 ]
             )
     text = [
@@ -344,7 +346,7 @@ def _selector(data: Plain) -> Section:
 
 def _run(data: Plain) -> Section:
     settings = [["artefact", "settings"]]
-    settings += [[name, _settings(values)] for name, values in data["settings"].items() if values]
+    settings += [[name, cells.settings(values)] for name, values in data["settings"].items() if values]
     tables = [Table("Settings of each stage, seeds among them", settings, folded=True)]
     versions = [["library", "version"], *([name, ", ".join(found)] for name, found in data["versions"].items())]
     tables.append(Table("Versions", versions, folded=True))
@@ -360,58 +362,3 @@ def _run(data: Plain) -> Section:
     if not data["passages"]:
         text.append("Texts of passages were left out of this report (--no-passages).")
     return Section("run", "Settings, versions, and how to repeat it", text, tables)
-
-
-def _settings(values: Plain, prefix: str = "") -> str:
-    parts = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            parts.append(_settings(value, f"{prefix}{key}."))
-        else:
-            parts.append(f"{prefix}{key} = {'default' if value is None else value}")
-    return ", ".join(part for part in parts if part)
-
-
-def _passage(passage: Plain) -> str:
-    """A passage in a table: what it is, its true gain, and its beginning where texts are shown."""
-    name = "pseudo-passage" if passage["generated"] else passage["title"] or "untitled passage"
-    gain = "no candidate" if passage["gain"] is None else f"gain {passage['gain']:.2f}"
-    return f"{name} ({gain})" + (f": {passage['text']}" if "text" in passage else "")
-
-
-def _share(share: Plain) -> str:
-    if share["value"] is None:
-        return NOT_AVAILABLE
-    return f"{percent(share['value'])} [{percent(share['low'])}, {percent(share['high'])}]"
-
-
-def _value(value: float | None) -> str:
-    return NOT_AVAILABLE if value is None else percent(value)
-
-
-def _mean(mean: Plain | None) -> str:
-    if mean is None or mean["value"] is None:
-        return NOT_AVAILABLE
-    return f"{percent(mean['value'])} (n={mean['n']})"
-
-
-def _interval(row: Plain) -> str:
-    if row["low"] is None:
-        return signed(row["difference"])
-    return f"{signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
-
-
-def _plain_interval(row: Plain) -> str:
-    if row["mean"] is None:
-        return NOT_AVAILABLE
-    return f"{row['mean']:.2f}" + ("" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]")
-
-
-def _hundredfold(row: Plain) -> figures.Interval:
-    low, high = row["low"], row["high"]
-    return 100 * row["difference"], None if low is None else 100 * low, None if high is None else 100 * high
-
-
-def _p(p: float) -> str:
-    text = reporting.p_value(p)
-    return text if text.startswith("<") else f"= {text}"
