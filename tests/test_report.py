@@ -189,6 +189,7 @@ def test_another_baseline_and_other_groups(copy: Path, capsys: pytest.CaptureFix
     data = read_json(copy / "report.json")
     assert data["roles"]["baseline"] == "oracle"
     assert data["analyses"]["comparison"]["overall"]["difference"] < 0
+    assert data["commands"][1] == "gainrag report runs/copy --baseline oracle --group-by weather"
     assert any("Not grouped by weather: no question has this key" in t for t in section(data, "helps-and-hurts").text)
     capsys.readouterr()
     assert main(["report", str(copy), "--baseline", "orakel"]) == 1

@@ -9,13 +9,13 @@ from gainrag.reporting import NOT_AVAILABLE, percent, signed
 
 
 def settings(values: Plain, prefix: str = "") -> str:
-    """Nested settings on one line; what was left to the stage's default says so."""
+    """Nested settings on one line; what nobody set says so."""
     parts = []
     for key, value in values.items():
         if isinstance(value, dict):
             parts.append(settings(value, f"{prefix}{key}."))
         else:
-            parts.append(f"{prefix}{key} = {'default' if value is None else value}")
+            parts.append(f"{prefix}{key} = {'not set' if value is None else value}")
     return ", ".join(part for part in parts if part)
 
 

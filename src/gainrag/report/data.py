@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,9 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
     keys = [key for key in group_by if f"groups by {key}" not in absent]
     reading = [name for name in names if any(case.answered[name].ctxs for case in run.cases)]
     scoring = [name for name in names if name in run.cases[0].scored]
+    flags = [f"--baseline {shlex.quote(base)}"] if baseline else []
+    flags += [] if passages else ["--no-passages"]
+    flags += [f"--group-by {shlex.quote(key)}" for key in group_by]
     wins, losses = analysis.extremes(run.cases, gainrag, base, EXTREMES)
     analyses: Plain = {
         "preference_gap": {
@@ -97,7 +101,7 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         "config": run.config.text,
         "commands": [
             f"gainrag run config.toml --data FOLDER -o runs/{run.name}",
-            f"gainrag report runs/{run.name}",
+            " ".join([f"gainrag report runs/{run.name}", *flags]),
         ],
     }
 

@@ -185,7 +185,7 @@ def _passages(data: Plain) -> Section:
         tables.append(Table("Answers from K passages, percent", rows))
         text.append("What more passages bring, to recall and to the answers.")
     else:
-        text.append(f"Answers from other numbers of passages are not here: {data['absent']['k_sweep']}.")
+        text.append(f"Recall alone: {data['absent']['k_sweep']}.")
     title = "Share of questions with a gold answer in the first K candidates"
     series = {order: [(row["k"], 100 * row["recall"]) for row in found[order]] for order in _first(gainrag, found)}
     drawn.append((figures.lines("recall-by-k", title, series, "first K candidates", "percent"), title))
