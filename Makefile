@@ -20,7 +20,7 @@ format: $(VENV)/ready
 
 # For the test that opens a report; only where it is missing and can be had. The test says so where it cannot.
 browser:
-	@command -v chromium chromedriver >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && \
+	@test -x /usr/bin/chromium -a -x /usr/bin/chromedriver || { test "$$(id -u)" = 0 && apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver; \
 	} >/dev/null 2>&1 || true
 
