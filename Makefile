@@ -3,12 +3,12 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
 
-test: $(VENV)/ready check
+test: $(VENV)/ready check browser
 	$(BIN)/pytest -q
 
 check: $(VENV)/ready
@@ -18,12 +18,20 @@ check: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix src tests
 
-# DATA holds candidates.jsonl (100 passages and the pseudo-passage a question), questions.jsonl, index/ and selector/.
+# DATA holds candidates.jsonl (100 passages and the pseudo-passage a question), questions.jsonl, index/, selector/, and for
+# synthesis nq.jsonl, triviaqa.jsonl and hotpotqa.jsonl (20 passages and the pseudo-passage).
 bench: $(VENV)/ready
 	@test -n "$(DATA)" || { echo "make bench DATA=folder: see docs/speed.md" >&2; exit 2; }
 	$(BIN)/python benchmarks/selection.py $(DATA)/candidates.jsonl --selector $(DATA)/selector
 	$(BIN)/python benchmarks/answer.py $(DATA)/questions.jsonl --index $(DATA)/index --selector $(DATA)/selector \
 		--candidates $(DATA)/candidates.jsonl
+	$(BIN)/python benchmarks/synthesis.py $(foreach d,nq triviaqa hotpotqa,$(d)=$(DATA)/$(d).jsonl) --long $(DATA)/nq.jsonl
+
+# For the test that opens a report; only where it is missing and can be had. The test says so where it cannot.
+browser:
+	@test -x /usr/bin/chromium -a -x /usr/bin/chromedriver || { test "$$(id -u)" = 0 && apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver; \
+	} >/dev/null 2>&1 || true
 
 $(VENV)/ready: pyproject.toml constraints.txt embedded-models.txt
 	$(PYTHON) -m venv $(VENV)

@@ -11,6 +11,8 @@ from gainrag import running, systems
 from gainrag.config import read_config
 from gainrag.errors import DataError, StaleError
 from gainrag.evaluation import Evaluation
+from gainrag.records import Retrieved, read
+from gainrag.report import report
 from gainrag.testing import OverlapLM
 
 RIVERS = {
@@ -84,6 +86,10 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     }  # fmt: skip
     assert found.overall.n == 2
     assert found.overall.systems[systems.ORACLE].metrics["contains"].value == 1.0
+    scored = list(read(folder / "out" / "scores" / "gainrag.jsonl", Retrieved))
+    chosen = list(read(folder / "out" / "selected" / "gainrag.jsonl", Retrieved))
+    assert [len(r.ctxs) for r in scored] == [5, 5]  # every candidate and the pseudo-passage
+    assert [r.ctxs[:1] for r in scored] == [r.ctxs for r in chosen]
     written = {p: p.read_bytes() for p in (folder / "out").rglob("*") if p.is_file()}
 
     again = run(folder)
@@ -101,6 +107,14 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     third = capsys.readouterr().err
     assert "gains/train.jsonl: reused" in third
     assert "selector: started" in third
+
+    # A real run has all that a report is made from.
+    shown = report(folder / "out")
+    assert shown["roles"]["baseline"] == "hybrid top-1"
+    assert set(shown["absent"]) == {"k_sweep", "diagnosis", "groups by question_type"}
+    assert shown["analyses"]["selector"]["top1_regret"].keys() == {"retriever", systems.RELEVANCE, systems.GAINRAG}
+    assert shown["settings"]["selector"]["epochs"] == 2
+    assert [len(q["passages"]) for q in shown["questions"]] == [5, 5]
 
 
 def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.records import Retrieved, Scored
-from gainrag.selection import select
+from gainrag.selection import cut, rank, select
 from gainrag.testing import OverlapSelector
 
 
@@ -38,3 +38,14 @@ def test_k_out_of_range() -> None:
         select([record("one")], OverlapSelector(), k=0)
     with pytest.raises(DataError, match="question q: 3 passages are wanted of 2"):
         select([record("one")], OverlapSelector(), k=3)
+
+
+@pytest.mark.parametrize("pseudo", [True, False])
+def test_ranking_all_and_cutting_is_selecting(pseudo: bool) -> None:
+    given = [record("one", "one two", "three four", "nothing"), record("two", "one")]
+    ranked = rank(given, OverlapSelector())
+    assert [len(r.ctxs) for r in ranked] == [5, 3]
+    for k in (1, 2):
+        assert cut(ranked, k, pseudo=pseudo) == select(given, OverlapSelector(), k=k, pseudo=pseudo)
+    with pytest.raises(DataError, match="question q: 4 passages are wanted of"):
+        cut(ranked, 4, pseudo=pseudo)

@@ -71,6 +71,8 @@ def add_flags(parser: argparse.ArgumentParser, stage: Callable[..., Any], skip: 
             if repeated:
                 options["action"] = "append"
                 text += " (may be given several times)"
+        if isinstance(default, tuple):
+            default = ", ".join(map(str, default))
         shown = "" if default is None or default is parameter.empty else f" [{default}]"
         flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
         parser.add_argument(flag, help=text + shown, **options)

@@ -29,6 +29,7 @@ from gainrag.artefacts import hashes, meta_path, write_meta
 from gainrag.config import parameters, settings_of
 from gainrag.errors import UsageError
 from gainrag.records import Answer, GainRecord, read, read_json, write, write_json
+from gainrag.report import REPORTS, report
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.lazy import SKIPPED
 
@@ -222,6 +223,13 @@ def _run(arguments: Arguments) -> None:
     print(f"everything is in {out}", file=sys.stderr)
 
 
+def _report(arguments: Arguments) -> None:
+    folder = Path(arguments["run"])
+    report(folder, **_own(report, arguments))
+    for name in REPORTS:
+        print(folder / name, file=sys.stderr)
+
+
 def _validate(arguments: Arguments) -> None:
     from gainrag.validation import validate
 
@@ -371,6 +379,13 @@ COMMANDS: tuple[Command, ...] = (
             Argument(("--update",), {"action": "store_true", "help": "allow a folder made with another config"}),
         ),
         (running.run,),
+    ),
+    Command(
+        "report",
+        "Show what a finished run found: a page, text, and all numbers as JSON, in the run folder.",
+        _report,
+        (_input("run", "a finished run folder"),),
+        (report,),
     ),
     Command(
         "validate",

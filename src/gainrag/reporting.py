@@ -1,4 +1,5 @@
 """Evaluations and gain records as text to read: pure functions from records to strings, nothing is printed here.
+What a whole run shows, figures and all, is in gainrag.report.
 
 Scores are percentages with one decimal. An interval stands in brackets behind its score.
 """
@@ -15,7 +16,7 @@ from gainrag.records import Gained, GainRecord
 
 # The columns of the main table: metric and heading. Those that count have intervals.
 _WITH_INTERVAL = {"contains": "contains", "exact_match": "exact match", "f1": "F1", "mean": "mean(contains, F1)"}
-_NOT_AVAILABLE = "-"
+NOT_AVAILABLE = "-"
 _LEVELS = ((0.01, "**"), (0.05, "*"))
 
 
@@ -33,25 +34,25 @@ def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
     """
     _check_baseline(evaluation, baseline)
     overall = evaluation.overall
-    parts = [_caption(evaluation), _aligned(_main_rows(overall, baseline))]
+    parts = [caption(evaluation), _aligned(main_rows(overall, baseline))]
     if evaluation.groups:
-        parts += [f"mean(contains, F1) by {evaluation.group_by}", _aligned(_group_rows(evaluation, baseline))]
+        parts += [f"mean(contains, F1) by {evaluation.group_by}", _aligned(group_rows(evaluation, baseline))]
     if baseline is not None:
         scope = evaluation.macro or overall
         over = "groups" if evaluation.macro else "questions"
         parts += [
             f"difference from {baseline} in mean(contains, F1), averaged over {over}",
-            _aligned(_difference_rows(scope, baseline)),
-            _legend(baseline),
+            _aligned(difference_rows(scope, baseline)),
+            legend(baseline),
         ]
     return "\n\n".join(parts)
 
 
 def markdown_table(evaluation: Evaluation) -> str:
     """The evaluation as Markdown tables: all questions, then each group."""
-    parts = [_caption(evaluation), _piped(_main_rows(evaluation.overall, None))]
+    parts = [caption(evaluation), piped(main_rows(evaluation.overall, None))]
     if evaluation.groups:
-        parts += [f"mean(contains, F1) by {evaluation.group_by}", _piped(_group_rows(evaluation, None))]
+        parts += [f"mean(contains, F1) by {evaluation.group_by}", piped(group_rows(evaluation, None))]
     return "\n\n".join(parts)
 
 
@@ -70,7 +71,7 @@ def candidates_view(record: GainRecord, width: int = 100) -> str:
         ctx = record.ctxs[i]
         holds = has_answer(ctx.text, record.answers) if ctx.hasanswer is None else ctx.hasanswer
         mark = "*" if i == record.silver else ""
-        rank = _NOT_AVAILABLE if ctx.origin == "generated" else str(i + 1)
+        rank = NOT_AVAILABLE if ctx.origin == "generated" else str(i + 1)
         rows.append([mark, f"{ctx.gain:.3f}", "yes" if holds else "no", rank, ctx.origin, _one_line(ctx)])
     lines = _aligned(rows, right=(1, 3), rule=False).split("\n")
     # Where the passage's text starts: all before it is never cut.
@@ -87,7 +88,8 @@ def candidates_view(record: GainRecord, width: int = 100) -> str:
     return "\n".join([*(_cut(line, width) for line in head), "", *(_cut(line, width) for line in lines)])
 
 
-def _main_rows(breakdown: Breakdown, baseline: str | None) -> list[list[str]]:
+def main_rows(breakdown: Breakdown, baseline: str | None) -> list[list[str]]:
+    """The table of all systems, its heading first; where there is a baseline, marked by how they differ from it."""
     rows = [["system", *_WITH_INTERVAL.values(), "paper EM", "answer in", "pseudo"]]
     for name, scores in breakdown.systems.items():
         cells = [
@@ -98,7 +100,8 @@ def _main_rows(breakdown: Breakdown, baseline: str | None) -> list[list[str]]:
     return rows
 
 
-def _group_rows(evaluation: Evaluation, baseline: str | None) -> list[list[str]]:
+def group_rows(evaluation: Evaluation, baseline: str | None) -> list[list[str]]:
+    """The table of mean(contains, F1) by group, its heading first; the last column is the average of groups."""
     columns = {f"{name} (n={group.n})": group for name, group in evaluation.groups.items()}
     if evaluation.macro is not None:
         columns["average of groups"] = evaluation.macro
@@ -112,13 +115,14 @@ def _group_rows(evaluation: Evaluation, baseline: str | None) -> list[list[str]]
     return rows
 
 
-def _difference_rows(breakdown: Breakdown, baseline: str) -> list[list[str]]:
+def difference_rows(breakdown: Breakdown, baseline: str) -> list[list[str]]:
+    """The table of differences from a baseline, its heading first."""
     rows = [["system", "difference", "p"]]
     for name in breakdown.systems:
         if name != baseline:
             found = breakdown.difference(name, baseline, "mean")
-            value = f"{_signed(found.value)} [{_signed(found.low)}, {_signed(found.high)}]"
-            rows.append([name, value + _stars(found), _p_value(found.p)])
+            value = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
+            rows.append([name, value + stars(found), p_value(found.p)])
     return rows
 
 
@@ -127,7 +131,8 @@ def _check_baseline(evaluation: Evaluation, baseline: str | None) -> None:
         raise ConfigError(unknown("baseline", baseline, evaluation.overall.systems), where="text_table")
 
 
-def _caption(evaluation: Evaluation) -> str:
+def caption(evaluation: Evaluation) -> str:
+    """What the figures of an evaluation are."""
     n = evaluation.overall.n
     return (
         f"{n} question{'s' if n > 1 else ''}; percent, with {evaluation.confidence * 100:g}% bootstrap intervals "
@@ -135,7 +140,8 @@ def _caption(evaluation: Evaluation) -> str:
     )
 
 
-def _legend(baseline: str) -> str:
+def legend(baseline: str) -> str:
+    """What the marks of significance mean."""
     marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(_LEVELS))
     return f"differs from {baseline}: {marks} (paired permutation test, not corrected for the number of systems)"
 
@@ -143,31 +149,35 @@ def _legend(baseline: str) -> str:
 def _mark(breakdown: Breakdown, system: str, baseline: str | None, metric: str) -> str:
     if baseline is None or system == baseline:
         return ""
-    return _stars(breakdown.difference(system, baseline, metric))
+    return stars(breakdown.difference(system, baseline, metric))
 
 
-def _stars(difference: Difference) -> str:
+def stars(difference: Difference) -> str:
+    """The mark of a difference's significance."""
     return next((mark for level, mark in _LEVELS if difference.p < level), "")
 
 
 def _with_interval(estimate: Estimate) -> str:
-    return f"{_share(estimate)} [{_percent(estimate.low)}, {_percent(estimate.high)}]"
+    return f"{_share(estimate)} [{percent(estimate.low)}, {percent(estimate.high)}]"
 
 
 def _share(estimate: Estimate | None) -> str:
-    return _NOT_AVAILABLE if estimate is None else _percent(estimate.value)
+    return NOT_AVAILABLE if estimate is None else percent(estimate.value)
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share in percent, one decimal."""
     return f"{100 * value:.1f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference of shares in percent, one decimal, with its sign."""
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def _p_value(p: float) -> str:
+def p_value(p: float) -> str:
+    """A p-value to three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -186,7 +196,8 @@ def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), *, rule: 
     return "\n".join(lines)
 
 
-def _piped(rows: Sequence[Sequence[str]]) -> str:
+def piped(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a Markdown table; the first is the heading."""
     escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in escaped]
     lines.insert(1, "|" + "---|" * len(rows[0]))

@@ -6,6 +6,7 @@ retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl
 candidates/  train.jsonl test.jsonl          with the pseudo-passage
 gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
 warm_start/ relevance/ selector/             cross-encoders
+scores/      SYSTEM.jsonl                    every test candidate rescored by a selector, best first
 selected/    SYSTEM.jsonl                    what each system gives to the language model
 answers/     SYSTEM.jsonl
 evaluation.json table.txt

@@ -64,18 +64,10 @@ def select(
         ConfigError: k is below 1, no such choice of `pseudo`, or it is lazy and the selector has no threshold.
         DataError: a question has fewer than k candidates.
     """
-    if k < 1:
-        raise ConfigError(f"k is {k}", where="select", hint="give the language model one passage or more")
     pseudo = as_pseudo(pseudo)
     threshold = threshold_of(selector) if pseudo == "lazy" else None
     eligible = [[c for c in record.ctxs if pseudo != "never" or c.origin != "generated"] for record in candidates]
-    for record, passages in zip(candidates, eligible, strict=True):
-        if len(passages) < k:
-            raise DataError(
-                f"{k} passages are wanted of {len(passages)} candidates",
-                where=f"question {record.id}",
-                hint="lower k, or retrieve more",
-            )
+    _check_enough(candidates, eligible, k)
     selected = []
     pairs = list(zip(candidates, eligible, strict=True))
     for part in progress(list(chunks(pairs, CHUNK)), "selecting", unit="batches"):
@@ -103,6 +95,44 @@ def skipped_share(selected: Sequence[Retrieved]) -> float | None:
     """Share of lazily selected questions that skipped the pseudo-passage; None where the choice was not lazy."""
     flags = [bool(record.extra[SKIPPED]) for record in selected if SKIPPED in record.extra]
     return sum(flags) / len(flags) if flags else None
+
+
+def rank(candidates: Sequence[Retrieved], selector: Selector) -> list[Retrieved]:
+    """Every candidate of each question with the selector's score, best first: what `cut` takes the first k of."""
+    pairs = [(record, record.ctxs) for record in candidates]
+    return [
+        msgspec.structs.replace(record, ctxs=rescored(passages, scores, len(passages)))
+        for part in progress(list(chunks(pairs, CHUNK)), "scoring candidates", unit="batches")
+        for (record, passages), scores in zip(part, score_all(selector, part), strict=True)
+    ]
+
+
+def cut(ranked: Sequence[Retrieved], k: int, *, pseudo: bool = True) -> list[Retrieved]:
+    """The first k candidates of each ranked question: `cut(rank(c, s), k)` is `select(c, s, k=k)`.
+
+    Args:
+        ranked: what `rank` returned.
+        pseudo: whether the pseudo-passage may be among them.
+
+    Raises:
+        ConfigError: k is below 1.
+        DataError: a question has fewer than k candidates.
+    """
+    eligible = [[c for c in record.ctxs if pseudo or c.origin != "generated"] for record in ranked]
+    _check_enough(ranked, eligible, k)
+    return [msgspec.structs.replace(r, ctxs=passages[:k]) for r, passages in zip(ranked, eligible, strict=True)]
+
+
+def _check_enough(records: Sequence[Retrieved], eligible: Sequence[Sequence[Scored]], k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"k is {k}", where="select", hint="give the language model one passage or more")
+    for record, passages in zip(records, eligible, strict=True):
+        if len(passages) < k:
+            raise DataError(
+                f"{k} passages are wanted of {len(passages)} candidates",
+                where=f"question {record.id}",
+                hint="lower k, or retrieve more",
+            )
 
 
 def score_all(selector: Selector, part: Sequence[tuple[Retrieved, list[Scored]]]) -> list[FloatArray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,34 +24,41 @@ def choose(
 ) -> dict[str, list[Retrieved]]:
     """What each system gives to the language model, by the system's name; the oracle only with the test's gains."""
     k = settings_of(selection.select, state.config.table("select"))["k"]
-    table = state.config.table("selector")
     alpha = settings_of(training.train, state.config.table("train"))["alpha"]
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
         if name != "test":
             systems[name.replace("top-1", f"top-{k}")] = [_with(r, r.ctxs[:k]) for r in records]
     systems[PSEUDO] = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
-    for system, selector, pseudo in (
-        (RELEVANCE, "relevance", True),
-        (NO_PSEUDO, "selector", False),
-        (GAINRAG, "selector", True),
-    ):
-        artefact = state.path("selected", f"{file_name(system)}.jsonl")
-        inputs = {"candidates": state.path("candidates", "test.jsonl"), "selector": state.path(selector)}
-
-        def make(_: dict[str, Any], to: Path = artefact, which: str = selector, pseudo: bool = pseudo) -> None:
-            opened = CrossEncoderSelector(state.path(which), **table)
-            write(to, selection.select(candidates, opened, k=k, pseudo=pseudo))
-
-        settings = {"k": k, "pseudo": pseudo, "selector": settings_of(CrossEncoderSelector, table)}
-        state.stage(artefact, settings, inputs, make)
-        systems[system] = list(read(artefact, Retrieved))
+    ranked = {
+        system: _rank(state, system, selector, candidates)
+        for system, selector in ((RELEVANCE, "relevance"), (GAINRAG, "selector"))
+    }
+    systems[RELEVANCE] = selection.cut(ranked[RELEVANCE], k)
+    # A score is of a pair and its retrieval rank alone: leaving the pseudo-passage out changes no other score.
+    systems[NO_PSEUDO] = selection.cut(ranked[GAINRAG], k, pseudo=False)
+    systems[GAINRAG] = selection.cut(ranked[GAINRAG], k)
+    for system in (RELEVANCE, NO_PSEUDO, GAINRAG):
+        write(state.path("selected", f"{file_name(system)}.jsonl"), systems[system])
     if gains:
         systems[ORACLE] = [
             _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
             for r, g in zip(candidates, gains, strict=True)
         ]
     return systems
+
+
+def _rank(state: Run, system: str, selector: str, candidates: Sequence[Retrieved]) -> list[Retrieved]:
+    """Every candidate scored by one of the run's selectors: how good it is shows in what it did not choose, too."""
+    table = state.config.table("selector")
+    artefact = state.path("scores", f"{file_name(system)}.jsonl")
+    inputs = {"candidates": state.path("candidates", "test.jsonl"), "selector": state.path(selector)}
+
+    def make(_: dict[str, Any]) -> None:
+        write(artefact, selection.rank(candidates, CrossEncoderSelector(state.path(selector), **table)))
+
+    state.stage(artefact, settings_of(CrossEncoderSelector, table), inputs, make)
+    return list(read(artefact, Retrieved))
 
 
 def file_name(system: str) -> str:

@@ -1,0 +1,225 @@
+"""A finished run -> report.json: all numbers of the report, as plain data. Page and text only render what is here.
+
+| key         | what                                                                                               |
+|-------------|----------------------------------------------------------------------------------------------------|
+| `run`       | the run folder's name                                                                              |
+| `roles`     | which systems are `gainrag`, `baseline`, `without_pseudo`, `oracle`                                |
+| `evaluation`| evaluation.json as it is                                                                           |
+| `analyses`  | what gainrag.analysis and gainrag.agreement found, by data set where there are several             |
+| `absent`    | parts that cannot be made, with the reason                                                         |
+| `questions` | every test question: candidates with gains and selector scores, each system's answer, what it read |
+| `settings`  | of each artefact; `versions`, `config`, `commands`, `selector_card`, `diagnosis`                   |
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gainrag import __version__, agreement, analysis, systems
+from gainrag.analysis import Case, Plain, by_dataset
+from gainrag.errors import ConfigError, unknown
+from gainrag.metrics import has_answer
+from gainrag.records import Passage
+from gainrag.report.finished import Finished
+
+# How much of a passage is shown.
+EXCERPT = 300
+# How many of the largest wins and losses are shown.
+EXTREMES = 20
+
+
+def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequence[str]) -> Plain:
+    """All of report.json.
+
+    Args:
+        baseline: what GainRAG is compared with; the retriever whose candidates it chooses from where None.
+        passages: whether the texts of passages are in it.
+        group_by: keys of the questions to compare groups by.
+
+    Raises:
+        ConfigError: no such baseline, or it is GainRAG itself.
+    """
+    found = run.evaluation
+    names = list(found.overall.systems)
+    gainrag, base = systems.GAINRAG, _baseline(names, baseline)
+    without = systems.NO_PSEUDO if systems.NO_PSEUDO in names else None
+    interval = {"resamples": found.resamples, "confidence": found.confidence, "seed": found.seed}
+    absent = dict(run.absent)
+    for key in group_by:
+        if not any(key in case.extra for case in run.cases):
+            absent[f"groups by {key}"] = "no question has this key"
+    keys = [key for key in group_by if f"groups by {key}" not in absent]
+    reading = [name for name in names if any(case.answered[name].ctxs for case in run.cases)]
+    scoring = [name for name in names if name in run.cases[0].scored]
+    flags = [f"--baseline {shlex.quote(base)}"] if baseline else []
+    flags += [] if passages else ["--no-passages"]
+    flags += [f"--group-by {shlex.quote(key)}" for key in group_by]
+    wins, losses = analysis.extremes(run.cases, gainrag, base, EXTREMES)
+    analyses: Plain = {
+        "preference_gap": {
+            name: by_dataset(run.cases, lambda cases, name=name: analysis.preference_gap(cases, name))  # type: ignore[misc]
+            for name in reading
+        },
+        "recall_and_score": by_dataset(run.cases, lambda cases: analysis.recall_and_score(cases, names)),
+        "recall_by_k": {
+            "retriever": analysis.recall_by_k(run.cases),
+            **{name: analysis.recall_by_k(run.cases, name) for name in scoring},
+        },
+        "k_sweep": analysis.k_sweep(run.sweep) or None,
+        "pseudo_choice": by_dataset(run.cases, lambda cases: analysis.pseudo_choice(cases, gainrag, without)),
+        "comparison": {
+            "overall": analysis.compare(run.cases, gainrag, base, **interval),
+            "groups": analysis.compare_groups(run.cases, gainrag, base, keys, **interval),
+            "wins": [_extreme(case, gainrag, base, passages) for case in wins],
+            "losses": [_extreme(case, gainrag, base, passages) for case in losses],
+        },
+        "selector": _selector(run, scoring, interval) if scoring else None,
+    }
+    return {
+        "gainrag": __version__,
+        "run": run.name,
+        "roles": {
+            "gainrag": gainrag,
+            "baseline": base,
+            "without_pseudo": without,
+            "oracle": systems.ORACLE if systems.ORACLE in names else None,
+        },
+        "passages": passages,
+        "evaluation": found.to_json(),
+        "analyses": analyses,
+        "absent": absent,
+        "questions": [_question(case, passages, keys) for case in run.cases],
+        "settings": {name: meta.get("settings", {}) for name, meta in run.metas.items()},
+        "inputs": {name: meta.get("inputs", {}) for name, meta in run.metas.items()},
+        "summaries": {name: meta["summary"] for name, meta in run.metas.items() if "summary" in meta},
+        "versions": _versions(run.metas),
+        "selector_card": run.card,
+        "diagnosis": (run.diagnosis or {}).get("diagnosis"),
+        "config": run.config.text,
+        "commands": [
+            f"gainrag run config.toml --data FOLDER -o runs/{run.name}",
+            " ".join([f"gainrag report runs/{run.name}", *flags]),
+        ],
+    }
+
+
+def _baseline(names: Sequence[str], wanted: str | None) -> str:
+    """The system GainRAG is compared with: the wanted one, else the retriever whose list the candidates are."""
+    if systems.GAINRAG not in names:
+        raise ConfigError(unknown("system", systems.GAINRAG, names), where="report", hint="a report is of a whole run")
+    others = [name for name in names if name != systems.GAINRAG]
+    if wanted is not None and wanted not in others:
+        raise ConfigError(unknown("baseline", wanted, others), where="report")
+    # Of the retrievers' systems the last: a hybrid comes behind its parts.
+    retrievers = [name for name in others if re.search(r" top-\d+$", name)]
+    return wanted or (retrievers or others)[-1]
+
+
+def _selector(run: Finished, scoring: Sequence[str], interval: Mapping[str, Any]) -> Plain:
+    """How well each selector's scores agree with the true gains, beside the retriever's order."""
+
+    def regret(system: str | None) -> Plain:
+        return by_dataset(run.cases, lambda cases: agreement.top1_regret(cases, system, **interval))
+
+    return {
+        "temperature": run.temperature,
+        "rank_correlation": {
+            name: by_dataset(
+                run.cases,
+                lambda cases, name=name: agreement.rank_correlation(cases, name, **interval),  # type: ignore[misc]
+            )
+            for name in scoring
+        },
+        "top1_regret": {"retriever": regret(None), **{name: regret(name) for name in scoring}},
+        # Only the gain selector was taught the teacher's shares.
+        "calibration": agreement.calibration(run.cases, systems.GAINRAG, run.temperature)
+        if systems.GAINRAG in scoring
+        else None,
+    }
+
+
+def _question(case: Case, passages: bool, keys: Sequence[str]) -> Plain:
+    """A question for the page; `read` numbers its passages, those behind the candidates being no candidates."""
+    shown: list[Passage] = list(case.candidates)
+    answered = {}
+    for system, answer in case.answered.items():
+        read = []
+        for ctx in answer.ctxs:
+            at = next((i for i, p in enumerate(shown) if analysis.same(p, ctx)), len(shown))
+            if at == len(shown):
+                shown.append(ctx)
+            read.append(at)
+        answered[system] = {
+            "prediction": answer.prediction,
+            "read": read,
+            **{key: case.scores[system][key] for key in ("contains", "f1", "mean")},
+        }
+    return {
+        "id": case.id,
+        "question": case.question,
+        "answers": case.answers,
+        "dataset": case.dataset,
+        **{key: str(case.extra[key]) for key in keys if key in case.extra},
+        "passages": [
+            {
+                **_passage(case, passage, passages),
+                "scores": {s: round(values[i], 6) for s, values in case.scored.items() if i < len(values)},
+            }
+            for i, passage in enumerate(shown)
+        ],
+        "systems": answered,
+    }
+
+
+def _passage(case: Case, passage: Passage, with_text: bool) -> Plain:
+    gain = case.gain(passage)
+    return {
+        "title": passage.title,
+        **({"text": excerpt(passage.text)} if with_text else {}),
+        "generated": passage.origin == "generated",
+        "holds": has_answer(passage.text, case.answers),
+        "gain": None if gain is None else round(gain, 6),
+    }
+
+
+def _extreme(case: Case, system: str, baseline: str, passages: bool) -> Plain:
+    """A win or loss with what either system read and said."""
+    return {
+        "id": case.id,
+        "dataset": case.dataset,
+        "question": case.question,
+        "answers": case.answers,
+        "difference": analysis.difference(case, system, baseline),
+        "systems": {
+            name: {
+                "prediction": case.answered[name].prediction,
+                "mean": case.mean(name),
+                "passages": [_passage(case, ctx, passages) for ctx in case.answered[name].ctxs],
+            }
+            for name in (system, baseline)
+        },
+    }
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a passage, on one line, with a mark where it was cut.
+
+    >>> excerpt("a  short\\none")
+    'a short one'
+    >>> len(excerpt("word " * 100)) <= EXCERPT + 1, excerpt("word " * 100)[-5:]
+    (True, 'word…')
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= EXCERPT else line[:EXCERPT].rstrip() + "…"
+
+
+def _versions(metas: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By library, the versions the artefacts were made with; several where stages were made at different times."""
+    found: dict[str, set[str]] = {}
+    for meta in metas.values():
+        for library, version in meta.get("versions", {}).items():
+            found.setdefault(library, set()).add(version)
+    return {library: sorted(versions) for library, versions in found.items()}

@@ -1,0 +1,211 @@
+"""A finished run folder, read: its evaluation, and every test question with all the run knows of it.
+
+What may be lacking (a run of an earlier version, a sweep that was not made) is named in `absent` with the reason; what
+must be there and is not, or does not fit the rest, is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gainrag import synthesis, systems, training
+from gainrag.analysis import Case, same
+from gainrag.config import Config, read_config, settings_of
+from gainrag.errors import DataError
+from gainrag.evaluation import Evaluation, score_questions
+from gainrag.records import Answer, GainRecord, Retrieved, read, read_json
+
+_HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run folder holds.
+
+    temperature: of the teacher the selector was trained on.
+    sweep: by K, by system, its answers from K passages; from answers/K/SYSTEM.jsonl.
+    metas: by artefact, its meta file.
+    card: facts of the selector's model card.
+    absent: by name, why a part of the report cannot be made.
+    """
+
+    name: str
+    config: Config
+    evaluation: Evaluation
+    cases: list[Case]
+    temperature: float
+    sweep: dict[int, dict[str, list[Answer]]] = field(default_factory=dict)
+    metas: dict[str, dict[str, Any]] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
+    diagnosis: dict[str, Any] | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def read_run(folder: str | Path) -> Finished:
+    """Read a run folder.
+
+    Raises:
+        DataError: it is no finished run, or its files are not of one run.
+    """
+    from gainrag.running import STAGES
+
+    folder = Path(folder)
+    for name in ("config.toml", "evaluation.json", "gains/test.jsonl"):
+        if not (folder / name).exists():
+            raise DataError(f"is no finished run: {name} is not there", where=str(folder), hint=_HINT)
+    config = read_config(folder / "config.toml", STAGES)
+    train = settings_of(training.train, config.table("train"))
+    evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"))
+    names = {systems.file_name(name): name for name in evaluation.overall.systems}
+    answers = {
+        name: {a.id: a for a in read(folder / "answers" / f"{file}.jsonl", Answer)} for file, name in names.items()
+    }
+    gains = list(read(folder / "gains" / "test.jsonl", GainRecord))
+    absent: dict[str, str] = {}
+    scored = {
+        name: {r.id: r for r in read(path, Retrieved)}
+        for file, name in names.items()
+        if (path := folder / "scores" / f"{file}.jsonl").exists()
+    }
+    if systems.GAINRAG not in scored:
+        absent["selector"] = "the run has no scores/ of all candidates; run it again with this version"
+    cases = _cases(gains, answers, scored, train["alpha"], str(folder))
+    _check_evaluation(evaluation, cases, str(folder))
+    sweep = _read_sweep(folder / "answers", names, {case.id for case in cases}, answers)
+    if not sweep:
+        absent["k_sweep"] = "the run has no answers from other numbers of passages (answers/K/SYSTEM.jsonl)"
+    diagnosis = folder / "diagnosis.json"
+    if not diagnosis.exists():
+        absent["diagnosis"] = "the run compared no alphas (diagnose = 0)"
+    return Finished(
+        name=folder.resolve().name,
+        config=config,
+        evaluation=evaluation,
+        cases=cases,
+        temperature=float(train["temperature"]),
+        sweep=sweep,
+        metas=_metas(folder),
+        card=_card(folder / "selector" / "README.md"),
+        diagnosis=read_json(diagnosis) if diagnosis.exists() else None,
+        absent=absent,
+    )
+
+
+def _cases(
+    gains: Sequence[GainRecord],
+    answers: Mapping[str, Mapping[str, Answer]],
+    scored: Mapping[str, Mapping[str, Retrieved]],
+    alpha: float | None,
+    where: str,
+) -> list[Case]:
+    ids = {record.id for record in gains}
+    for kind, by_system in (("answers", answers), ("scores", scored)):
+        for system, records in by_system.items():
+            if other := ids ^ records.keys():
+                raise DataError(
+                    f"{kind} of {system!r} and gains/test.jsonl are not of the same questions ({min(other)!r})",
+                    where=where,
+                    hint="run it again; what is not current is made again",
+                )
+    scores: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in score_questions({system: list(records.values()) for system, records in answers.items()}):
+        scores.setdefault(row["id"], {})[row["system"]] = row
+    cases = []
+    for record in gains:
+        at_alpha = zip(record.ctxs, synthesis.gains_at(record, alpha), strict=True)
+        cases.append(
+            Case(
+                id=record.id,
+                question=record.question,
+                answers=record.answers,
+                dataset=str(record.extra.get("dataset", "questions")),
+                candidates=[msgspec.structs.replace(ctx, gain=gain) for ctx, gain in at_alpha],
+                answered={system: records[record.id] for system, records in answers.items()},
+                scores=scores[record.id],
+                scored={system: _scores(record, records[record.id], where) for system, records in scored.items()},
+                extra=record.extra,
+            )
+        )
+    return cases
+
+
+def _scores(record: GainRecord, ranked: Retrieved, where: str) -> list[float]:
+    """A selector's scores in the order of the gain record's candidates."""
+    found = []
+    for ctx in record.ctxs:
+        score = next((c.score for c in ranked.ctxs if same(c, ctx)), None)
+        if score is None:
+            raise DataError(
+                f"question {record.id}: candidate {ctx.id!r} has a gain but no selector score",
+                where=where,
+                hint="run it again; what is not current is made again",
+            )
+        found.append(score)
+    return found
+
+
+def _check_evaluation(evaluation: Evaluation, cases: Sequence[Case], where: str) -> None:
+    """Whether evaluation.json is of these answers: two sources for one number must not disagree."""
+    for system, scores in evaluation.overall.systems.items():
+        mean = sum(case.mean(system) for case in cases) / len(cases)
+        if evaluation.overall.n != len(cases) or abs(mean - scores.metrics["mean"].value) > 1e-6:
+            raise DataError(
+                f"evaluation.json is not of the answers of {system!r}", where=where, hint="run it again to renew it"
+            )
+
+
+def _read_sweep(
+    folder: Path, names: Mapping[str, str], ids: set[str], own: Mapping[str, Mapping[str, Answer]]
+) -> dict[int, dict[str, list[Answer]]]:
+    """Answers by K and system; the run's own K is added from its own answers, for the systems that are swept."""
+    found: dict[int, dict[str, list[Answer]]] = {}
+    for part in sorted(folder.iterdir()):
+        if not (part.is_dir() and re.fullmatch(r"[1-9]\d*", part.name)):
+            continue
+        for path in sorted(part.glob("*.jsonl")):
+            system = names.get(path.stem, path.stem)
+            answers = list(read(path, Answer))
+            if other := ids ^ {a.id for a in answers}:
+                raise DataError(
+                    f"not the questions of the run ({min(other)!r})", where=str(path), hint="answer the same questions"
+                )
+            if wrong := [a for a in answers if len(a.ctxs) != int(part.name)]:
+                raise DataError(
+                    f"question {wrong[0].id}: answered from {len(wrong[0].ctxs)} passages, not {part.name}",
+                    where=str(path),
+                    hint="a folder answers/K holds answers from K passages",
+                )
+            found.setdefault(int(part.name), {})[system] = answers
+    swept = {system for by_system in found.values() for system in by_system}
+    for system in (name for name in own if name in swept):
+        answers = list(own[system].values())
+        found.setdefault(len(answers[0].ctxs), {}).setdefault(system, answers)
+    return found
+
+
+def _metas(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every meta file of the run by its artefact, in the order of the stages."""
+    order = ["questions", "index", "retrieved", "candidates", "gains", "warm_start", "relevance", "selector", "scores"]
+    paths = [*folder.glob("*.meta.json"), *folder.glob("*/*.meta.json")]
+    names = {str(path.relative_to(folder)).removesuffix(".meta.json"): path for path in paths}
+
+    def place(name: str) -> tuple[int, str]:
+        stage = name.split("/")[0]
+        return (order.index(stage) if stage in order else len(order), name)
+
+    return {name: read_json(names[name]) for name in sorted(names, key=place) if not name.startswith("selected/")}
+
+
+def _card(path: Path) -> dict[str, str]:
+    """The facts of a model card: the rows of its only table."""
+    if not path.exists():
+        return {}
+    rows = re.findall(r"^\| (.+?) \| (.*?) \|$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    # A base inside the run folder is known by its name there: where the folder lay says nothing.
+    return {fact: re.sub(r".*/(?=warm_start$)", "", value) for fact, value in rows if fact != "fact"}

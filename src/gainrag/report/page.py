@@ -1,0 +1,84 @@
+"""The report's sections as one self-contained page, and as Markdown.
+
+The page needs nothing but itself: style, script, figures and data are in it, and its own policy forbids any request.
+Text of users (questions, passages, answers) is escaped by the template, or set as text by the script.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from gainrag.analysis import Plain
+from gainrag.report.sections import Table, headline, lead, sections
+from gainrag.reporting import piped
+
+
+def html(data: Plain) -> str:
+    """report.json as a page."""
+    import jinja2
+
+    folder = resources.files("gainrag.report") / "template"
+
+    def part(name: str) -> str:
+        return (folder / name).read_text(encoding="utf-8")
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.lstrip_blocks = True
+    environment.filters["numeric"] = _numeric
+    return environment.from_string(part("page.html.j2")).render(
+        data=data,
+        title=f"gainrag report: {data['run']}",
+        lead=lead(data),
+        tiles=headline(data),
+        sections=sections(data),
+        style=part("page.css"),
+        script=part("page.js"),
+        embedded=embedded({key: data[key] for key in ("roles", "passages", "questions")}),
+    )
+
+
+def embedded(value: Any) -> str:
+    """JSON that can stand in a <script> element: without "<", so that nothing in it ends or comments the element out.
+
+    >>> embedded({"text": "</script><!--"})
+    '{"text":"\\\\u003c/script>\\\\u003c!--"}'
+    """
+    return msgspec.json.encode(value).decode().replace("<", "\\u003c")
+
+
+def markdown(data: Plain) -> str:
+    """report.json as Markdown: the sentences and tables of the page, without figures and single questions."""
+    parts = [f"# gainrag report: {inline(data['run'])}", inline(lead(data))]
+    parts.append("\n".join(f"- {inline(f'{t.label}: {t.value} ({t.note})')}" for t in headline(data)))
+    for section in sections(data):
+        parts.append(f"## {inline(section.title)}")
+        parts += [inline(text) for text in section.text]
+        parts += [_table(table) for table in section.tables]
+    parts.append("```\n" + "\n".join(data["commands"]) + "\n```")
+    if data["config"].strip():
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", data["config"])), default=0))
+        parts.append(f"config.toml:\n\n{fence}toml\n{data['config'].strip()}\n{fence}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(table: Table) -> str:
+    return f"**{inline(table.caption)}**\n\n{piped([[inline(cell) for cell in row] for row in table.rows])}"
+
+
+def inline(text: str) -> str:
+    """Text as one line of Markdown that shows it as it is: no markup of its own, no HTML, no formula.
+
+    >>> inline("a *b*\\n<i>| 1.0 [0.9, 1.1] [x](y)")
+    'a \\\\*b\\\\* &lt;i>| 1.0 [0.9, 1.1] [x]\\\\(y)'
+    """
+    escaped = re.sub(r"([\\*_`$]|~(?=~)|(?<=\])\()", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _numeric(cell: str) -> bool:
+    """Whether a cell of a table is a number, to be set flush right."""
+    return bool(re.match(r"^[+\-<]? ?\d[\d.,]*( [\[(]|[*%]|$)|^-$", cell))

@@ -1,0 +1,364 @@
+"""report.json -> the report's sections: headings, sentences, tables and figures, the same for the page and the text.
+
+Every number here is taken from the data, none is computed but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from gainrag import reporting
+from gainrag.analysis import ALL, Plain
+from gainrag.evaluation import Evaluation
+from gainrag.report import cells, figures
+from gainrag.reporting import NOT_AVAILABLE, percent, signed
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text, the heading first. `folded`: long, to be opened by a click; `ids`: questions its rows are about."""
+
+    caption: str
+    rows: list[list[str]]
+    folded: bool = False
+    ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what stands under it: sentences, figures as SVG with what they show, tables."""
+
+    key: str
+    title: str
+    text: list[str]
+    tables: list[Table] = field(default_factory=list)
+    figures: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the headline."""
+
+    value: str
+    label: str
+    note: str
+
+
+def sections(data: Plain) -> list[Section]:
+    """All sections in order."""
+    made = [
+        _result(data),
+        _gap(data),
+        _recall(data),
+        _passages(data),
+        _pseudo(data),
+        _comparison(data),
+        _selector(data),
+        _run(data),
+    ]
+    return [section for section in made if section is not None]
+
+
+def headline(data: Plain) -> list[Tile]:
+    """The report in four numbers: GainRAG, the baseline, their difference, and the way to the oracle."""
+    evaluation = Evaluation.from_json(data["evaluation"])
+    scope = evaluation.macro or evaluation.overall
+    roles = data["roles"]
+    gainrag, base = roles["gainrag"], roles["baseline"]
+    mine, other = (scope.systems[name].metrics["mean"] for name in (gainrag, base))
+    found = scope.difference(gainrag, base, "mean")
+    tiles = [
+        Tile(percent(mine.value), gainrag, f"{percent(mine.low)} to {percent(mine.high)}"),
+        Tile(percent(other.value), base, f"{percent(other.low)} to {percent(other.high)}"),
+        Tile(
+            signed(found.value),
+            f"{gainrag} against {base}",
+            f"{signed(found.low)} to {signed(found.high)}, p {cells.p_text(found.p)}"
+            + ("" if reporting.stars(found) else ": not significant"),
+        ),
+    ]
+    if roles["oracle"]:
+        best = scope.systems[roles["oracle"]].metrics["mean"]
+        tiles.append(Tile(percent(best.value), "oracle", "chooses by the true gain: the most a selector could reach"))
+    return tiles
+
+
+def lead(data: Plain) -> str:
+    """What the headline's numbers are."""
+    evaluation = Evaluation.from_json(data["evaluation"])
+    n, groups = evaluation.overall.n, evaluation.groups
+    kind = "data sets" if evaluation.group_by == "dataset" else f"groups by {evaluation.group_by}"
+    over = f", averaged over {len(groups)} {kind}" if evaluation.macro else ""
+    return (
+        f"mean(contains, F1) in percent on {n} test questions{over}, with {evaluation.confidence * 100:g}% bootstrap "
+        f"intervals ({evaluation.resamples} resamples, seed {evaluation.seed})."
+    )
+
+
+def _result(data: Plain) -> Section:
+    evaluation = Evaluation.from_json(data["evaluation"])
+    gainrag = data["roles"]["gainrag"]
+    tables = [Table(f"All {evaluation.overall.n} questions, percent", reporting.main_rows(evaluation.overall, gainrag))]
+    if evaluation.groups:
+        caption = f"mean(contains, F1) by {evaluation.group_by}, percent"
+        tables.append(Table(caption, reporting.group_rows(evaluation, gainrag)))
+    scope, over = (evaluation.macro, "groups") if evaluation.macro else (evaluation.overall, "questions")
+    caption = f"Difference from {gainrag} in mean(contains, F1), averaged over {over}, points"
+    tables.append(Table(caption, reporting.difference_rows(scope, gainrag)))
+    means = {name: scores.metrics["mean"] for name, scores in scope.systems.items()}
+    rows = [(name, (100 * mean.value, 100 * mean.low, 100 * mean.high)) for name, mean in means.items()]
+    title = "mean(contains, F1) of every system with its interval"
+    return Section(
+        "result",
+        "Result",
+        [
+            "answer in: the share of questions with a gold answer in the passages read; pseudo: the share answered "
+            f"from the pseudo-passage. A score is marked where it {reporting.legend(gainrag)}.",
+        ],
+        tables,
+        [(figures.intervals("result", title, rows, "mean(contains, F1), percent", [gainrag]), title)],
+    )
+
+
+def _gap(data: Plain) -> Section:
+    found, base = data["analyses"]["preference_gap"], data["roles"]["baseline"]
+    heading = ["system", "questions", "answer in, n", "of these right", "right, n", "of these answer in"]
+    rows = [heading]
+    for system, groups in found.items():
+        for name, gap in groups.items():
+            holding, right = gap["right_of_holding"], gap["holding_of_right"]
+            rows.append([system, name, str(holding["n"]), cells.share(holding), str(right["n"]), cells.share(right)])
+    drawn = []
+    if base in found:
+        for key, title, parts in (
+            ("right_of_holding", f"{base}: questions with a gold answer in the passage", ("answered right", "wrong")),
+            ("holding_of_right", f"{base}: questions answered right", ("answer in the passage", "not in it")),
+        ):
+            bars = {name: (gap[key]["value"], gap[key]["n"]) for name, gap in found[base].items()}
+            drawn.append((figures.shares(f"gap-{key}", title, bars, parts), title))
+    return Section(
+        "preference-gap",
+        "The preference gap",
+        [
+            "A passage that holds a gold answer does not make the answer right, and right answers come from passages "
+            "that hold none. Right is containment of a gold answer; intervals are Wilson's at 95%."
+        ],
+        [Table("Both halves of the gap, by system", rows, folded=True)],
+        drawn,
+    )
+
+
+def _recall(data: Plain) -> Section:
+    found, gainrag = data["analyses"]["recall_and_score"], data["roles"]["gainrag"]
+    rows = [["system", *(f"{name}: {what}" for name in found for what in ("answer in", "score"))]]
+    for system in found[ALL]:
+        cells = [found[name].get(system, {}).get(what) for name in found for what in ("recall", "score")]
+        rows.append([system, *(NOT_AVAILABLE if cell is None else percent(cell) for cell in cells)])
+    title = "Recall of the gold answer against the score, before and after selection"
+    points = {system: (100 * row["recall"], 100 * row["score"]) for system, row in found[ALL].items()}
+    svg = figures.labelled_points(
+        "recall", title, points, "answer in the passages read, percent", "mean(contains, F1), percent", [gainrag]
+    )
+    return Section(
+        "recall",
+        "Recall and score",
+        ["Whether a system that reads more gold answers also gives more of them, before and after selection."],
+        [Table("Recall of the gold answer in what was read, and mean(contains, F1), percent", rows)],
+        [(svg, title)],
+    )
+
+
+def _passages(data: Plain) -> Section:
+    gainrag, sweep = data["roles"]["gainrag"], data["analyses"]["k_sweep"]
+    found = data["analyses"]["recall_by_k"]
+    tables, drawn, text = [], [], []
+    if sweep:
+        for what, title in (("recall", "Recall of the gold answer"), ("score", "mean(contains, F1)")):
+            series = {s: [(row["k"], 100 * row[what]) for row in sweep[s]] for s in _first(gainrag, sweep)}
+            title = f"{title} as more passages are read"
+            drawn.append((figures.lines(f"sweep-{what}", title, series, "passages read, K", "percent"), title))
+        rows = [["system", "K", "answer in", "score"]]
+        rows += [
+            [s, str(r["k"]), percent(r["recall"]), percent(r["score"])] for s, swept in sweep.items() for r in swept
+        ]
+        tables.append(Table("Answers from K passages, percent", rows))
+        text.append("What more passages bring, to recall and to the answers.")
+    else:
+        text.append(f"Recall alone: {data['absent']['k_sweep']}.")
+    title = "Share of questions with a gold answer in the first K candidates"
+    series = {order: [(row["k"], 100 * row["recall"]) for row in found[order]] for order in _first(gainrag, found)}
+    drawn.append((figures.lines("recall-by-k", title, series, "first K candidates", "percent"), title))
+    ks = [row["k"] for row in max(found.values(), key=len)]
+    rows = [["order by", *(f"K = {k}" for k in ks)]]
+    for order, by_k in found.items():
+        cells = [percent(row["recall"]) for row in by_k]
+        rows.append([order, *cells, *[NOT_AVAILABLE] * (len(ks) - len(cells))])
+    tables.append(Table(f"{title}, percent", rows))
+    return Section("passages", "More passages", text, tables, drawn)
+
+
+def _pseudo(data: Plain) -> Section:
+    found, roles = data["analyses"]["pseudo_choice"], data["roles"]
+    heading = [
+        "questions",
+        "chosen",
+        "best by true gain",
+        "best where chosen",
+        "best where not chosen",
+        "score where chosen",
+        "best retrieved by score instead",
+        "best retrieved by true gain instead",
+    ]
+    shares = ("chosen", "best", "best_of_chosen", "best_of_others")
+    rows = [heading]
+    for name, row in found.items():
+        known = row["score_best_retrieved"]
+        rows.append(
+            [
+                name,
+                *(f"{cells.share(row[key])} of {row[key]['n']}" for key in shares),
+                cells.mean(row["score"]),
+                cells.mean(row["score_without"]),
+                f"{cells.mean(known)} (chosen there: {cells.score(known['chosen'])})" if known["n"] else NOT_AVAILABLE,
+            ]
+        )
+    bars = {name: (row["chosen"]["value"], row["chosen"]["n"]) for name, row in found.items()}
+    right = {name: (row["best_of_chosen"]["value"], row["best_of_chosen"]["n"]) for name, row in found.items()}
+    shown = [
+        ("pseudo-chosen", "Which passage is chosen", bars, ("pseudo-passage", "a retrieved one")),
+        ("pseudo-right", "The pseudo-passage, where chosen", right, ("gains most", "a retrieved one gains more")),
+    ]
+    return Section(
+        "pseudo-passage",
+        "The pseudo-passage",
+        [
+            f"When {roles['gainrag']} chooses the passage that the model wrote itself, and whether that was right: by "
+            "true gain, and by the score of the answer beside what the best retrieved passage would have given, once "
+            "the best by the selector's own score, once the best by true gain where some system was given it alone.",
+        ],
+        [Table("Shares in percent with Wilson's 95% intervals; scores are mean(contains, F1) in percent", rows)],
+        [(figures.shares(key, title, part, parts), title) for key, title, part, parts in shown],
+    )
+
+
+def _comparison(data: Plain) -> Section:
+    found, roles = data["analyses"]["comparison"], data["roles"]
+    gainrag, base = roles["gainrag"], roles["baseline"]
+    overall = found["overall"]
+    rows = [["by", "questions", "n", "wins", "losses", "ties", "difference"]]
+    for row in [{"by": "", "group": ALL, **overall}, *found["groups"]]:
+        counts = [str(row[key]) for key in ("n", "wins", "losses", "ties")]
+        rows.append([row["by"], row["group"], *counts, cells.difference(row)])
+    everything = f"{ALL} (n={overall['n']})"
+    bars = [(everything, cells.in_points(overall))]
+    bars += [(f"{row['group']} (n={row['n']})", cells.in_points(row)) for row in found["groups"]]
+    title = f"{gainrag} minus {base} in mean(contains, F1), by group of questions"
+    svg = figures.intervals("comparison", title, bars, "difference, points", [everything])
+    prefix = "groups by "
+    absent = {what.removeprefix(prefix): why for what, why in data["absent"].items() if what.startswith(prefix)}
+    return Section(
+        "helps-and-hurts",
+        f"Where {gainrag} helps and hurts",
+        [
+            f"Against {base}: {gainrag} wins {overall['wins']} questions, loses {overall['losses']} and ties on "
+            f"{overall['ties']}; on {overall['same_passages']} of {overall['n']} both read the same passages. "
+            "Intervals are bootstrap intervals over questions, not corrected for the number of groups.",
+            *(f"Not grouped by {what}: {why}." for what, why in absent.items()),
+        ],
+        [
+            Table("Differences in mean(contains, F1), percent", rows),
+            *(
+                Table(f"The {len(found[key])} largest {key}", *_extreme_rows(found[key], (gainrag, base)))
+                for key in ("wins", "losses")
+                if found[key]
+            ),
+        ],
+        [(svg, title)],
+    )
+
+
+def _first(name: str, names: Iterable[str]) -> list[str]:
+    """The names with one of them, where it is there, in front: what comes first has the accent colour."""
+    return sorted(names, key=lambda other: other != name)
+
+
+def _extreme_rows(entries: Sequence[Plain], names: Sequence[str]) -> tuple[list[list[str]], bool, list[str]]:
+    heading = ["", "question", "gold"]
+    for name in names:
+        heading += [f"{name} read", f"{name} said"]
+    rows = [heading]
+    for entry in entries:
+        row = [signed(entry["difference"]), entry["question"], " | ".join(entry["answers"])]
+        for name in names:
+            one = entry["systems"][name]
+            row += [" / ".join(map(cells.passage, one["passages"])) or "nothing", one["prediction"]]
+        rows.append(row)
+    return rows, True, [entry["id"] for entry in entries]
+
+
+def _selector(data: Plain) -> Section:
+    found, gainrag = data["analyses"]["selector"], data["roles"]["gainrag"]
+    title = "Does the selector's score predict the true gain?"
+    if not found:
+        return Section("selector", title, [f"Not known: {data['absent']['selector']}."])
+    rows = [["order by", "questions", "Spearman", "regret, nats", "of chance", "best choice"]]
+    for order, groups in found["top1_regret"].items():
+        for name, regret in groups.items():
+            rho = found["rank_correlation"].get(order, {}).get(name)
+            rows.append(
+                [
+                    order,
+                    name,
+                    cells.interval(rho) if rho else NOT_AVAILABLE,
+                    cells.interval(regret),
+                    f"{regret['chance']:.2f}",
+                    cells.share(regret["best"]),
+                ]
+            )
+    text = [
+        "On each test question's candidates: Spearman's rank correlation of the selector's score and the true gain; "
+        "the regret, by how many nats of gain the first choice falls short of the best candidate (of chance: of one "
+        "drawn at random); and the share of questions where the first choice is the best.",
+    ]
+    drawn = []
+    if mine := found["rank_correlation"].get(gainrag):
+        overall = mine[ALL]
+        if overall["undefined"]:
+            text.append(f"The correlation is not defined on {overall['undefined']} questions and is not counted there.")
+        spread = overall["histogram"]
+        caption = f"Rank correlation of {gainrag}'s score and the true gain, by question"
+        svg = figures.histogram(
+            "spearman", caption, spread["edges"], spread["counts"], "Spearman's rho", overall["mean"]
+        )
+        drawn.append((svg, caption))
+    if found["calibration"]:
+        points = [(b["selector"], b["teacher"], b["n"]) for b in found["calibration"]]
+        caption = "The selector's share of a candidate against the teacher's; numbers are candidates in the bin"
+        svg = figures.calibration("calibration", caption, points, "softmax(score)", "softmax(gain / temperature)")
+        drawn.append((svg, caption))
+        text.append(
+            f"Calibration: of the candidates to which the selector gives a share, softmax(score), the mean share that "
+            f"the teacher gives, softmax(gain / {found['temperature']:g})."
+        )
+    return Section("selector", title, text, [Table("Agreement of the order with the true gains", rows)], drawn)
+
+
+def _run(data: Plain) -> Section:
+    settings = [["artefact", "settings"]]
+    settings += [[name, cells.settings(values)] for name, values in data["settings"].items() if values]
+    tables = [Table("Settings of each stage, seeds among them", settings, folded=True)]
+    versions = [["library", "version"], *([name, ", ".join(found)] for name, found in data["versions"].items())]
+    tables.append(Table("Versions", versions, folded=True))
+    if data["selector_card"]:
+        card = [["fact", "value"], *([fact, value] for fact, value in data["selector_card"].items())]
+        tables.append(Table("The selector", card, folded=True))
+    if data["diagnosis"]:
+        rows = [["alpha", "AUC", "F1 from the highest gain"]]
+        rows += [[a, f"{v['auc']:.3f}", f"{v['pick']:.3f}"] for a, v in data["diagnosis"]["by_alpha"].items()]
+        caption = f"Alphas compared on {data['diagnosis']['sample']} training questions"
+        tables.append(Table(caption, rows, folded=True))
+    text = [f"Made with gainrag {data['gainrag']} from the run folder {data['run']}."]
+    if not data["passages"]:
+        text.append("Texts of passages were left out of this report (--no-passages).")
+    return Section("run", "Settings, versions, and how to repeat it", text, tables)

@@ -1,0 +1,242 @@
+"""What `gainrag report` writes, on a run folder made of records."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gainrag.cli import main
+from gainrag.errors import ConfigError, DataError
+from gainrag.records import read_json, write_json
+from gainrag.report import REPORTS, report
+from gainrag.report.page import embedded, inline
+from gainrag.report.sections import Section, sections
+from tests.fake_run import BITES, SYSTEMS, make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("runs") / "harbours")
+    report(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text().splitlines():
+        yield json.loads(line)
+
+
+def section(data: dict[str, Any], key: str) -> Section:
+    return next(found for found in sections(data) if found.key == key)
+
+
+def test_the_preference_gap_is_what_the_answer_files_say(run: Path) -> None:
+    """One table again from the files alone, by code of its own: answers here are words without articles or marks."""
+    found = read_json(run / "report.json")["analyses"]["preference_gap"]
+    expected: dict[str, dict[str, tuple[int, int, int]]] = {}
+    for system in SYSTEMS[1:]:
+        name = system.lower().replace("-", " ").replace(" ", "_")
+        for line in lines(run / "answers" / f"{name}.jsonl"):
+            padded = f" {line['prediction'].lower()} "
+            right = any(f" {gold.lower().replace('the ', '')} " in padded for gold in line["answers"])
+            texts = " ".join(ctx["text"] for ctx in line["ctxs"]).lower()
+            holds = any(re.search(rf"\b{re.escape(gold.lower())}\b", texts) for gold in line["answers"])
+            for group in ("all", line["dataset"]):
+                a, b, c = expected.setdefault(system, {}).get(group, (0, 0, 0))
+                expected[system][group] = (a + holds, b + right, c + (holds and right))
+    assert found.keys() == expected.keys()
+    for system, groups in expected.items():
+        assert found[system].keys() == groups.keys()
+        for group, (holding, right_ones, both) in groups.items():
+            gap = found[system][group]
+            assert (gap["right_of_holding"]["k"], gap["right_of_holding"]["n"]) == (both, holding)
+            assert (gap["holding_of_right"]["k"], gap["holding_of_right"]["n"]) == (both, right_ones)
+    shown = section(read_json(run / "report.json"), "preference-gap").tables[0].rows
+    assert len(shown) == 1 + 3 * len(expected)
+
+
+def test_wins_losses_and_ties_add_up_by_every_way_of_grouping(run: Path) -> None:
+    found = read_json(run / "report.json")["analyses"]["comparison"]
+    ways: dict[str, list[dict[str, Any]]] = {}
+    for row in found["groups"]:
+        ways.setdefault(row["by"], []).append(row)
+    assert {"dataset", "question_type", "shortest answer", "candidates"} == set(ways)
+    for rows in ways.values():
+        for key in ("n", "wins", "losses", "ties", "same_passages"):
+            assert sum(row[key] for row in rows) == found["overall"][key]
+        mean = sum(row["n"] * row["difference"] for row in rows) / found["overall"]["n"]
+        assert mean == pytest.approx(found["overall"]["difference"])
+    differences = [entry["difference"] for entry in found["wins"]]
+    assert differences == sorted(differences, reverse=True)
+    assert len(differences) == min(20, found["overall"]["wins"])
+
+
+def test_the_comparison_is_the_evaluations_where_both_have_it(run: Path) -> None:
+    data = read_json(run / "report.json")
+    roles, overall = data["roles"], data["analyses"]["comparison"]["overall"]
+    assert (roles["gainrag"], roles["baseline"]) == ("GainRAG", "hybrid top-1")
+    pair = next(
+        p for p in data["evaluation"]["overall"]["pairs"] if {p["system"], p["other"]} == {"GainRAG", "hybrid top-1"}
+    )
+    assert abs(pair["metrics"]["mean"]["value"]) == pytest.approx(abs(overall["difference"]))
+
+
+def test_the_sweep_starts_at_the_runs_own_k(run: Path) -> None:
+    found = read_json(run / "report.json")["analyses"]["k_sweep"]
+    assert {system: [row["k"] for row in rows] for system, rows in found.items()} == {
+        "GainRAG": [1, 2, 3],
+        "relevance selector": [1, 2, 3],
+    }
+    for rows in found.values():
+        recalls = [row["recall"] for row in rows]
+        assert recalls == sorted(recalls)
+
+
+def test_a_question_has_its_candidates_scores_and_what_each_system_read(run: Path) -> None:
+    question = read_json(run / "report.json")["questions"][1]
+    assert [p["generated"] for p in question["passages"]] == [False] * 5 + [True, False]
+    assert question["passages"][6]["title"] == "No candidate"
+    assert (question["passages"][6]["gain"], question["passages"][6]["scores"]) == (None, {})
+    assert question["systems"]["bm25 top-1"]["read"] == [6]
+    assert question["systems"]["no retrieval"]["read"] == []
+    gains = [p["gain"] for p in question["passages"][:6]]
+    assert question["systems"]["oracle"]["read"] == [gains.index(max(gains))]
+    scores = [p["scores"]["GainRAG"] for p in question["passages"][:6]]
+    assert question["systems"]["GainRAG"]["read"] == [scores.index(max(scores))]
+    assert all(len(p["text"]) <= 301 for p in question["passages"])
+
+
+def test_page_and_text_show_the_same_tables(run: Path) -> None:
+    page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
+    for found in sections(read_json(run / "report.json")):
+        for table in found.tables:
+            assert f"**{inline(table.caption)}**" in text
+            for row in table.rows[1:3]:
+                assert all(inline(cell).replace("|", r"\|") in text for cell in row)
+    assert "gainrag report runs/harbours" in page
+    assert "gainrag report runs/harbours" in text
+
+
+def test_text_of_users_is_never_markup(run: Path) -> None:
+    page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
+    assert BITES not in page
+    assert "<img" not in page
+    assert page.count("<script") == 2  # the data and the program
+    assert page.count("</script>") == 2
+    assert "<script" not in text
+    data = page.split('id="data">')[1].split("</script>")[0]
+    assert json.loads(data)["questions"][0]["question"].endswith(BITES)
+    assert "<" not in embedded({"text": BITES})
+
+
+def test_a_page_asks_nothing_of_the_network(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    # Names of XML's spaces are no addresses; the bait is in the users' text alone.
+    addresses = set(re.findall(r"https?://[^\s\"'<\\&]+", page)) - {"http://example.org/x.png"}
+    assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_ids_of_figures_are_unique_and_every_figure_has_a_title(run: Path) -> None:
+    page = (run / "report.html").read_text().split('<script type="application/json"')[0]
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(figures) == 12
+    for figure in figures:
+        assert re.search(r'role="img" aria-labelledby="([^"]+)".*?<title id="\1">[^<]+</title>', figure)
+        assert all(target in ids for target in re.findall(r'(?:href="#|url\(#)([^")]+)', figure))
+        assert not re.search(r"#[0-9a-f]{6}\b", re.sub(r'(href="#|url\(#|id=")[^")]+', "", figure))  # the page colours
+
+
+def test_the_same_run_makes_the_same_bytes(run: Path, copy: Path) -> None:
+    (copy.parent / "again").mkdir()
+    same = Path(shutil.copytree(run, copy.parent / "again" / "harbours"))
+    for name in REPORTS:
+        (same / name).unlink()
+    # In a process of its own: the order of a set differs from one to the next.
+    own = {**os.environ, "PYTHONHASHSEED": "1"}
+    subprocess.run([sys.executable, "-m", "gainrag.cli", "report", str(same)], check=True, env=own)
+    for name in REPORTS:
+        assert (same / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_passages_can_be_left_out(copy: Path) -> None:
+    assert "Waves. Waves." in (copy / "report.html").read_text()
+    assert main(["report", str(copy), "--no-passages"]) == 0
+    for name in REPORTS:
+        text = (copy / name).read_text()
+        assert "Waves." not in text
+        assert "It was Old Harbour3" in text
+    assert "left out of this report" in (copy / "report.md").read_text()
+
+
+def test_another_baseline_and_other_groups(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(copy), "--baseline", "oracle", "--group-by", "weather"]) == 0
+    data = read_json(copy / "report.json")
+    assert data["roles"]["baseline"] == "oracle"
+    assert data["analyses"]["comparison"]["overall"]["difference"] < 0
+    assert data["commands"][1] == "gainrag report runs/copy --baseline oracle --group-by weather"
+    assert any("Not grouped by weather: no question has this key" in t for t in section(data, "helps-and-hurts").text)
+    capsys.readouterr()
+    assert main(["report", str(copy), "--baseline", "orakel"]) == 1
+    assert "did you mean 'oracle'?" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="unknown baseline 'GainRAG'"):
+        report(copy, baseline="GainRAG")
+
+
+def test_what_a_run_lacks_is_said(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "old", n=12, scores=False, sweep=False)
+    data = report(folder)
+    assert data["analyses"]["selector"] is None
+    assert data["analyses"]["k_sweep"] is None
+    assert set(data["absent"]) == {"selector", "k_sweep", "diagnosis"}
+    text = (folder / "report.md").read_text()
+    assert "the run has no scores/ of all candidates" in text
+    assert "answers/K/SYSTEM" in text
+
+
+def test_a_folder_that_is_no_finished_run_is_refused(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(DataError, match=r"no finished run: config\.toml is not there.*Hint: finish it"):
+        report(tmp_path)
+    (copy / "evaluation.json").unlink()
+    with pytest.raises(DataError, match=r"evaluation\.json is not there"):
+        report(copy)
+
+
+def test_files_of_different_runs_are_refused(copy: Path) -> None:
+    answers = copy / "answers" / "gainrag.jsonl"
+    kept = answers.read_text()
+    answers.write_text("".join(kept.splitlines(keepends=True)[1:]))
+    with pytest.raises(DataError, match=r"answers of 'GainRAG' and gains/test\.jsonl are not of the same questions"):
+        report(copy)
+    answers.write_text(kept.replace("It was Harbour", "It was not Harbour"))
+    with pytest.raises(DataError, match=r"evaluation\.json is not of the answers of 'GainRAG'"):
+        report(copy)
+    answers.write_text(kept)
+    swept = copy / "answers" / "2" / "gainrag.jsonl"
+    shutil.copy(answers, swept)
+    with pytest.raises(DataError, match="answered from 1 passages, not 2"):
+        report(copy)
+
+
+def test_stages_made_with_different_versions_are_both_named(copy: Path) -> None:
+    write_json(copy / "candidates" / "test.meta.json", {"settings": {"seed": 3}, "versions": {"python": "3.12"}})
+    data = report(copy)
+    assert data["versions"]["python"] == ["3.11", "3.12"]
+    rows = {row[0]: row[1] for table in section(data, "run").tables for row in table.rows}
+    assert rows["candidates/test"] == "seed = 3"
+    assert rows["python"] == "3.11, 3.12"
