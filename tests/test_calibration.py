@@ -8,7 +8,7 @@ import pytest
 from gainrag.errors import DataError
 from gainrag.protocols import FloatArray
 from gainrag.records import Scored
-from gainrag.selectors.calibration import FILE, Calibration, fit, learn_prior, ranks
+from gainrag.selectors.calibration import FILE, Calibration, choose_order, fit, learn_prior, ranks
 
 
 def passages(n: int = 4) -> list[Scored]:
@@ -37,6 +37,23 @@ def test_the_pseudo_passage_scores_the_same_alone() -> None:
     together = calibration.apply(passages(), scores)
     apart = [*calibration.apply(passages()[:4], scores[:4]), *calibration.apply(passages()[4:], scores[4:])]
     assert together.tolist() == apart
+
+
+def test_the_order_is_that_of_the_retriever_whose_first_passages_are_best() -> None:
+    lists = [passages(3) for _ in range(4)]
+    for own in lists:
+        for passage, bm25, dense in zip(own, (0.2, 0.1, 0.3), (1.0, 9.0, 2.0), strict=False):
+            passage.extra = {"scores": {"bm25": bm25, "dense": dense}}
+    assert ranks(lists[0], "dense") == [2, 0, 1, None]
+    assert choose_order(lists, [[0.0, 1.0, 0.0, 0.0]] * 4) == "dense"
+    assert choose_order(lists, [[0.0, 0.0, 1.0, 0.0]] * 4) == "bm25"
+    assert choose_order(lists, [[1.0, 0.0, 1.0, 0.0]] * 4) == ""  # of equals the fusion's own
+    prior = learn_prior(lists, [np.array([0.1, 0.7, 0.1, 0.1])] * 4, "dense")
+    by_dense = Calibration(0.0, 1.0, *prior)
+    assert int(by_dense.apply(lists[0], np.zeros(4)).argmax()) == 1
+    foreign = [Scored(id="1", text="x", score=1.0, extra={"scores": [1, 2]})]
+    assert ranks(foreign, "dense") == [0]
+    assert choose_order([foreign], [[0.0]]) == ""
 
 
 def setup(rng: np.random.Generator, useful: str) -> tuple[list[list[Scored]], list[FloatArray], list[FloatArray]]:

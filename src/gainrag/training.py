@@ -25,7 +25,7 @@ from gainrag.prompts import RERANKER_TEMPLATE, selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved, disk_errors
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.selectors.calibration import fit, learn_prior
+from gainrag.selectors.calibration import choose_order, fit, learn_prior
 from gainrag.selectors.lazy import calibration_questions, learn_threshold
 from gainrag.selectors.saving import save
 from gainrag.synthesis import gains_at
@@ -142,12 +142,13 @@ def train(
         bf16=choose_dtype(dtype, device) == "bfloat16",
         device=device,
     )
-    calibration, figures = None, dict[str, float | None]()
+    calibration, figures = None, dict[str, float | str | None]()
     if held:
         scores = score_lists(model, held)
         lists, targets = [r.ctxs for r in held], [teachers[id(r)] for r in held]
         figures = {"held-out regret (nats)": regret(scores, [_targets(r, labels, alpha) for r in held])}
-        prior = learn_prior([r.ctxs for r in learn], [teachers[id(r)] for r in learn])
+        order_by = choose_order([r.ctxs for r in learn], [_targets(r, labels, alpha) for r in learn])
+        prior = learn_prior([r.ctxs for r in learn], [teachers[id(r)] for r in learn], order_by)
         fitted, with_prior, alone = fit(lists, scores, targets, prior)
         figures |= {"held-out cross-entropy (nats)": alone}
         if rank_prior:
@@ -158,6 +159,7 @@ def train(
                 "with rank prior: cross-entropy": with_prior,
                 "scale": fitted.scale,
                 "weight of the rank prior": fitted.weight,
+                "rank prior by": fitted.order or "retrieval score",
             }
     laziness = None
     if labels == "gain" and (asked := calibration_questions(records, learn, held, seed)):

@@ -20,7 +20,8 @@ class Hybrid:
 
     A passage a retriever did not return adds nothing there, nor does one that BM25 found no common word in.
     Passages are the same when their ids are. Equal sums: the better rank in the first retriever first, then in the
-    second, and so on.
+    second, and so on. What each retriever itself scored a passage with stands in `extra["scores"]`, by the retriever's
+    name ("bm25", "dense"): for these questions one of them may order passages better than their fusion.
 
     Source: Cormack, Clarke and Buettcher, SIGIR 2009.
 
@@ -46,11 +47,13 @@ class Hybrid:
 
     def _fuse(self, rankings: Sequence[Sequence[Scored]], k: int) -> list[Scored]:
         passages: dict[str, Scored] = {}
+        scores: dict[str, dict[str, float | None]] = {}
         ranks: dict[str, list[float]] = {}
         terms: dict[str, list[float]] = {}
         for which, (retriever, ranking) in enumerate(zip(self.retrievers, rankings, strict=True)):
             for rank, passage in enumerate(ranking, 1):
                 passages.setdefault(passage.id, passage)
+                scores.setdefault(passage.id, {})[type(retriever).__name__.lower()] = passage.score
                 ranks.setdefault(passage.id, [math.inf] * len(rankings))[which] = rank
                 # BM25 fills its ranking up with passages that match no word: their order says nothing.
                 if not (isinstance(retriever, BM25) and passage.score == 0):
@@ -58,4 +61,7 @@ class Hybrid:
         # fsum rounds once, so that the same ranks sum to the same score whichever retriever gave them.
         sums = {key: math.fsum(terms.get(key, ())) for key in passages}
         best = sorted(passages, key=lambda key: (-sums[key], ranks[key]))[:k]
-        return [scored(passages[key], sums[key]) for key in best]
+        found = [scored(passages[key], sums[key]) for key in best]
+        for passage in found:
+            passage.extra = {**passage.extra, "scores": scores[passage.id]}
+        return found

@@ -6,8 +6,10 @@ pairs, and knows something else. Put together as the two parts of a log-odds:
     score(p) = scale * cross_encoder(p) + weight * log prior(p)
 
 prior(p): the share of the teacher's mass that training questions put on the retrieval rank of p; the pseudo-passage,
-which no retriever ranked, has a share of its own. `scale` and `weight` are those that minimise the cross-entropy of the
-teacher on questions the cross-encoder did not learn from; where the retriever has nothing to add, weight comes out 0.
+which no retriever ranked, has a share of its own. Where several retrievers were fused, the rank is that of the fusion
+or of the one retriever whose first passages were best on the training questions. `scale` and `weight` are those that
+minimise the cross-entropy of the teacher on questions the cross-encoder did not learn from; where the retriever has
+nothing to add, weight comes out 0.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 
 from gainrag.errors import DataError
 from gainrag.protocols import FloatArray
-from gainrag.records import Passage, Scored, read_json, write_json
+from gainrag.records import Passage, read_json, write_json
 
 FILE = "calibration.json"
 
@@ -33,12 +35,14 @@ class Calibration(msgspec.Struct, frozen=True):
 
     log_prior: by retrieval rank from the first; passages further down have the last one's.
     log_prior_generated: of the pseudo-passage.
+    order: whose ranking: "" is the passages' own score, else one of the retrievers in their "scores".
     """
 
     scale: float
     weight: float
     log_prior: list[float]
     log_prior_generated: float
+    order: str = ""
 
     def apply(self, passages: Sequence[Passage], scores: FloatArray) -> FloatArray:
         """The combined score of each passage."""
@@ -49,7 +53,7 @@ class Calibration(msgspec.Struct, frozen=True):
         return np.array(
             [
                 self.log_prior_generated if rank is None else self.log_prior[min(rank, len(self.log_prior) - 1)]
-                for rank in ranks(passages)
+                for rank in ranks(passages, self.order)
             ],
             dtype=np.float64,
         )
@@ -74,45 +78,69 @@ class Calibration(msgspec.Struct, frozen=True):
             raise DataError(str(error), where=str(path), hint="train the selector again") from None
 
 
-def ranks(passages: Sequence[Passage]) -> list[int | None]:
+def ranks(passages: Sequence[Passage], order: str = "") -> list[int | None]:
     """Retrieval rank of each passage from 0, by its score and not by where it stands; None for the pseudo-passage.
     Passages without scores rank in their order, behind those with one."""
     retrieved = [i for i, passage in enumerate(passages) if passage.origin != "generated"]
-    order = sorted(retrieved, key=lambda i: -_score(passages[i]))
+    best_first = sorted(retrieved, key=lambda i: -_score(passages[i], order))
     found: list[int | None] = [None] * len(passages)
-    for rank, i in enumerate(order):
+    for rank, i in enumerate(best_first):
         found[i] = rank
     return found
 
 
-def _score(passage: Passage) -> float:
-    score = passage.score if isinstance(passage, Scored) else None
-    return float("-inf") if score is None else score
+def _score(passage: Passage, order: str) -> float:
+    score = _scores(passage).get(order) if order else getattr(passage, "score", None)
+    return float("-inf") if score is None else float(score)
 
 
-def learn_prior(lists: Sequence[Sequence[Passage]], teachers: Sequence[FloatArray]) -> tuple[list[float], float]:
-    """Log of the teacher's mean mass by retrieval rank, and of the pseudo-passage.
+def _scores(passage: Passage) -> dict[str, float]:
+    """What each of several retrievers scored a passage with, see gainrag.retrievers.hybrid; foreign keys may differ."""
+    found = passage.extra.get("scores")
+    return {k: v for k, v in found.items() if isinstance(v, int | float)} if isinstance(found, dict) else {}
+
+
+def choose_order(lists: Sequence[Sequence[Passage]], targets: Sequence[Sequence[float]]) -> str:
+    """The ranking whose first passages have the highest labels on average; the fusion's own of equals.
+
+    Args:
+        targets: the label of each passage, by list.
+    """
+    names = sorted({name for passages in lists for p in passages for name in _scores(p)})
+
+    def mean_of_first(order: str) -> float:
+        found = [(ranks(passages, order), t) for passages, t in zip(lists, targets, strict=True)]
+        first = [t[order_of.index(0)] for order_of, t in found if 0 in order_of]
+        return float(np.mean(first)) if first else 0.0
+
+    return max(["", *names], key=mean_of_first)
+
+
+def learn_prior(
+    lists: Sequence[Sequence[Passage]], teachers: Sequence[FloatArray], order: str = ""
+) -> tuple[list[float], float, str]:
+    """Log of the teacher's mean mass by retrieval rank, and of the pseudo-passage; and the order it was asked for.
 
     A hundredth of a flat share is added, so that no rank is impossible.
     """
     longest = max(len(passages) for passages in lists)
     mass, seen = np.zeros(longest + 1), np.zeros(longest + 1)
     for passages, teacher in zip(lists, teachers, strict=True):
-        for rank, share in zip(ranks(passages), teacher, strict=True):
+        for rank, share in zip(ranks(passages, order), teacher, strict=True):
             at = longest if rank is None else rank
             mass[at] += share
             seen[at] += 1
     flat = 0.01 / longest
     means = np.log(np.where(seen > 0, mass / np.maximum(seen, 1), 0) + flat)
     known = int(np.max(np.flatnonzero(seen[:longest]), initial=0)) + 1
-    return [float(x) for x in means[:known]], float(means[longest])
+    return [float(x) for x in means[:known]], float(means[longest]), order
 
 
 def fit(
     lists: Sequence[Sequence[Passage]],
     scores: Sequence[FloatArray],
     teachers: Sequence[FloatArray],
-    prior: tuple[list[float], float],
+    prior: tuple[list[float], float, str],
 ) -> tuple[Calibration, float, float]:
     """The scale and weight of least cross-entropy, that cross-entropy, and the one of the cross-encoder alone (nats).
 
