@@ -11,7 +11,7 @@ from gainrag.selection import select
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
-from gainrag.training import train
+from gainrag.training import open_cross_encoder, train
 
 
 def test_list_net_on_gains_has_the_gradient_of_the_kl_distillation() -> None:
@@ -80,6 +80,35 @@ def test_a_trained_selector_is_a_plain_cross_encoder_that_prefers_high_gain(
     assert "| temperature | 0.5 |" in card
     assert "held-out cross-entropy" in card
     assert not list(out.glob("*.bin"))
+
+
+def test_a_causal_language_model_may_be_the_base(gains: list[GainRecord], tmp_path: Path) -> None:
+    """Its score is the log-odds of yes against no; only the layers asked for learn; the folder loads by itself."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    base, out = "embedded:smollm2-135m-instruct", tmp_path / "selector"
+    before = open_cross_encoder(base, device="cpu", max_length=64, seed=0)
+    trained = train(gains[:8], out, base=base, last_layers=1, epochs=1, learning_rate=1e-3, max_length=64)
+    after = CrossEncoder(str(out), device="cpu")
+    layers = [model[0].auto_model.model.layers for model in (before, after)]
+    moved = [
+        not all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters(), strict=True))
+        for old, new in zip(*layers, strict=True)
+    ]
+    assert moved == [False] * 29 + [True]
+    long = "word " * 200
+    shown = after.tokenizer.decode(after.preprocess([("Who?", long)])["input_ids"][0])
+    assert shown.startswith("Question: Who?")
+    assert shown.endswith("yes or no? Answer:")  # what is cut is the passage
+    question, passages = gains[9].question, gains[9].ctxs
+    plain = after.predict([(question, passage.text) for passage in passages])
+    assert trained.score(question, passages).tolist() == pytest.approx(plain.tolist(), abs=0.1)
+
+
+def test_more_layers_than_there_are_cannot_be_trained(gains: list[GainRecord], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="last_layers is 99 of 6"):
+        train(gains[:8], tmp_path / "selector", last_layers=99)
 
 
 def test_the_same_seed_gives_the_same_selector(gains: list[GainRecord], tmp_path: Path) -> None:
