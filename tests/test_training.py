@@ -11,7 +11,8 @@ from gainrag.selection import select
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
-from gainrag.training import open_cross_encoder, train
+from gainrag.training import open_cross_encoder, split, train
+from gainrag.tuning import plain_regret, tune
 
 
 def test_list_net_on_gains_has_the_gradient_of_the_kl_distillation() -> None:
@@ -147,3 +148,22 @@ def test_a_folder_that_is_no_selector_is_not_overwritten(gains: list[GainRecord]
     with pytest.raises(DataError, match="not overwritten"):
         train(gains[:4], tmp_path / "thesis", epochs=1)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_tuning_keeps_the_setting_that_serves_held_out_questions_best(gains: list[GainRecord], tmp_path: Path) -> None:
+    out = tmp_path / "selector"
+    settings = {"validation": 0.3, "only_kept": False, "epochs": 4, "groups_per_step": 4}
+    trials = tune(gains, out, {"LLM": "overlap"}, settings, learning_rate=[1e-9, 3e-4], temperature=[1.0])
+    assert [trial.settings for trial in trials] == [{}, {"learning_rate": 1e-9}, {"learning_rate": 3e-4}]
+    best = min(trials, key=lambda trial: trial.regret)
+    assert [trial.best for trial in trials] == [trial is best for trial in trials]
+    assert trials[1].regret > best.regret  # what hardly moves learns nothing
+    held = split(gains, "gain", False, 0.3, np.random.default_rng(0))[1]
+    assert plain_regret(CrossEncoderSelector(out), held) == pytest.approx(best.regret, abs=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == ["selector"]
+    assert "| LLM | overlap |" in (out / "README.md").read_text()
+
+
+def test_tuning_needs_held_out_questions(gains: list[GainRecord], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="held-out"):
+        tune(gains, tmp_path / "selector", None, {"validation": 0.0}, temperature=[0.5])

@@ -33,6 +33,7 @@ from gainrag import (
     synthesis,
     systems,
     training,
+    tuning,
 )
 from gainrag.config import Config, Dataset, parameters, settings_of
 from gainrag.errors import DataError
@@ -257,13 +258,20 @@ def _train(state: Run, retrieved: Sequence[Retrieved], gains: Sequence[GainRecor
         _train_one(state, "warm_start", retrieved, merged, {"retrieved": state.path("retrieved", "train.jsonl")})
         table = {**table, "base": str(state.path("warm_start"))}
         inputs["warm start"] = state.path("warm_start")
-    _train_one(state, "selector", gains, {**table, "labels": "gain"}, inputs)
-    _train_one(state, "relevance", gains, {**table, "labels": "relevance"}, inputs)
+    grid = state.config.table("tune")
+    _train_one(state, "selector", gains, {**table, "labels": "gain"}, inputs, grid)
+    _train_one(state, "relevance", gains, {**table, "labels": "relevance"}, inputs, grid)
 
 
 def _train_one(
-    state: Run, name: str, records: Sequence[Any], table: dict[str, Any], inputs: Mapping[str, Path]
+    state: Run,
+    name: str,
+    records: Sequence[Any],
+    table: dict[str, Any],
+    inputs: Mapping[str, Path],
+    grid: Mapping[str, Any] | None = None,
 ) -> None:
+    """One selector; with a grid the best of several trainings, whose comparison is the stage's summary."""
     settings = settings_of(training.train, table)
     if "warm start" in inputs:
         settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
@@ -276,12 +284,18 @@ def _train_one(
         facts["alpha of the gains"] = synthesis.as_alphas(
             settings_of(synthesis.synthesize, state.config.table("synthesize"))["alpha"]
         )[0]
-    state.stage(
-        state.path(name),
-        settings,
-        inputs,
-        lambda _: (training.train(records, state.path(name), facts, **table), None)[1],
-    )
+    if grid:
+        settings["tune"] = dict(grid)
+
+    def make(_: dict[str, Any]) -> dict[str, Any] | None:
+        if not grid:
+            training.train(records, state.path(name), facts, **table)
+            return None
+        trials = tuning.tune(records, state.path(name), facts, table, **grid)
+        say(tuning.describe(trials))
+        return {"trials": trials}
+
+    state.stage(state.path(name), settings, inputs, make)
 
 
 def _evaluate(state: Run, answers: Mapping[str, list[Answer]]) -> evaluation.Evaluation:
@@ -303,6 +317,7 @@ STAGES: dict[str, Callable[..., Any]] = {
     "synthesize": synthesis.synthesize,
     "warm_start": training.train,
     "train": training.train,
+    "tune": tuning.tune,
     "select": selection.select,
     "selector": CrossEncoderSelector,
     "answer": answering.answer,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
 
 Labels = Literal["gain", "relevance"]
+T = TypeVar("T", bound=GainRecord | Retrieved)
 
 # Log-odds between a passage with an answer and one without, as good as certain: exp(-10) of the mass is left.
 RELEVANT = 10.0
@@ -108,11 +109,9 @@ def train(
     )
     if rank_prior and validation == 0:
         raise ConfigError("rank_prior needs held-out questions", where="train", hint="set validation, such as 0.2")
-    usable = [r for r in records if _teaches(r, labels, only_kept)]
     rng = np.random.default_rng(seed)
-    order = [usable[i] for i in rng.permutation(len(usable))]
-    held = order[: int(len(order) * validation)]
-    learn = order[len(held) :]
+    every: list[GainRecord | Retrieved] = list(records)
+    learn, held = split(every, labels, only_kept, validation, rng)
     if not learn:
         raise DataError(
             f"no question is left to learn from ({len(records)} records)",
@@ -128,7 +127,7 @@ def train(
     if last_layers:
         freeze_below(model, last_layers)
     rows = [_group(record, labels, alpha, temperature, group_size, rng) for _ in range(epochs) for record in learn]
-    teachers = {id(r): _teacher(r, labels, alpha, temperature) for r in order}
+    teachers = {id(r): _teacher(r, labels, alpha, temperature) for r in (*learn, *held)}
     _fit(
         model,
         rows,
@@ -188,6 +187,16 @@ def train(
     }
     save(model, Path(out), card, calibration, laziness)
     return CrossEncoderSelector(str(out), device=device)
+
+
+def split(
+    records: Sequence[T], labels: Labels, only_kept: bool, validation: float, rng: np.random.Generator
+) -> tuple[list[T], list[T]]:
+    """The questions that can teach anything, in the order of chance, as those to learn from and those held out."""
+    usable = [r for r in records if _teaches(r, labels, only_kept)]
+    order = [usable[i] for i in rng.permutation(len(usable))]
+    held = int(len(order) * validation)
+    return order[held:], order[:held]
 
 
 def _check(**settings: float) -> None:

@@ -45,15 +45,17 @@ def validate(config: Config) -> list[str]:
 
 
 def _check_alpha(config: Config) -> None:
-    """The alpha to train on is one that losses are stored for."""
+    """Every alpha to train on is one that losses are stored for."""
     stored = synthesis.as_alphas(settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
-    wanted = config.table("train").get("alpha")
-    if wanted is not None and float(wanted) not in stored:
-        raise ConfigError(
-            f"[train] alpha is {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
-            where="alpha",
-            hint="add it to the alphas of [synthesize]",
-        )
+    asked = [("train", config.table("train").get("alpha"))]
+    asked += [("tune", value) for value in config.table("tune").get("alpha", ())]
+    for table, wanted in asked:
+        if wanted is not None and float(wanted) not in stored:
+            raise ConfigError(
+                f"[{table}] alpha is {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
+                where="alpha",
+                hint="add it to the alphas of [synthesize]",
+            )
 
 
 def _look(model: str) -> str:
