@@ -20,9 +20,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from gainrag.errors import DataError
 from gainrag.protocols import FloatArray
-from gainrag.records import Passage, read_json, write_json
+from gainrag.records import Passage
+from gainrag.selectors.learned import read_learned, write_learned
 
 FILE = "calibration.json"
 
@@ -60,22 +60,16 @@ class Calibration(msgspec.Struct, frozen=True):
 
     def write(self, folder: Path) -> None:
         """Put it into a selector folder."""
-        write_json(folder / FILE, msgspec.to_builtins(self))
+        write_learned(folder, FILE, self)
 
     @classmethod
     def read(cls, folder: str | Path) -> Calibration | None:
-        """The calibration of a selector folder; None where it has none.
+        """The one of a selector folder; None where it has none.
 
         Raises:
             DataError: the file does not fit.
         """
-        path = Path(folder) / FILE
-        if not path.is_file():
-            return None
-        try:
-            return msgspec.convert(read_json(path), cls)
-        except msgspec.ValidationError as error:
-            raise DataError(str(error), where=str(path), hint="train the selector again") from None
+        return read_learned(folder, FILE, cls)
 
 
 def ranks(passages: Sequence[Passage], order: str = "") -> list[int | None]:

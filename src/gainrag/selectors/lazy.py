@@ -19,7 +19,8 @@ import numpy as np
 from gainrag.errors import ConfigError, DataError
 from gainrag.prompts import PromptForm
 from gainrag.protocols import FloatArray, Generator, Selector
-from gainrag.records import GainRecord, Passage, Retrieved, read_json, write_json
+from gainrag.records import GainRecord, Passage, Retrieved
+from gainrag.selectors.learned import read_learned, write_learned
 
 FILE = "lazy.json"
 AT_MOST = 0.01
@@ -46,7 +47,7 @@ class Laziness(msgspec.Struct, frozen=True):
 
     def write(self, folder: Path) -> None:
         """Put it into a selector folder."""
-        write_json(folder / FILE, msgspec.to_builtins(self))
+        write_learned(folder, FILE, self)
 
     @classmethod
     def read(cls, folder: str | Path) -> Laziness | None:
@@ -55,13 +56,7 @@ class Laziness(msgspec.Struct, frozen=True):
         Raises:
             DataError: the file does not fit.
         """
-        path = Path(folder) / FILE
-        if not path.is_file():
-            return None
-        try:
-            return msgspec.convert(read_json(path), cls)
-        except msgspec.ValidationError as error:
-            raise DataError(str(error), where=str(path), hint="train the selector again") from None
+        return read_learned(folder, FILE, cls)
 
 
 def is_enough(passages: Sequence[Passage], scores: FloatArray, threshold: float, k: int = 1) -> bool:

@@ -1,0 +1,33 @@
+"""What a selector learned beside its weights, as small JSON files in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from gainrag.errors import DataError
+from gainrag.records import read_json, write_json
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def write_learned(folder: Path, file: str, value: msgspec.Struct) -> None:
+    """Put it into a selector folder."""
+    write_json(folder / file, msgspec.to_builtins(value))
+
+
+def read_learned(folder: str | Path, file: str, kind: type[T]) -> T | None:
+    """The one of a selector folder; None where it has none.
+
+    Raises:
+        DataError: the file does not fit.
+    """
+    path = Path(folder) / file
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.convert(read_json(path), kind)
+    except msgspec.ValidationError as error:
+        raise DataError(str(error), where=str(path), hint="train the selector again") from None
