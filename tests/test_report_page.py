@@ -124,6 +124,7 @@ def test_the_tables_are_those_of_report_json(page: Any, folder: Path) -> None:
 
 def test_no_errors_no_requests_no_foreign_script(page: Any) -> None:
     page.find_element("css selector", "#list summary").click()  # the question whose texts are full of markup
+    until(lambda: page.find_elements("css selector", "#list .body .candidate"))  # drawn when it opens
     assert "</script>" in page.find_element("css selector", "#list .body .candidate").text
     assert page.execute_script("return window.bitten") is None
     assert page.find_elements("css selector", "#list img, #list script") == []

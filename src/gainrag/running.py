@@ -275,11 +275,14 @@ def _train_one(
     settings = settings_of(training.train, table)
     if "warm start" in inputs:
         settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
-    facts = {
+    facts: dict[str, Any] = {
         "data": ", ".join(d.name for d in state.config.datasets),
         "LLM": state.llm_settings()["model"],
         "prompt": settings_of(synthesis.synthesize, state.config.table("synthesize"))["prompt"],
     }
+    if "warm start" in inputs:
+        first = settings_of(training.train, {**state.config.table("train"), **state.config.table("warm_start")})["base"]
+        facts["base"] = f"{first}, warmed up on relevance"
     if settings["labels"] == "gain" and settings["alpha"] is None:
         facts["alpha of the gains"] = synthesis.as_alphas(
             settings_of(synthesis.synthesize, state.config.table("synthesize"))["alpha"]

@@ -170,7 +170,7 @@ def train(
         figures |= {"lazy threshold": laziness.threshold, "questions that skip the pseudo-passage": laziness.skipped}
     card = {
         **(facts or {}),
-        "base": base,
+        "base": (facts or {}).get("base", base),
         "labels": labels,
         "questions": len(learn),
         "held-out questions": len(held),
