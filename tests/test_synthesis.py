@@ -7,6 +7,7 @@ import pytest
 
 from gainrag.errors import ConfigError, DataError, StaleError
 from gainrag.gain import gain_from_loss
+from gainrag.prompts import for_model
 from gainrag.protocols import FloatArray, ScoringRequest
 from gainrag.records import GainRecord, Retrieved, read
 from gainrag.synthesis import CHUNK, describe, diagnose, gains_at, summarize, synthesize
@@ -44,6 +45,15 @@ def test_gain_is_at_the_first_alpha_and_derived_for_the_others(candidates: list[
     assert gains_at(record, 0.0) == pytest.approx(list(gain_from_loss([ctx.loss["0.0"] for ctx in record.ctxs])))
     with pytest.raises(DataError, match=r"no loss at alpha 2\.0"):
         gains_at(record, 2.0)
+
+
+def test_what_the_model_knows_without_a_passage_is_recorded(candidates: list[Retrieved]) -> None:
+    lm = OverlapLM()
+    for record, source in zip(synthesize(candidates[:3], lm, alpha=[0.5, 0.0]), candidates, strict=False):
+        bare = for_model("completion", lm).without(source.question)
+        losses = lm.losses([ScoringRequest([bare], bare, [" " + answer for answer in source.answers])], [0.0])
+        assert record.loss_without == pytest.approx(float(losses[0].min()), abs=1e-6)
+        assert len(record.ctxs) == len(source.ctxs)
 
 
 def test_permuting_passages_permutes_gains(candidates: list[Retrieved]) -> None:

@@ -69,12 +69,16 @@ class Retrieved(Question, kw_only=True):
 
 
 class GainRecord(Question, kw_only=True):
-    """A training label: every candidate's gain, the silver passage's index, whether the question passed the filter."""
+    """A training label: every candidate's gain, the silver passage's index, whether the question passed the filter.
+
+    loss_without: nats per token of the easiest answer when no passage is read; None in files that do not say.
+    """
 
     kept: bool
     prediction: str
     silver: int
     ctxs: list[Gained]
+    loss_without: float | None = None
 
 
 class Answer(Question, kw_only=True):

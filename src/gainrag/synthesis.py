@@ -70,9 +70,10 @@ def synthesize(
 
     def make(part: Sequence[Retrieved]) -> list[GainRecord]:
         # Rounded before anything is derived, so that what is read from the file is what was decided on.
-        requests = [scoring_request(prompts, record) for record in part]
-        losses = [best_loss(found).round(6) for found in lm.losses(requests, alphas)]
-        for record, loss in zip(part, losses, strict=True):
+        requests = [with_nothing_last(scoring_request(prompts, record)) for record in part]
+        every = [best_loss(found).round(6) for found in lm.losses(requests, alphas)]
+        losses, nothing = [loss[:-1] for loss in every], [float(loss[-1, 0]) for loss in every]
+        for record, loss in zip(part, every, strict=True):
             if not np.isfinite(loss).all():
                 raise ModelError("a loss is NaN or infinite", where=f"question {record.id}", hint="use --dtype float32")
         silver = [silver_index(gain_from_loss(loss[:, 0])) for loss in losses]
@@ -82,7 +83,8 @@ def synthesize(
             [prompts.with_passages(r.question, [r.ctxs[i]]) for r, i in zip(part, silver, strict=True)],
             max_new_tokens,
         )
-        return [_record(r, loss, alphas, text, keep) for r, loss, text in zip(part, losses, answers, strict=True)]
+        made = zip(part, losses, nothing, answers, strict=True)
+        return [_record(r, loss, without, alphas, text, keep) for r, loss, without, text in made]
 
     if out is None:
         return [record for part in chunks(candidates, CHUNK) for record in make(part)]
@@ -128,8 +130,20 @@ def scoring_request(prompts: Prompts, record: Retrieved) -> ScoringRequest:
     )
 
 
-def _record(record: Retrieved, loss: Any, alphas: Sequence[float], prediction: str, keep: str) -> GainRecord:
-    """The label record, from the question's least losses [passage, alpha]."""
+def with_nothing_last(request: ScoringRequest) -> ScoringRequest:
+    """The request with the prompt without a passage as one more "passage" at the end. Its contrast with itself is
+    nothing, so that its loss is the same at every alpha: the plain loss of the answer when nothing is read."""
+    return ScoringRequest(
+        with_prompts=[*request.with_prompts, request.without_prompt],
+        without_prompt=request.without_prompt,
+        answers=request.answers,
+    )
+
+
+def _record(
+    record: Retrieved, loss: Any, without: float, alphas: Sequence[float], prediction: str, keep: str
+) -> GainRecord:
+    """The label record, from the question's least losses [passage, alpha] and the least one without a passage."""
     gains = gain_from_loss(loss)[:, 0]
     ctxs = []
     for passage, by_alpha, gain in zip(record.ctxs, loss, gains, strict=True):
@@ -143,6 +157,7 @@ def _record(record: Retrieved, loss: Any, alphas: Sequence[float], prediction: s
         kept=bool(FILTERS[keep](prediction, record.answers)),
         prediction=prediction,
         silver=silver_index(gains),
+        loss_without=without,
         ctxs=ctxs,
     )
 
