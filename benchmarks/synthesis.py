@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -106,9 +107,10 @@ def follow(records: list[Retrieved], lm: LocalLM, alphas: list[float]) -> list[F
     prompts = for_model("completion", lm)
     rows = []
     block = 50 // CHUNK * CHUNK + CHUNK
+    peak = measured_peak(lm.dtype)
     for start in range(0, len(records) - len(records) % block, block):
         part = records[start : start + block]
-        before = lm.throughput.tokens
+        before, flop = lm.throughput.tokens, lm.throughput.flop
         took = 0.0
         for at in range(0, len(part), CHUNK):
             requests = [scoring_request(prompts, record) for record in part[at : at + CHUNK]]
@@ -118,6 +120,7 @@ def follow(records: list[Retrieved], lm: LocalLM, alphas: list[float]) -> list[F
                 "questions": f"{start + 1} to {start + len(part)}",
                 "s/question": round(took / len(part), 3),
                 "µs/token": round(1e6 * took / (lm.throughput.tokens - before), 1),
+                "share of the peak": f"{(lm.throughput.flop - flop) / took / peak:.0%}",
                 "peak memory MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             }
         )
@@ -125,8 +128,27 @@ def follow(records: list[Retrieved], lm: LocalLM, alphas: list[float]) -> list[F
     return rows
 
 
+def products_alone(lm: LocalLM, tokens: int = 2048) -> float:
+    """Floating-point operations a second, on one thread, of the layers' products and nothing else, each at its own
+    shape with a pack of tokens: what scoring could reach if all the rest took no time."""
+    import torch
+
+    head = lm.model.get_output_embeddings()
+    layers = [m for m in lm.model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    shapes = Counter(m.weight.shape for m in layers)
+    flop = seconds = 0.0
+    with torch.inference_mode():
+        for (to, of), count in shapes.items():
+            x, weight = (torch.ones(n, of, dtype=lm.model.dtype) for n in (tokens, to))
+            best = min(timed(lambda x=x, weight=weight: torch.nn.functional.linear(x, weight))[0] for _ in range(20))
+            flop += count * 2.0 * tokens * to * of
+            seconds += count * best
+    return flop / seconds
+
+
 def profile(records: list[Retrieved], lm: LocalLM, alphas: list[float]) -> list[FloatRow]:
-    """Where the time of scoring goes, by operator, on one thread (the profiler sees one)."""
+    """Where the time of scoring goes, by operator, on one thread (the profiler sees one), and the share of the peak
+    that scoring reaches and could reach."""
     import torch
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as watched
@@ -140,13 +162,16 @@ def profile(records: list[Retrieved], lm: LocalLM, alphas: list[float]) -> list[
     flop = lm.throughput.flop
     seconds, _ = timed(lambda: lm.losses(requests, alphas))
     share = (lm.throughput.flop - flop) / seconds / peak
+    alone = products_alone(lm) / peak
     with watched(activities=[ProfilerActivity.CPU]) as seen:
         lm.losses(requests, alphas)
     torch.set_num_threads(threads)
     events = sorted(seen.key_averages(), key=lambda e: -e.self_cpu_time_total)
     total = sum(e.self_cpu_time_total for e in events)
-    rows = [
-        {"operator": f"(share of the one-thread peak of {peak / 1e9:.0f} GFLOP/s)", "share of time": f"{share:.0%}"}
+    mark = f"of the one-thread peak, {peak / 1e9:.0f} GFLOP/s"
+    rows: list[FloatRow] = [
+        {"operator": f"(scoring: share {mark})", "share of time": f"{share:.0%}"},
+        {"operator": f"(the layers' products alone, at their shapes: share {mark})", "share of time": f"{alone:.0%}"},
     ]
     return rows + [
         {"operator": e.key, "share of time": f"{e.self_cpu_time_total / total:.1%}", "calls": e.count}

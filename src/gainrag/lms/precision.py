@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +41,22 @@ def wider(model: PreTrainedModel) -> Iterator[None]:
             for norm in norms:
                 stack.callback(norm.register_forward_hook(_to_bfloat16).remove)
         if type(head) is torch.nn.Linear:
-            weight, bias = head.weight.detach().float(), None if head.bias is None else head.bias.detach().float()
+            weight, bias = _float32_head(head)
             # An attribute of the instance hides the class's method until it is taken away again.
             vars(head)["forward"] = lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias)
             stack.callback(vars(head).pop, "forward")
         yield
+
+
+# By the head it was made of; gone with it.
+_heads: WeakKeyDictionary[torch.nn.Linear, tuple[torch.Tensor, torch.Tensor | None]] = WeakKeyDictionary()
+
+
+def _float32_head(head: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight and bias in float32, made once a model: with a large vocabulary the copy takes gigabytes."""
+    if head not in _heads:
+        _heads[head] = head.weight.detach().float(), None if head.bias is None else head.bias.detach().float()
+    return _heads[head]
 
 
 def _to_float32(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
