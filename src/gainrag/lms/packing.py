@@ -100,6 +100,20 @@ def make_packs(rows: Sequence[Row], *, tokens: int, outputs: int) -> list[list[R
     return packs
 
 
+def make_even_packs(rows: Sequence[Row], *, tokens: int, outputs: int, workers: int) -> list[list[Row]]:
+    """Packs of like size, as many for each worker, so that none waits for another: of about so many tokens (over it by
+    less than a row), and at most so many outputs, unless a single row has more."""
+    total, longest = sum(map(len, rows)), max(map(len, rows))
+    rounds = -(-total // (workers * tokens))
+    while True:
+        least = -(-total // (workers * rounds))
+        for size in range(least, least + longest + 1, max(1, longest // 16)):
+            packs = make_packs(rows, tokens=size, outputs=outputs)
+            if len(packs) <= workers * rounds:
+                return packs
+        rounds += 1  # the outputs did not fit
+
+
 @dataclass(frozen=True)
 class Segment:
     """Where a row lies in its pack: `start`, prompt length, and for its nodes the mask [node, prompt + node]."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gainrag.errors import DataError, ModelError
-from gainrag.lms.packing import ATTENTION, AnswerTree, Row, Segment, make_packs
+from gainrag.lms.packing import ATTENTION, AnswerTree, Row, Segment, make_even_packs
 from gainrag.lms.precision import wider
 from gainrag.protocols import FloatArray, ScoringRequest
 
@@ -68,16 +68,14 @@ def contrastive_losses(lm: LocalLM, requests: Sequence[ScoringRequest], alphas: 
         )
     began = time.perf_counter()
     lm.model.set_attn_implementation(ATTENTION)
-    kind = "cpu" if lm.device == "cpu" else "cuda"
-    tokens, outputs = PACK_TOKENS[kind], max(1, PACK_LOGITS[kind] // lm.vocabulary)
     jobs = [_job(lm, request, alphas) for request in requests]
     with wider(lm.model):
-        for window in _windows(jobs, outputs):
+        for window in _windows(jobs, _pack_outputs(lm)):
             if any(alpha != 0 for alpha in alphas):
                 rows = [Row(jobs[j].without_prompt, jobs[j].tree, (j, -1)) for j in window]
-                _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas)
+                _run(lm, rows, jobs, alphas)
             rows = [Row(prompt, jobs[j].tree, (j, i)) for j in window for i, prompt in enumerate(jobs[j].prompts)]
-            _run(lm, make_packs(rows, tokens=tokens, outputs=outputs), jobs, alphas)
+            _run(lm, rows, jobs, alphas)
             for j in window:
                 jobs[j].without = None
     found = [np.asarray(job.losses.cpu().numpy(), dtype=np.float64) for job in jobs]
@@ -105,7 +103,7 @@ def _job(lm: LocalLM, request: ScoringRequest, alphas: Sequence[float]) -> Job:
             raise DataError(f"the answer {text!r} has no tokens", where=where, hint="remove empty answers")
     tree = AnswerTree.build(ids)
     steps = [(number, *step) for number, path in enumerate(tree.steps) for step in path]
-    answer_of, position, token = (torch.tensor(column, device=lm.device) for column in zip(*steps, strict=True))
+    answer_of, position, token = (_on(lm.device, torch.tensor(column)) for column in zip(*steps, strict=True))
     job = Job(
         tree=tree,
         prompts=[lm.prompt_ids(prompt) for prompt in request.with_prompts],
@@ -140,14 +138,21 @@ def _windows(jobs: Sequence[Job], outputs: int) -> Iterator[list[int]]:
         yield window
 
 
-def _run(
-    lm: LocalLM,
-    packs: Sequence[Sequence[Row]],
-    jobs: Sequence[Job],
-    alphas: Sequence[float],
-) -> None:
-    """Run packs and reduce their logits: one pack a core at a time on a CPU, one after another on a card."""
+def _kind(lm: LocalLM) -> str:
+    return "cpu" if lm.device == "cpu" else "cuda"
+
+
+def _pack_outputs(lm: LocalLM) -> int:
+    """How many outputs a pack may have."""
+    return max(1, PACK_LOGITS[_kind(lm)] // lm.vocabulary)
+
+
+def _run(lm: LocalLM, rows: Sequence[Row], jobs: Sequence[Job], alphas: Sequence[float]) -> None:
+    """Run rows in packs and reduce their logits: one pack a core at a time on a CPU, one after another on a card."""
     import torch
+
+    threads = torch.get_num_threads() if lm.device == "cpu" else 1
+    packs = make_even_packs(rows, tokens=PACK_TOKENS[_kind(lm)], outputs=_pack_outputs(lm), workers=threads)
 
     def work(pack: Sequence[Row]) -> None:
         with torch.inference_mode():
@@ -163,7 +168,6 @@ def _run(
                     job.losses[passage] = _answer_losses(part, job, alphas)
         lm.throughput.count(sum(map(len, pack)), sum(row.outputs for row in pack))
 
-    threads = torch.get_num_threads() if lm.device == "cpu" else 1
     if threads == 1 or len(packs) == 1:
         for pack in packs:
             work(pack)
@@ -180,30 +184,40 @@ def pack_logits(lm: LocalLM, rows: Sequence[Row]) -> torch.Tensor:
     import torch
 
     ids: list[int] = []
+    positions: list[int] = []
     outputs: list[int] = []
+    for row in rows:
+        prompt = len(row.prompt)
+        outputs += range(len(ids) + prompt - 1, len(ids) + len(row))
+        ids += [*row.prompt, *row.tree.tokens]
+        positions += [*range(prompt), *(prompt - 1 + depth for depth in row.tree.depth)]
+    where = _on(lm.device, torch.tensor(positions))
     segments: list[Segment] = []
     masks: dict[int, torch.Tensor] = {}
+    start = 0
     for row in rows:
-        start, prompt, tree = len(ids), len(row.prompt), row.tree
-        ids += [*row.prompt, *tree.tokens]
-        positions = [*range(prompt), *(prompt - 1 + depth for depth in tree.depth)]
-        outputs += range(start + prompt - 1, len(ids))
-        mask = None
+        tree, mask = row.tree, None
         if tree.tokens:
             if id(tree) not in masks:
-                masks[id(tree)] = torch.from_numpy(tree.mask())
-            mask = torch.cat([torch.ones(len(tree.tokens), prompt, dtype=torch.bool), masks[id(tree)]], dim=1)
-            mask = mask.to(lm.device)
-        segments.append(Segment(start, prompt, torch.tensor(positions, device=lm.device), mask))
+                masks[id(tree)] = _on(lm.device, torch.from_numpy(tree.mask()))
+            prompt_seen = torch.ones(len(tree.tokens), len(row.prompt), dtype=torch.bool, device=lm.device)
+            mask = torch.cat([prompt_seen, masks[id(tree)]], dim=1)
+        segments.append(Segment(start, len(row.prompt), where[start : start + len(row)], mask))
+        start += len(row)
     out = lm.model(
-        input_ids=torch.tensor([ids], device=lm.device),
-        position_ids=torch.cat([s.positions for s in segments])[None],
-        logits_to_keep=torch.tensor(outputs, device=lm.device),
+        input_ids=_on(lm.device, torch.tensor([ids])),
+        position_ids=where[None],
+        logits_to_keep=_on(lm.device, torch.tensor(outputs)),
         segments=segments,
         use_cache=False,
     )
     logits: torch.Tensor = out.logits[0]
     return logits
+
+
+def _on(device: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on the model's device. To a card it goes from pinned memory, so that nothing waits for the copy."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else tensor.to(device)
 
 
 def _answer_losses(logits: torch.Tensor, job: Job, alphas: Sequence[float]) -> torch.Tensor:

@@ -3,13 +3,14 @@
 A cross-encoder that learns from a few hundred questions knows less than a retriever that learned from millions of
 pairs, and knows something else. Put together as the two parts of a log-odds:
 
-    score(p) = scale * cross_encoder(p) + weight * log prior(p)
+    score(p) = scale * cross_encoder(p) + weight * log prior(p) + (p is the pseudo-passage) * pseudo
 
 prior(p): the share of the teacher's mass that training questions put on the retrieval rank of p; the pseudo-passage,
 which no retriever ranked, has a share of its own. Where several retrievers were fused, the rank is that of the fusion
-or of the one retriever whose first passages were best on the training questions. `scale` and `weight` are those that
-minimise the cross-entropy of the teacher on questions the cross-encoder did not learn from; where the retriever has
-nothing to add, weight comes out 0.
+or of the one retriever whose first passages were best on the training questions. `scale`, `weight` and `pseudo` are
+those that minimise the cross-entropy of the teacher on questions the cross-encoder did not learn from; where the
+retriever has nothing to add, weight comes out 0. `pseudo` sets right what the cross-encoder, which learned from few
+pseudo-passages, takes their level to be.
 """
 
 from __future__ import annotations
@@ -26,9 +27,6 @@ from gainrag.selectors.learned import read_learned, write_learned
 
 FILE = "calibration.json"
 
-SCALES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-WEIGHTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-
 
 class Calibration(msgspec.Struct, frozen=True):
     """How cross-encoder and retrieval rank are weighed.
@@ -36,6 +34,7 @@ class Calibration(msgspec.Struct, frozen=True):
     log_prior: by retrieval rank from the first; passages further down have the last one's.
     log_prior_generated: of the pseudo-passage.
     order: whose ranking: "" is the passages' own score, else one of the retrievers in their "scores".
+    pseudo: added to the score of the pseudo-passage.
     """
 
     scale: float
@@ -43,10 +42,11 @@ class Calibration(msgspec.Struct, frozen=True):
     log_prior: list[float]
     log_prior_generated: float
     order: str = ""
+    pseudo: float = 0.0
 
     def apply(self, passages: Sequence[Passage], scores: FloatArray) -> FloatArray:
         """The combined score of each passage."""
-        return self.scale * scores + self.weight * self.prior(passages)
+        return self.scale * scores + self.weight * self.prior(passages) + self.pseudo * _generated(passages)
 
     def prior(self, passages: Sequence[Passage]) -> FloatArray:
         """log prior of each passage."""
@@ -136,22 +136,48 @@ def fit(
     teachers: Sequence[FloatArray],
     prior: tuple[list[float], float, str],
 ) -> tuple[Calibration, float, float]:
-    """The scale and weight of least cross-entropy, that cross-entropy, and the one of the cross-encoder alone (nats).
+    """The weights of least cross-entropy, that cross-entropy, and the one of the cross-encoder alone (nats).
 
     Args:
         lists, scores, teachers: of held-out questions: passages, cross-encoder scores, target distributions.
         prior: what `learn_prior` learned on the others.
     """
+    plain = Calibration(1.0, 1.0, *prior)
+    columns = [
+        np.stack([mine, plain.prior(passages), _generated(passages)], axis=1)
+        for passages, mine in zip(lists, scores, strict=True)
+    ]
+    (scale, weight, pseudo), loss = _least_cross_entropy(columns, teachers)
+    _, alone = _least_cross_entropy([x[:, :1] for x in columns], teachers)
+    return Calibration(scale, weight, *prior, pseudo=pseudo), loss, alone
 
-    def cross_entropy(calibration: Calibration) -> float:
-        total = 0.0
-        for passages, mine, teacher in zip(lists, scores, teachers, strict=True):
-            z = calibration.apply(passages, mine)
-            total -= float(teacher @ (z - np.logaddexp.reduce(z)))
-        return total / len(lists)
 
-    grid = [Calibration(a, w, *prior) for a in SCALES for w in WEIGHTS]
-    losses = [cross_entropy(calibration) for calibration in grid]
-    alone = min(loss for calibration, loss in zip(grid, losses, strict=True) if calibration.weight == 0)
-    best = int(np.argmin(losses))
-    return grid[best], losses[best], alone
+def _least_cross_entropy(
+    columns: Sequence[FloatArray], teachers: Sequence[FloatArray]
+) -> tuple[tuple[float, ...], float]:
+    """The weights of the columns at which softmax(columns @ weights) is nearest to the teachers, and the mean
+    cross-entropy there. It is convex in the weights. Those of scores and prior are not below 0: neither can be so
+    wrong that its opposite is right, and on few questions it might look so.
+
+    Args:
+        columns: by question [passage, column].
+    """
+    from scipy.optimize import minimize
+
+    def objective(weights: FloatArray) -> tuple[float, FloatArray]:
+        total, slope = 0.0, np.zeros_like(weights)
+        for x, teacher in zip(columns, teachers, strict=True):
+            z = x @ weights
+            log_share = z - np.logaddexp.reduce(z)
+            total -= float(teacher @ log_share)
+            slope -= x.T @ (teacher - np.exp(log_share))
+        return total / len(columns), slope / len(columns)
+
+    bounds = [(0.0, None), (0.0, None), (None, None)][: columns[0].shape[1]]
+    found = minimize(objective, np.ones(len(bounds)), jac=True, bounds=bounds, method="L-BFGS-B")
+    return tuple(round(float(x), 6) for x in found.x), float(found.fun)
+
+
+def _generated(passages: Sequence[Passage]) -> FloatArray:
+    """1 for the pseudo-passage, 0 for others."""
+    return np.array([float(p.origin == "generated") for p in passages])
