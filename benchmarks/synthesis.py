@@ -217,7 +217,7 @@ def main() -> None:
         print(compared[-len(lms) - 1 :], shares[-len(lms) :], flush=True)
     tables = {"Against the sequential way": compared, "Share of the measured matrix-product peak": shares}
     if arguments.long:
-        records = list(read(arguments.long, Retrieved))[:504]
+        records = list(read(arguments.long, Retrieved))[:512]
         fast = list(lms.values())[-1]
         tables["Over many questions"] = follow(records, fast, [0.0, arguments.alpha])
         tables["Where the time goes"] = profile(records[:8], fast, [0.0, arguments.alpha])

@@ -40,7 +40,7 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def candidates() -> list[Retrieved]:
-    """Twenty questions with three passages each, of which the last names the answer."""
+    """Forty questions with three passages each, of which the last names the answer."""
     return [
         Retrieved(
             id=f"q{i}",
@@ -52,5 +52,5 @@ def candidates() -> list[Retrieved]:
                 Scored(id=f"p{i}c", text=f"Founder{i} laid its first stone.", score=1.0, hasanswer=True),
             ],
         )
-        for i in range(20)
+        for i in range(40)
     ]

@@ -89,7 +89,7 @@ def test_the_command_fails_in_one_line(
 
 
 def test_ranges_are_learned_from_pairs_of_all_questions(candidates: list[Retrieved]) -> None:
-    assert len(calibration_texts(candidates, 300)) == 60
+    assert len(calibration_texts(candidates, 300)) == 3 * len(candidates)
     few = calibration_texts(candidates, 20)
     assert len(few) == len(set(few)) == 20
     assert sum(record.question in text for record in candidates for text in few) >= 20

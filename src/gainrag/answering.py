@@ -12,7 +12,7 @@ from gainrag.records import Answer, Retrieved
 from gainrag.resuming import chunks, write_resumable
 
 # Questions answered together. Fixed, not a setting of the moment: see gainrag.resuming.
-CHUNK = 16
+CHUNK = 64
 
 
 @runtime_checkable

@@ -25,7 +25,7 @@ from gainrag.records import Gained, GainRecord, Retrieved
 from gainrag.resuming import chunks, write_resumable
 
 # Questions whose silver answers are generated together; also what a kill may cost. Fixed: see gainrag.resuming.
-CHUNK = 8
+CHUNK = 16
 
 Keep = Literal["contains", "exact_match"]
 FILTERS = {"contains": metrics.contains, "exact_match": metrics.exact_match}

@@ -16,7 +16,10 @@ from gainrag.protocols import FloatArray, ScoringRequest
 if TYPE_CHECKING:
     from transformers import BatchEncoding
 
-GENERATION_BATCH = 16
+# Rows that are generated together. More fill the cores better, but wait for the longest answer and are padded to the
+# longest prompt: on two cores 32 write pseudo-passages 1.6 times and answers 1.2 times as fast as 16; with 96 answers
+# come more slowly.
+GENERATION_BATCH = 32
 
 
 class LocalLM:
