@@ -15,28 +15,27 @@ nothing to add, weight comes out 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import ClassVar
 
-import msgspec
 import numpy as np
 
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
-from gainrag.selectors.learned import read_learned, write_learned
-
-FILE = "calibration.json"
+from gainrag.selectors.learned import Learned
 
 SCALES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 WEIGHTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
-class Calibration(msgspec.Struct, frozen=True):
+class Calibration(Learned, frozen=True):
     """How cross-encoder and retrieval rank are weighed.
 
     log_prior: by retrieval rank from the first; passages further down have the last one's.
     log_prior_generated: of the pseudo-passage.
     order: whose ranking: "" is the passages' own score, else one of the retrievers in their "scores".
     """
+
+    FILE: ClassVar[str] = "calibration.json"
 
     scale: float
     weight: float
@@ -57,19 +56,6 @@ class Calibration(msgspec.Struct, frozen=True):
             ],
             dtype=np.float64,
         )
-
-    def write(self, folder: Path) -> None:
-        """Put it into a selector folder."""
-        write_learned(folder, FILE, self)
-
-    @classmethod
-    def read(cls, folder: str | Path) -> Calibration | None:
-        """The one of a selector folder; None where it has none.
-
-        Raises:
-            DataError: the file does not fit.
-        """
-        return read_learned(folder, FILE, cls)
 
 
 def ranks(passages: Sequence[Passage], order: str = "") -> list[int | None]:
