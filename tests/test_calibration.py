@@ -8,7 +8,8 @@ import pytest
 from gainrag.errors import DataError
 from gainrag.protocols import FloatArray
 from gainrag.records import Scored
-from gainrag.selectors.calibration import FILE, Calibration, choose_order, fit, learn_prior, ranks
+from gainrag.selectors.calibration import Calibration, choose_order, fit, learn_prior, ranks
+from gainrag.selectors.learned import read_learned, write_learned
 
 
 def passages(n: int = 4) -> list[Scored]:
@@ -96,9 +97,9 @@ def test_the_level_of_pseudo_passages_is_learned_and_moves_nothing_else() -> Non
 
 def test_it_reads_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     calibration = Calibration(0.5, 1.0, [-0.1, -2.0], -1.0)
-    calibration.write(tmp_path)
-    assert Calibration.read(tmp_path) == calibration
-    assert Calibration.read(tmp_path / "elsewhere") is None
-    (tmp_path / FILE).write_text('{"scale": "much"}')
-    with pytest.raises(DataError, match=FILE):
-        Calibration.read(tmp_path)
+    write_learned(tmp_path, calibration)
+    assert read_learned(tmp_path, Calibration) == calibration
+    assert read_learned(tmp_path / "elsewhere", Calibration) is None
+    (tmp_path / Calibration.FILE).write_text('{"scale": "much"}')
+    with pytest.raises(DataError, match=Calibration.FILE):
+        read_learned(tmp_path, Calibration)

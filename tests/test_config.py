@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from gainrag.config import read_config
+from gainrag.config import Reranker, Variant, read_config
 from gainrag.errors import ConfigError, DataError
 from gainrag.running import STAGES
 
 DATASET = '[[dataset]]\nname = "d"\ncorpus = "c.jsonl"\ntrain = "a.jsonl"\ntest = "b.jsonl"\n'
+
+VARIANT = '[[variant]]\nname = "v"\n'
 
 
 def config(folder: Path, text: str) -> Path:
@@ -35,6 +37,20 @@ def config(folder: Path, text: str) -> Path:
         ('[[dataset]]\nname = "d"\ncorpus = "c.jsonl"\n', "d has neither 'train' nor 'test'"),
         (DATASET + DATASET, "same name"),
         (DATASET + "[train\n", "no TOML"),
+        (DATASET + VARIANT + "alhpa = 0.5\n", r"\[\[variant\]\] v: unknown key 'alhpa'; did you mean 'alpha'\?"),
+        (DATASET + VARIANT + "question = 5\n", "did you mean 'questions'"),
+        (DATASET + VARIANT + 'labels = "gains"\n', "one of gain, relevance, likelihood, information_gain"),
+        (DATASET + VARIANT + "questions = 0\n", "questions is 0"),
+        (DATASET + VARIANT + 'train_on = ["b"]\n', "unknown data set with training questions 'b'; available: d"),
+        (DATASET + VARIANT + "train_on = []\n", "no data set is left to learn from"),
+        (DATASET + VARIANT + 'train_on = "d"\n', "train_on is 'd', not a list of strings"),
+        (DATASET + VARIANT + "leave_out = true\n", "no data set is left to learn from"),
+        (DATASET + VARIANT + 'leave_out = true\ntrain_on = ["d"]\n', "both train_on and leave_out"),
+        (DATASET + "[[variant]]\nalpha = 0.5\n", r"a \[\[variant\]\] has no 'name'"),
+        (DATASET + '[variant]\nname = "v"\n', r"write each one as \[\[variant\]\]"),
+        (DATASET + '[[varaint]]\nname = "v"\n', r"did you mean '\[\[variant\]\]'"),
+        (DATASET + '[[reranker]]\nname = "r"\n', r"\[\[reranker\]\] r: no 'model'"),
+        (DATASET + '[[reranker]]\nname = "r"\nmodle = "m"\n', "did you mean 'model'"),
         ("seed = 1\n" + DATASET, r"unknown table '\[seed\]'"),
     ],
 )
@@ -42,6 +58,15 @@ def test_a_wrong_config_says_what_and_where(tmp_path: Path, text: str, says: str
     with pytest.raises(ConfigError, match=says) as error:
         read_config(config(tmp_path, text), STAGES)
     assert "config.toml" in str(error.value)
+
+
+def test_variants_and_rerankers_are_read(tmp_path: Path) -> None:
+    text = DATASET + VARIANT + 'alpha = 0\nlabels = "likelihood"\nquestions = 5\ntrain_on = ["d"]\n'
+    text += '[[reranker]]\nname = "r"\nmodel = "BAAI/bge-reranker-base"\n'
+    found = read_config(config(tmp_path, text), STAGES)
+    assert found.variants == (Variant("v", {"alpha": 0, "labels": "likelihood"}, questions=5, train_on=["d"]),)
+    assert found.rerankers == (Reranker("r", "BAAI/bge-reranker-base"),)
+    assert "variant" not in found.tables
 
 
 def test_a_missing_config(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import csv
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gainrag import cli
-from gainrag.config import Config, read_config
+from gainrag import cli, training
+from gainrag.config import Config, read_config, settings_of
 from gainrag.ingestion import RELEASES
 from gainrag.running import STAGES
 from tests.test_official import OFFICIAL
@@ -20,8 +21,12 @@ PAPER, SMALL = sorted((ROOT / "paper").glob("*.toml")), sorted((ROOT / "small").
 NAMES = sorted([*RELEASES, "six"])
 
 
-def settings(config: Config) -> dict[str, object]:
-    return {name: table for name, table in config.tables.items() if name != "run"}
+def settings(config: Config) -> dict[str, dict[str, Any]]:
+    """All but how many questions are drawn, and how often the warm start sees each, which goes by their number."""
+    tables = {name: table for name, table in config.tables.items() if name != "run"}
+    if warm_start := tables.get("warm_start"):
+        tables["warm_start"] = {key: value for key, value in warm_start.items() if key != "epochs"}
+    return tables
 
 
 def test_there_is_one_for_each_data_set_and_one_for_all() -> None:
@@ -52,11 +57,14 @@ def test_paper_configs_fit_what_ingest_writes(path: Path, tmp_path: Path, capsys
 @pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
 def test_small_configs_are_valid_with_the_embedded_models(path: Path, tmp_path: Path) -> None:
     question = {"id": "q", "question": "Which river flows through Paris?", "answers": ["Seine"]}
-    files = {"corpus": {"id": "1", "text": "The Seine."}, "train": question, "test": question}
+    train = [{**question, "id": str(i)} for i in range(70)]  # of six data sets 420, and a variant wants 400
+    corpus = [{"id": "1", "text": "The Seine."}]
+    files: dict[str, list[Any]] = {"corpus": corpus, "train": train, "test": [question]}
     for name in RELEASES:
         (tmp_path / name).mkdir()
-        for stem, line in files.items():
-            (tmp_path / name / f"{stem}.jsonl.gz").write_bytes(gzip.compress(json.dumps(line).encode()))
+        for stem, lines in files.items():
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (tmp_path / name / f"{stem}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
     assert cli.main(["validate", str(path), "--data", str(tmp_path)]) == 0
 
 
@@ -65,6 +73,29 @@ def test_configs_of_a_family_differ_in_data_alone(paths: list[Path]) -> None:
     first, *others = [settings(read_config(path, STAGES)) for path in paths]
     for other in others:
         assert other == first
+
+
+def test_the_small_runs_are_of_one_size() -> None:
+    configs = {path.stem: read_config(path, STAGES) for path in SMALL}
+    assert {tuple(config.table("run").items()) for config in configs.values()} == {
+        (("train_questions", 300), ("test_questions", 200), ("diagnose", 40))
+    }
+    epochs = {name: config.table("warm_start")["epochs"] for name, config in configs.items()}
+    assert epochs == {name: 1 if name == "six" else 2 for name in NAMES}
+
+
+def test_six_has_rivals_ablations_label_efficiency_and_transfer() -> None:
+    config = read_config(ROOT / "small" / "six.toml", STAGES)
+    variants = config.variants
+    assert [v.settings["labels"] for v in variants if "labels" in v.settings] == ["likelihood", "information_gain"]
+    assert [v.questions for v in variants if v.questions] == [50, 100, 200, 400]
+    assert [v.train_on for v in variants if v.train_on] == [["hotpotqa", "webquestions"]]  # as the paper
+    assert [v.name for v in variants if v.leave_out] == ["GainRAG from the other data sets"]
+    # An ablation that has what GainRAG has would show nothing.
+    train = settings_of(training.train, config.table("train"))
+    assert all(train["only_kept"] != v.settings["only_kept"] for v in variants if "only_kept" in v.settings)
+    alphas = {float(v.settings["alpha"]) for v in variants if "alpha" in v.settings}
+    assert alphas == {train["alpha"], *config.table("tune")["alpha"]}  # whichever tuning takes
 
 
 def test_the_papers_selector_learns_from_two_data_sets_and_is_tested_on_six() -> None:

@@ -12,6 +12,7 @@ from gainrag.records import Retrieved
 from gainrag.selectors import CrossEncoderSelector, backends
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
+from gainrag.selectors.learned import write_learned
 
 
 @pytest.fixture
@@ -102,8 +103,8 @@ def test_an_exported_selector_chooses_the_same(
 ) -> None:
     folder = export(cross_encoder, tmp_path / "out", candidates, backend="openvino", quantize=quantize)  # type: ignore[arg-type]
     calibration = Calibration(0.5, 1.0, [-0.1, -2.0, -3.0], -1.0)
-    calibration.write(folder)
-    Laziness(0.25, 9, True, 0.5, 0.0).write(folder)
+    write_learned(folder, calibration)
+    write_learned(folder, Laziness(0.25, 9, True, 0.5, 0.0))
     fast, exact = CrossEncoderSelector(folder), CrossEncoderSelector(cross_encoder, dtype="float32")
     assert fast.backend == "openvino"
     assert fast.threshold == 0.25

@@ -13,13 +13,13 @@ from gainrag.records import GainRecord, Passage, Retrieved, Scored
 from gainrag.selection import select, skipped_share
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.lazy import (
-    FILE,
     Laziness,
     calibration_questions,
     compare_with_eager,
     is_enough,
     learn_threshold,
 )
+from gainrag.selectors.learned import read_learned, write_learned
 from gainrag.testing import OverlapLM, OverlapRetriever, OverlapSelector
 
 OWN = Scored(id="own", text="own", origin="generated")
@@ -51,8 +51,8 @@ def test_the_threshold_is_the_lowest_that_changes_few_enough_choices(decimals: i
 def test_a_pseudo_passage_that_always_wins_is_never_skipped(tmp_path: Path) -> None:
     found = learn_threshold([LIST] * 50, [np.array([1.0, 2.0, 3.0])] * 50, held_out=False)
     assert (found.threshold, found.skipped, found.changed) == (None, 0.0, 0.0)
-    found.write(tmp_path)
-    assert Laziness.read(tmp_path) == found
+    write_learned(tmp_path, found)
+    assert read_learned(tmp_path, Laziness) == found
 
 
 def test_a_pseudo_passage_that_never_wins_is_skipped_down_to_the_lowest_score_seen() -> None:
@@ -62,10 +62,10 @@ def test_a_pseudo_passage_that_never_wins_is_skipped_down_to_the_lowest_score_se
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('{"threshold": "high"}')
-    with pytest.raises(DataError, match=FILE):
-        Laziness.read(tmp_path)
-    assert Laziness.read(tmp_path / "elsewhere") is None
+    (tmp_path / Laziness.FILE).write_text('{"threshold": "high"}')
+    with pytest.raises(DataError, match=Laziness.FILE):
+        read_learned(tmp_path, Laziness)
+    assert read_learned(tmp_path / "elsewhere", Laziness) is None
 
 
 def test_lazy_selection_is_eager_but_for_questions_that_skip() -> None:
@@ -166,7 +166,7 @@ def test_training_learns_the_threshold_where_there_are_pseudo_passages(
 
     without = train(synthesize(candidates[:4], OverlapLM(), alpha=0.0), tmp_path / "without", epochs=1)
     assert without.threshold is None
-    assert not (tmp_path / "without" / FILE).exists()
+    assert not (tmp_path / "without" / Laziness.FILE).exists()
 
 
 def as_candidates(gains: list[GainRecord]) -> list[Retrieved]:

@@ -9,10 +9,12 @@ import pytest
 
 from gainrag import running, systems
 from gainrag.config import read_config
-from gainrag.errors import DataError, StaleError
+from gainrag.errors import ConfigError, DataError, StaleError
 from gainrag.evaluation import Evaluation
-from gainrag.records import Retrieved, read
+from gainrag.records import Answer, Retrieved, read
 from gainrag.report import report
+from gainrag.selection import rank
+from gainrag.selectors import CrossEncoderSelector
 from gainrag.testing import OverlapLM
 
 RIVERS = {
@@ -150,6 +152,65 @@ test = "test.jsonl"
     for name, k in (("train", 2), ("test", 4)):
         lines = (folder / "out" / "retrieved" / f"{name}.jsonl").read_text().splitlines()
         assert {len(json.loads(line)["ctxs"]) for line in lines} == {k}
+
+
+def test_variants_and_rerankers_are_systems_of_the_run(
+    folder: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ""
+    for n, name in enumerate(("west", "east")):
+        for split, size in (("train", 2), ("test", 1)):
+            lines = (folder / f"{split}.jsonl").read_text().splitlines(keepends=True)
+            (folder / f"{split}.{name}.jsonl").write_text("".join(lines[n * size : (n + 1) * size]))
+        data += f'[[dataset]]\nname = "{name}"\ncorpus = "corpus.jsonl"\n'
+        data += f'train = "train.{name}.jsonl"\ntest = "test.{name}.jsonl"\n\n'
+    whole = CONFIG[CONFIG.index("[[dataset]]") : CONFIG.index("[retrieve]")]
+    text = CONFIG.replace(whole, data).replace("[run]", "[run]\nwarm_start = false")
+    text += "dropout = 0.0\n[synthesize]\nalpha = [0.5, 0.0]\n"
+    text += '[[variant]]\nname = "information gain"\nlabels = "information_gain"\n'
+    text += '[[variant]]\nname = "the other"\nleave_out = true\n'
+    text += f'[[reranker]]\nname = "ready-made"\nmodel = "{cross_encoder}"\n'
+    (folder / "config.toml").write_text(text)
+    found = run(folder)
+    assert list(found.overall.systems)[-7:] == [
+        "ready-made", systems.RELEVANCE, systems.NO_PSEUDO, systems.GAINRAG, "information gain", "the other",
+        systems.ORACLE,
+    ]  # fmt: skip
+    out = folder / "out"
+    candidates = list(read(out / "candidates" / "test.jsonl", Retrieved))
+    by_system: dict[str, dict[str, str | Path]] = {
+        "ready_made": dict.fromkeys(("west", "east"), cross_encoder),
+        "information_gain": dict.fromkeys(("west", "east"), out / "variants" / "information_gain" / "selector"),
+        "the_other": {name: out / "variants" / "the_other" / f"without_{name}" for name in ("west", "east")},
+    }
+    for system, selectors in by_system.items():
+        scored = list(read(out / "scores" / f"{system}.jsonl", Retrieved))
+        for model in dict.fromkeys(selectors.values()):
+            own = [r for r in candidates if selectors[str(r.extra["dataset"])] == model]
+            expected = {r.id: r.ctxs for r in rank(own, CrossEncoderSelector(model))}
+            assert {r.id: r.ctxs for r in scored if r.id in expected} == expected
+        assert [r.id for r in scored] == [r.id for r in candidates]
+        chosen = list(read(out / "selected" / f"{system}.jsonl", Retrieved))
+        answers = list(read(out / "answers" / f"{system}.jsonl", Answer))
+        assert [r.ctxs for r in chosen] == [r.ctxs[:1] for r in scored] == [a.ctxs for a in answers]
+
+    assert {"the other", "ready-made"} <= report(out)["analyses"]["selector"]["top1_regret"].keys()
+
+    # Another variant is added to a finished run: what is there stays.
+    (folder / "config.toml").write_text(text + '[[variant]]\nname = "few"\nquestions = 2\n')
+    capsys.readouterr()
+    assert "few" in run(folder, update=True).overall.systems
+    started = [line for line in capsys.readouterr().err.splitlines() if line.endswith(": started")]
+    assert started[0] == "variants/few/selector: started"
+    assert set(started[1:]) <= {"scores/few.jsonl: started", "answers/pool.jsonl: started"}
+
+
+def test_a_name_that_is_taken_or_too_many_questions_stop_a_run_before_it_labels(folder: Path) -> None:
+    for text, says in (('name = "oracle"', "choose another one"), ('name = "v"\nquestions = 9', "4 are labelled")):
+        (folder / "config.toml").write_text(f"{CONFIG}[[variant]]\n{text}\n")
+        with pytest.raises(ConfigError, match=says):
+            run(folder)
+    assert not (folder / "out" / "candidates").exists()
 
 
 def test_test_questions_among_the_training_questions_are_an_error(folder: Path) -> None:

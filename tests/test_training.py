@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from gainrag.augmentation import augment
 from gainrag.errors import ConfigError, DataError
-from gainrag.records import GainRecord, Retrieved
+from gainrag.labels import Labels, split
+from gainrag.protocols import FloatArray
+from gainrag.records import GainRecord, Passage, Retrieved
 from gainrag.selection import select
 from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors.scoring import score_pairs
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
-from gainrag.training import open_cross_encoder, split, train
+from gainrag.training import open_cross_encoder, train
 from gainrag.tuning import plain_regret, tune
 
 
@@ -126,6 +132,48 @@ def test_relevance_labels_need_no_gains(candidates: list[Retrieved], tmp_path: P
     assert selector.score("Who?", candidates[0].ctxs).shape == (3,)
     with pytest.raises(DataError, match="no gains"):
         train(candidates, tmp_path / "gain", labels="gain")
+
+
+@pytest.mark.parametrize("labels", ["likelihood", "information_gain"])
+def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
+    gains: list[GainRecord], candidates: list[Retrieved], tmp_path: Path, labels: Labels
+) -> None:
+    trained = train(
+        gains[:16],
+        tmp_path / "selector",
+        labels=labels,
+        temperature=0.5,
+        epochs=6,
+        learning_rate=3e-4,
+        groups_per_step=4,
+        validation=0.2,
+        rank_prior=True,
+    )
+    assert trained.calibration is not None
+    assert [record.ctxs[0].id[-1] for record in select(candidates[16:], trained, k=1)] == ["c"] * 4
+    assert plain_regret(trained, gains[16:]) == 0.0
+    card = (tmp_path / "selector" / "README.md").read_text()
+    assert f"| labels | {labels} |" in card
+    assert "| alpha |" not in card  # they have none
+    assert "held-out regret (nats)" in card
+
+
+def test_every_held_out_question_is_scored_once(
+    candidates: list[Retrieved], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gains = synthesize(augment(candidates[:10], OverlapLM()), OverlapLM(), alpha=0.0)
+    gains[0].kept = False  # left out by the filter, and still asked about the lazy threshold
+    asked: list[str] = []
+
+    def count(model: Any, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
+        asked.extend(question for question, _ in requests)
+        return score_pairs(model, requests)
+
+    monkeypatch.setattr("gainrag.training.score_pairs", count)
+    trained = train(gains, tmp_path / "selector", epochs=1, validation=0.5, rank_prior=True)
+    assert len(asked) == len(set(asked)) >= 4
+    assert trained.laziness is not None
+    assert trained.laziness.held_out
 
 
 def test_nothing_to_learn_from_is_said(gains: list[GainRecord], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ index/       one folder a corpus, by the name of the first data set that has it
 retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl
 candidates/  train.jsonl test.jsonl          with the pseudo-passage
 gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
-warm_start/ relevance/ selector/             cross-encoders
+warm_start/ relevance/ selector/             cross-encoders; more of them in warm_starts/ and variants/, see there
 scores/      SYSTEM.jsonl                    every test candidate rescored by a selector, best first
 selected/    SYSTEM.jsonl                    what each system gives to the language model
 answers/     SYSTEM.jsonl
@@ -14,6 +14,7 @@ evaluation.json table.txt
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from gainrag import (
     systems,
     training,
     tuning,
+    variants,
 )
 from gainrag.config import Config, Dataset, parameters, settings_of
 from gainrag.errors import DataError
@@ -70,14 +72,17 @@ def run(
 
     Raises:
         StaleError: the folder was made with another config and `update` is off.
+        ConfigError: a system's name is taken, or a variant wants more labelled questions than there are.
         GainragError: whatever a stage raises.
     """
+    variants.check(config)
     folder = Path(out)
     claim(folder, config, update)
     state = Run(folder, config, update)
     train, test = _questions(state, train_questions, test_questions, seed)
+    labelled = {q.id: str(q.extra["dataset"]) for q in _draw(train, train_questions, seed)}
+    variants.check_enough(config, Counter(labelled.values()))
     retrieved_all, test_lists = _retrieve(state, train, test, train_k)
-    labelled = {q.id for q in _draw(train, train_questions, seed)}
     candidates = {
         "train": _augment(state, "train", [r for r in retrieved_all if r.id in labelled]),
         "test": _augment(state, "test", test_lists["test"]),
@@ -86,8 +91,8 @@ def run(
     best = _synthesize(state, "test", candidates["test"]) if oracle else []
     if diagnose:
         _diagnose(state, gains, diagnose)
-    _train(state, retrieved_all, gains, warm_start)
-    chosen = systems.choose(state, test_lists, candidates["test"], best)
+    selectors = variants.train_all(state, retrieved_all, gains, warm_start)
+    chosen = systems.choose(state, test_lists, candidates["test"], best, selectors)
     return _evaluate(state, systems.answer_all(state, chosen))
 
 
@@ -246,59 +251,6 @@ def _diagnose(state: Run, gains: Sequence[GainRecord], sample: int) -> None:
     state.stage(artefact, settings, {"gains": state.path("gains", "train.jsonl")}, make)
     found = read_json(artefact)
     say(synthesis.describe(found["summary"], found["diagnosis"]))
-
-
-def _train(state: Run, retrieved: Sequence[Retrieved], gains: Sequence[GainRecord], warm_start: bool) -> None:
-    """Warm start, and from it the gain selector and its rival, the relevance selector, on the same questions."""
-    table, warm_table = state.config.table("train"), state.config.table("warm_start")
-    inputs = {"gains": state.path("gains", "train.jsonl")}
-    if warm_start:
-        shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
-        merged: dict[str, Any] = {**shared, **warm_table, "labels": "relevance"}
-        _train_one(state, "warm_start", retrieved, merged, {"retrieved": state.path("retrieved", "train.jsonl")})
-        table = {**table, "base": str(state.path("warm_start"))}
-        inputs["warm start"] = state.path("warm_start")
-    grid = state.config.table("tune")
-    _train_one(state, "selector", gains, {**table, "labels": "gain"}, inputs, grid)
-    _train_one(state, "relevance", gains, {**table, "labels": "relevance"}, inputs, grid)
-
-
-def _train_one(
-    state: Run,
-    name: str,
-    records: Sequence[Any],
-    table: dict[str, Any],
-    inputs: Mapping[str, Path],
-    grid: Mapping[str, Any] | None = None,
-) -> None:
-    """One selector; with a grid the best of several trainings, whose comparison is the stage's summary."""
-    settings = settings_of(training.train, table)
-    if "warm start" in inputs:
-        settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
-    facts: dict[str, Any] = {
-        "data": ", ".join(d.name for d in state.config.datasets),
-        "LLM": state.llm_settings()["model"],
-        "prompt": settings_of(synthesis.synthesize, state.config.table("synthesize"))["prompt"],
-    }
-    if "warm start" in inputs:
-        first = settings_of(training.train, {**state.config.table("train"), **state.config.table("warm_start")})["base"]
-        facts["base"] = f"{first}, warmed up on relevance"
-    if settings["labels"] == "gain" and settings["alpha"] is None:
-        facts["alpha of the gains"] = synthesis.as_alphas(
-            settings_of(synthesis.synthesize, state.config.table("synthesize"))["alpha"]
-        )[0]
-    if grid:
-        settings["tune"] = dict(grid)
-
-    def make(_: dict[str, Any]) -> dict[str, Any] | None:
-        if not grid:
-            training.train(records, state.path(name), facts, **table)
-            return None
-        trials = tuning.tune(records, state.path(name), facts, table, **grid)
-        say(tuning.describe(trials))
-        return {"trials": trials}
-
-    state.stage(state.path(name), settings, inputs, make)
 
 
 def _evaluate(state: Run, answers: Mapping[str, list[Answer]]) -> evaluation.Evaluation:

@@ -170,6 +170,15 @@ def gains_at(record: GainRecord, alpha: float | None) -> list[float]:
     """
     if alpha is None:
         return [ctx.gain for ctx in record.ctxs]
+    return [float(g) for g in gain_from_loss(losses_at(record, alpha))]
+
+
+def losses_at(record: GainRecord, alpha: float) -> list[float]:
+    """The stored losses of a record's candidates at an alpha, nats per token.
+
+    Raises:
+        DataError: no losses are stored for this alpha.
+    """
     name = str(float(alpha))
     if missing := [ctx for ctx in record.ctxs if name not in ctx.loss]:
         raise DataError(
@@ -177,7 +186,7 @@ def gains_at(record: GainRecord, alpha: float | None) -> list[float]:
             where=f"question {record.id}",
             hint=f"run `gainrag synthesize` with --alpha {name} too",
         )
-    return [float(g) for g in gain_from_loss([ctx.loss[name] for ctx in record.ctxs])]
+    return [ctx.loss[name] for ctx in record.ctxs]
 
 
 def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gainrag import answering, selection, synthesis, training
 from gainrag.config import settings_of
+from gainrag.lms.embedded import resolve
 from gainrag.records import Answer, GainRecord, Retrieved, read, write
 from gainrag.selectors import CrossEncoderSelector
 
@@ -17,12 +19,21 @@ if TYPE_CHECKING:
 
 NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
 GAINRAG, NO_PSEUDO, ORACLE = "GainRAG", "GainRAG without pseudo-passage", "oracle"
+BUILT_IN = (NO_RETRIEVAL, PSEUDO, RELEVANCE, GAINRAG, NO_PSEUDO, ORACLE)  # and the retrievers', which end in top-K
 
 
 def choose(
-    state: Run, lists: Mapping[str, list[Retrieved]], candidates: Sequence[Retrieved], gains: Sequence[GainRecord]
+    state: Run,
+    lists: Mapping[str, list[Retrieved]],
+    candidates: Sequence[Retrieved],
+    gains: Sequence[GainRecord],
+    selectors: Mapping[str, Mapping[str, Path]],
 ) -> dict[str, list[Retrieved]]:
-    """What each system gives to the language model, by the system's name; the oracle only with the test's gains."""
+    """What each system gives to the language model, by the system's name; the oracle only with the test's gains.
+
+    Args:
+        selectors: by system and data set, the folder of the selector that ranks its questions.
+    """
     k = settings_of(selection.select, state.config.table("select"))["k"]
     alpha = settings_of(training.train, state.config.table("train"))["alpha"]
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
@@ -30,16 +41,20 @@ def choose(
         if name != "test":
             systems[name.replace("top-1", f"top-{k}")] = [_with(r, r.ctxs[:k]) for r in records]
     systems[PSEUDO] = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
-    ranked = {
-        system: _rank(state, system, selector, candidates)
-        for system, selector in ((RELEVANCE, "relevance"), (GAINRAG, "selector"))
+    ready: dict[str, Mapping[str, str | Path]] = {
+        reranker.name: {dataset.name: reranker.model for dataset in state.config.datasets}
+        for reranker in state.config.rerankers
     }
-    systems[RELEVANCE] = selection.cut(ranked[RELEVANCE], k)
-    # A score is of a pair and its retrieval rank alone: leaving the pseudo-passage out changes no other score.
-    systems[NO_PSEUDO] = selection.cut(ranked[GAINRAG], k, pseudo=False)
-    systems[GAINRAG] = selection.cut(ranked[GAINRAG], k)
-    for system in (RELEVANCE, NO_PSEUDO, GAINRAG):
-        write(state.path("selected", f"{file_name(system)}.jsonl"), systems[system])
+    chosen: dict[str, list[Retrieved]] = {}
+    for system, own in {**ready, **selectors}.items():
+        ranked = _rank(state, system, own, candidates)
+        if system == GAINRAG:
+            # A score is of a pair and its retrieval rank alone: leaving the pseudo-passage out changes no other score.
+            chosen[NO_PSEUDO] = selection.cut(ranked, k, pseudo=False)
+        chosen[system] = selection.cut(ranked, k)
+    for system, records in chosen.items():
+        write(state.path("selected", f"{file_name(system)}.jsonl"), records)
+    systems |= chosen
     if gains:
         systems[ORACLE] = [
             _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
@@ -48,16 +63,33 @@ def choose(
     return systems
 
 
-def _rank(state: Run, system: str, selector: str, candidates: Sequence[Retrieved]) -> list[Retrieved]:
-    """Every candidate scored by one of the run's selectors: how good it is shows in what it did not choose, too."""
+def _rank(
+    state: Run, system: str, selectors: Mapping[str, str | Path], candidates: Sequence[Retrieved]
+) -> list[Retrieved]:
+    """Every candidate scored by a selector: how good it is shows in what it did not choose, too.
+
+    Args:
+        selectors: by data set, the one that ranks its questions.
+    """
     table = state.config.table("selector")
     artefact = state.path("scores", f"{file_name(system)}.jsonl")
-    inputs = {"candidates": state.path("candidates", "test.jsonl"), "selector": state.path(selector)}
+    used = {name: str(selectors[name]) for name in dict.fromkeys(str(r.extra["dataset"]) for r in candidates)}
+    settings, inputs = settings_of(CrossEncoderSelector, table), {"candidates": state.path("candidates", "test.jsonl")}
+    for name, model in used.items():
+        role = "selector" if len(set(used.values())) == 1 else f"selector for {name}"
+        if (folder := Path(resolve(model))).exists():
+            inputs[role] = folder
+        else:
+            settings[role] = model
 
     def make(_: dict[str, Any]) -> None:
-        write(artefact, selection.rank(candidates, CrossEncoderSelector(state.path(selector), **table)))
+        ranked: dict[str, Retrieved] = {}
+        for model in dict.fromkeys(used.values()):
+            own = [r for r in candidates if used[str(r.extra["dataset"])] == model]
+            ranked |= {r.id: r for r in selection.rank(own, CrossEncoderSelector(model, **table))}
+        write(artefact, [ranked[r.id] for r in candidates])
 
-    state.stage(artefact, settings_of(CrossEncoderSelector, table), inputs, make)
+    state.stage(artefact, settings, inputs, make)
     return list(read(artefact, Retrieved))
 
 

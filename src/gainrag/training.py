@@ -1,10 +1,9 @@
 """Labels -> a selector: a cross-encoder learns to rank passages as the labels do.
 
-Two kinds of labels, one way of training. `gain`: the teacher is softmax(gain / temperature) over a group of passages,
-the silver passage always among them (METHOD section 4). `relevance`: the teacher is flat over the passages that hold an
-answer; it needs no language model, so that every training question can serve as warm start, and it is the rival that a
-gain selector must beat. sentence-transformers' ListNetLoss is the cross-entropy of teacher and student: the gradient
-of KL(teacher || student).
+The kinds of labels are in gainrag.labels; training is the same for all of them. `relevance` needs no language model, so
+that every training question can serve as warm start, and it is the rival that a gain selector must beat. The losses are
+sentence-transformers': ListNetLoss is the cross-entropy of teacher and student, with the gradient of
+KL(teacher || student); for labels that are learned point-wise it is BinaryCrossEntropyLoss on soft targets.
 """
 
 from __future__ import annotations
@@ -12,33 +11,29 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.gain import teacher
+from gainrag.labels import POINT_WISE, Labels, as_rows, draw, regret, split, targets
 from gainrag.lms.embedded import resolve
 from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, loading_errors, quiet
 from gainrag.progress import progress_bar
-from gainrag.prompts import RERANKER_TEMPLATE, selector_text
+from gainrag.prompts import RERANKER_TEMPLATE
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved, disk_errors
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.calibration import choose_order, fit, learn_prior
 from gainrag.selectors.lazy import calibration_questions, learn_threshold
 from gainrag.selectors.saving import save
-from gainrag.synthesis import gains_at
+from gainrag.selectors.scoring import score_pairs
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
 
-Labels = Literal["gain", "relevance"]
-T = TypeVar("T", bound=GainRecord | Retrieved)
-
-# Log-odds between a passage with an answer and one without, as good as certain: exp(-10) of the mass is left.
-RELEVANT = 10.0
 # Pairs that go through the model at once: bounds memory and padding, changes nothing else.
 MINI_BATCH = 16
 
@@ -75,9 +70,11 @@ def train(
         out: the folder to write, whole or not at all.
         facts: what the model card should say about the labels' origin (language model, prompt, data).
         base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
-        labels: gain, or relevance (whether a passage holds an answer).
+        labels: gain; relevance (whether a passage holds an answer); likelihood (of the answer, as REPLUG); or
+            information_gain (likelihood with the passage against without, each pair by itself). Of these gain has an
+            alpha, the last two take the losses at alpha 0.
         alpha: train on the gains at this alpha; the run's own when it is left out.
-        temperature: of the teacher: softmax(gain / temperature); below 1 sharpens.
+        temperature: of the teacher, softmax(label / temperature); below 1 sharpens. Relevance has none.
         only_kept: leave out questions that did not pass the keep-filter.
         group_size: passages a question shows at each visit: the silver one and others sampled anew.
         groups_per_step: questions in one step of the optimizer.
@@ -95,7 +92,7 @@ def train(
         device: auto, cpu, cuda, ...
 
     Raises:
-        DataError: no question is left to learn from.
+        DataError: no question is left to learn from, or the labels need what the records do not have.
         ConfigError: a setting is out of its range.
         ModelError: the base cannot be loaded.
     """
@@ -116,24 +113,32 @@ def train(
         raise DataError(
             f"no question is left to learn from ({len(records)} records)",
             where="train",
-            hint="with only_kept = false questions that fail the filter are used too"
-            if labels == "gain"
-            else "relevance needs questions with passages that hold an answer and others that do not",
+            hint="relevance needs questions with passages that hold an answer and others that do not"
+            if labels == "relevance"
+            else "with only_kept = false questions that fail the filter are used too",
         )
+    if labels == "relevance":
+        temperature = 1.0
+    own = {id(r): targets(r, labels, alpha) for r in (*learn, *held)}
+    teachers = {key: teacher(values, temperature) for key, values in own.items()}
     device = choose_device(device)
     model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
     if dropout is not None:
         set_dropout(model, dropout)
     if last_layers:
         freeze_below(model, last_layers)
-    rows = [_group(record, labels, alpha, temperature, group_size, rng) for _ in range(epochs) for record in learn]
-    teachers = {id(r): _teacher(r, labels, alpha, temperature) for r in (*learn, *held)}
+    visits = [
+        as_rows(r, draw(own[id(r)], group_size, rng), own[id(r)], labels, temperature)
+        for _ in range(epochs)
+        for r in learn
+    ]
     _fit(
         model,
-        rows,
+        [row for visit in visits for row in visit],
         held=[(r, teachers[id(r)]) for r in held],
-        steps_between=max(1, len(learn) // groups_per_step),
-        groups_per_step=groups_per_step,
+        point_wise=labels in POINT_WISE,
+        epochs=epochs,
+        rows_per_step=groups_per_step * max(map(len, visits)),
         learning_rate=learning_rate,
         warmup=warmup,
         weight_decay=weight_decay,
@@ -141,32 +146,34 @@ def train(
         bf16=choose_dtype(dtype, device) == "bfloat16",
         device=device,
     )
+    asked = [] if labels == "relevance" else calibration_questions(records, learn, held, seed)
+    scored = list({id(r): r for r in (*held, *asked)}.values())
+    found = score_pairs(model, [(r.question, r.ctxs) for r in scored])
+    scores_of = {id(r): scores for r, scores in zip(scored, found, strict=True)}
     calibration, figures = None, dict[str, float | str | None]()
     if held:
-        scores = score_lists(model, held)
-        lists, targets = [r.ctxs for r in held], [teachers[id(r)] for r in held]
-        figures = {"held-out regret (nats)": regret(scores, [_targets(r, labels, alpha) for r in held])}
-        order_by = choose_order([r.ctxs for r in learn], [_targets(r, labels, alpha) for r in learn])
+        lists, scores = [r.ctxs for r in held], [scores_of[id(r)] for r in held]
+        figures = {"held-out regret (nats)": regret(scores, [own[id(r)] for r in held])}
+        order_by = choose_order([r.ctxs for r in learn], [own[id(r)] for r in learn])
         prior = learn_prior([r.ctxs for r in learn], [teachers[id(r)] for r in learn], order_by)
-        fitted, with_prior, alone = fit(lists, scores, targets, prior)
+        fitted, with_prior, alone = fit(lists, scores, [teachers[id(r)] for r in held], prior)
         figures |= {"held-out cross-entropy (nats)": alone}
         if rank_prior:
             calibration = fitted
             combined = [fitted.apply(passages, s) for passages, s in zip(lists, scores, strict=True)]
             figures |= {
-                "with rank prior: regret": regret(combined, [_targets(r, labels, alpha) for r in held]),
+                "with rank prior: regret": regret(combined, [own[id(r)] for r in held]),
                 "with rank prior: cross-entropy": with_prior,
                 "scale": fitted.scale,
                 "weight of the rank prior": fitted.weight,
                 "rank prior by": fitted.order or "retrieval score",
             }
     laziness = None
-    if labels == "gain" and (asked := calibration_questions(records, learn, held, seed)):
-        own = [
-            s if calibration is None else calibration.apply(r.ctxs, s)
-            for r, s in zip(asked, score_lists(model, asked), strict=True)
-        ]
-        laziness = learn_threshold([r.ctxs for r in asked], own, held_out=bool(held))
+    if asked:
+        final = [scores_of[id(r)] for r in asked]
+        if calibration:
+            final = [calibration.apply(r.ctxs, s) for r, s in zip(asked, final, strict=True)]
+        laziness = learn_threshold([r.ctxs for r in asked], final, held_out=bool(held))
         figures |= {"lazy threshold": laziness.threshold, "questions that skip the pseudo-passage": laziness.skipped}
     card = {
         **(facts or {}),
@@ -174,7 +181,7 @@ def train(
         "labels": labels,
         "questions": len(learn),
         "held-out questions": len(held),
-        "alpha": alpha,
+        "alpha": alpha if labels == "gain" else None,
         "temperature": temperature,
         "only kept questions": only_kept,
         "group size": group_size,
@@ -189,16 +196,6 @@ def train(
     return CrossEncoderSelector(str(out), device=device)
 
 
-def split(
-    records: Sequence[T], labels: Labels, only_kept: bool, validation: float, rng: np.random.Generator
-) -> tuple[list[T], list[T]]:
-    """The questions that can teach anything, in the order of chance, as those to learn from and those held out."""
-    usable = [r for r in records if _teaches(r, labels, only_kept)]
-    order = [usable[i] for i in rng.permutation(len(usable))]
-    held = int(len(order) * validation)
-    return order[held:], order[:held]
-
-
 def _check(**settings: float) -> None:
     """Settings whose range the types do not say."""
     for name, value in settings.items():
@@ -206,52 +203,6 @@ def _check(**settings: float) -> None:
         if value < low or (value == 0 and name != "validation") or (name == "validation" and value >= 1):
             wanted = {"group_size": "2 or more", "validation": "from 0 up to below 1"}.get(name, "above 0")
             raise ConfigError(f"{name} is {value}", where="train", hint=f"it should be {wanted}")
-
-
-def _teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool) -> bool:
-    """Whether a question can teach anything: a ranking needs two passages, relevance needs both kinds."""
-    if len(record.ctxs) < 2:
-        return False
-    if labels == "relevance":
-        return len({bool(ctx.hasanswer) for ctx in record.ctxs}) == 2
-    if not isinstance(record, GainRecord):
-        raise DataError(
-            "no gains in these records", where=f"question {record.id}", hint="run `gainrag synthesize` first"
-        )
-    return record.kept or not only_kept
-
-
-def _targets(record: GainRecord | Retrieved, labels: Labels, alpha: float | None) -> list[float]:
-    """The label of each passage, before temperature: its gain, or RELEVANT where it holds an answer."""
-    if labels == "gain" and isinstance(record, GainRecord):
-        return gains_at(record, alpha)
-    return [RELEVANT if ctx.hasanswer else 0.0 for ctx in record.ctxs]
-
-
-def _teacher(record: GainRecord | Retrieved, labels: Labels, alpha: float | None, temperature: float) -> FloatArray:
-    """The target distribution over all candidates of a question."""
-    return teacher(_targets(record, labels, alpha), temperature if labels == "gain" else 1.0)
-
-
-def _group(
-    record: GainRecord | Retrieved,
-    labels: Labels,
-    alpha: float | None,
-    temperature: float,
-    size: int,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """One visit of a question: the best passage (one of the best, by chance) and others, sampled anew."""
-    targets = np.asarray(_targets(record, labels, alpha))
-    best = int(rng.choice(np.flatnonzero(targets == targets.max())))
-    others = rng.permutation([i for i in range(len(targets)) if i != best])[: size - 1]
-    chosen = [best, *map(int, others)]
-    return {
-        "question": record.question,
-        "passages": [selector_text(record.ctxs[i]) for i in chosen],
-        # ListNetLoss applies the softmax: labels / temperature are the teacher's log-probabilities up to a constant.
-        "labels": [float(targets[i]) / (temperature if labels == "gain" else 1.0) for i in chosen],
-    }
 
 
 def open_cross_encoder(base: str, *, device: str, max_length: int, seed: int) -> CrossEncoder:
@@ -333,8 +284,9 @@ def _fit(
     rows: list[dict[str, Any]],
     *,
     held: Sequence[tuple[Retrieved | GainRecord, FloatArray]],
-    steps_between: int,
-    groups_per_step: int,
+    point_wise: bool,
+    epochs: int,
+    rows_per_step: int,
     learning_rate: float,
     warmup: float,
     weight_decay: float,
@@ -342,13 +294,15 @@ def _fit(
     bf16: bool,
     device: str,
 ) -> None:
-    """Run CrossEncoderTrainer over the groups; of several epochs the one that does best on the held-out questions."""
+    """Run CrossEncoderTrainer over rows that hold every visit of every epoch; of several epochs the one that does best
+    on the held-out questions is kept."""
     from datasets import Dataset
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-    from sentence_transformers.cross_encoder.losses import ListNetLoss
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, ListNetLoss
 
     from gainrag.selectors.held_out import HeldOut
 
+    steps_between = max(1, len(rows) // (rows_per_step * epochs))
     with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
         keep = {
             "eval_strategy": "steps",
@@ -362,10 +316,10 @@ def _fit(
         }
         arguments = CrossEncoderTrainingArguments(
             output_dir=scratch,
-            per_device_train_batch_size=groups_per_step,
-            num_train_epochs=1,  # `rows` hold every visit already
+            per_device_train_batch_size=rows_per_step,
+            num_train_epochs=1,  # `rows` hold all of them already
             learning_rate=learning_rate,
-            warmup_steps=int(warmup * len(rows) / groups_per_step),
+            warmup_steps=int(warmup * len(rows) / rows_per_step),
             weight_decay=weight_decay,
             seed=seed,
             bf16=bf16,
@@ -379,22 +333,9 @@ def _fit(
             model=model,
             args=arguments,
             train_dataset=Dataset.from_list(rows),
-            loss=ListNetLoss(model, mini_batch_size=MINI_BATCH),
+            loss=BinaryCrossEntropyLoss(model) if point_wise else ListNetLoss(model, mini_batch_size=MINI_BATCH),
             evaluator=HeldOut(held) if held else None,
         )
-        with progress_bar("training", unit="steps", total=-(-len(rows) // groups_per_step)) as bar:
+        with progress_bar("training", unit="steps", total=-(-len(rows) // rows_per_step)) as bar:
             _show_progress(trainer, bar)
             trainer.train()
-
-
-def score_lists(model: CrossEncoder, records: Sequence[Retrieved | GainRecord]) -> list[FloatArray]:
-    """The model's bare scores of all candidates of each question."""
-    pairs = [(record.question, selector_text(ctx)) for record in records for ctx in record.ctxs]
-    scores = np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64)
-    ends = np.cumsum([len(record.ctxs) for record in records])
-    return [np.asarray(part) for part in np.split(scores, ends[:-1])]
-
-
-def regret(scores: Sequence[FloatArray], targets: Sequence[Sequence[float]]) -> float:
-    """By how much the label of the highest-scored passage falls short of the best one's, on average."""
-    return float(np.mean([max(t) - t[int(np.argmax(s))] for s, t in zip(scores, targets, strict=True)]))

@@ -19,10 +19,11 @@ import numpy as np
 
 from gainrag.config import settings_of
 from gainrag.errors import ConfigError
+from gainrag.labels import Labels, split
 from gainrag.records import GainRecord, disk_errors
 from gainrag.selection import top
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.training import Labels, split, train
+from gainrag.training import train
 
 FILE = "tuning.json"
 
@@ -52,8 +53,8 @@ def tune(
     Args:
         facts: for the model card, see `train`.
         settings: what all trainings share, and the first of them; `validation` must be above 0.
-        alpha: values to try, in this order of the settings; for relevance labels this and temperature mean nothing.
-        temperature: values to try.
+        alpha: values to try, in this order of the settings; only for labels gain, others have none.
+        temperature: values to try; not for labels relevance, which have none.
         learning_rate: values to try.
         epochs: values to try; of several epochs the best one is kept anyway.
         group_size: values to try.
@@ -77,8 +78,10 @@ def tune(
         "epochs": epochs,
         "group_size": group_size,
     }
+    if own["labels"] != "gain":
+        grid["alpha"] = ()
     if own["labels"] == "relevance":
-        grid |= {"alpha": (), "temperature": ()}
+        grid["temperature"] = ()
     held = _held(records, own["labels"], own)
     out = Path(out)
     trials: list[Trial] = []

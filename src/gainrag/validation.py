@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gainrag import indexing, ingestion, lms, synthesis, training
+from gainrag import indexing, ingestion, labels, lms, running, synthesis, training, variants
 from gainrag.config import Config, settings_of
 from gainrag.errors import ConfigError
 from gainrag.lms.embedded import PREFIX, resolve
@@ -27,12 +27,19 @@ def validate(config: Config) -> list[str]:
     # Several data sets may search one corpus: 21 million passages are read once.
     paths = {dataset.corpus for dataset in config.datasets if dataset.corpus}
     corpora = {path: sum(1 for _ in ingestion.read_passages(path)) for path in paths}
+    drawn = settings_of(running.run, config.table("run"))["train_questions"]
+    labelled = {}
     for dataset in config.datasets:
         reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
         files = {split: file for split in ("train", "test") if (file := dataset.questions(split))}
-        counts = " and ".join(f"{len(reader(file, need_answers=True))} {split}" for split, file in files.items())
+        counts = {split: len(reader(file, need_answers=True)) for split, file in files.items()}
+        if "train" in counts:
+            labelled[dataset.name] = min(counts["train"], drawn or counts["train"])
+        questions = " and ".join(f"{n} {split}" for split, n in counts.items())
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
-        lines.append(f"{dataset.name}: {counts} questions{passages}")
+        lines.append(f"{dataset.name}: {questions} questions{passages}")
+    variants.check(config)
+    variants.check_enough(config, labelled)
     _check_alpha(config)
     models: list[tuple[str, str, Callable[..., Any]]] = []
     if corpora and settings_of(indexing.index, config.table("index"))["retriever"] != "bm25":
@@ -41,18 +48,27 @@ def validate(config: Config) -> list[str]:
     for table, key, stage in models:
         name = settings_of(stage, config.table(table))[key]
         lines.append(f"[{table}] {key}: {name} ({_look(name)})")
+    for variant in config.variants:
+        if (base := variant.settings.get("base")) is not None:
+            lines.append(f"[[variant]] {variant.name}: base {base} ({_look(base)})")
+    for reranker in config.rerankers:
+        lines.append(f"[[reranker]] {reranker.name}: {reranker.model} ({_look(reranker.model)})")
     return lines
 
 
 def _check_alpha(config: Config) -> None:
-    """Every alpha to train on is one that losses are stored for."""
+    """Whether every alpha to train on is one that losses are stored for."""
     stored = synthesis.as_alphas(settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
-    asked = [("train", config.table("train").get("alpha"))]
-    asked += [("tune", value) for value in config.table("tune").get("alpha", ())]
-    for table, wanted in asked:
+    asked = [("[train] alpha is", config.table("train").get("alpha"))]
+    asked += [("[tune] alpha is", value) for value in config.table("tune").get("alpha", ())]
+    for variant in config.variants:
+        asked.append((f"[[variant]] {variant.name}: alpha is", variant.settings.get("alpha")))
+        if (kind := variant.settings.get("labels")) in labels.PLAIN:
+            asked.append((f"[[variant]] {variant.name}: labels {kind} need losses at alpha", 0.0))
+    for what, wanted in asked:
         if wanted is not None and float(wanted) not in stored:
             raise ConfigError(
-                f"[{table}] alpha is {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
+                f"{what} {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
                 where="alpha",
                 hint="add it to the alphas of [synthesize]",
             )

@@ -16,19 +16,16 @@ pseudo-passages, takes their level to be.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import ClassVar
 
-import msgspec
 import numpy as np
 
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
-from gainrag.selectors.learned import read_learned, write_learned
-
-FILE = "calibration.json"
+from gainrag.selectors.learned import Learned
 
 
-class Calibration(msgspec.Struct, frozen=True):
+class Calibration(Learned, frozen=True):
     """How cross-encoder and retrieval rank are weighed.
 
     log_prior: by retrieval rank from the first; passages further down have the last one's.
@@ -36,6 +33,8 @@ class Calibration(msgspec.Struct, frozen=True):
     order: whose ranking: "" is the passages' own score, else one of the retrievers in their "scores".
     pseudo: added to the score of the pseudo-passage.
     """
+
+    FILE: ClassVar[str] = "calibration.json"
 
     scale: float
     weight: float
@@ -57,19 +56,6 @@ class Calibration(msgspec.Struct, frozen=True):
             ],
             dtype=np.float64,
         )
-
-    def write(self, folder: Path) -> None:
-        """Put it into a selector folder."""
-        write_learned(folder, FILE, self)
-
-    @classmethod
-    def read(cls, folder: str | Path) -> Calibration | None:
-        """The one of a selector folder; None where it has none.
-
-        Raises:
-            DataError: the file does not fit.
-        """
-        return read_learned(folder, FILE, cls)
 
 
 def ranks(passages: Sequence[Passage], order: str = "") -> list[int | None]:

@@ -16,6 +16,7 @@ from gainrag.records import Passage
 from gainrag.selectors.backends import Backend, choose_backend, open_model
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
+from gainrag.selectors.learned import read_learned
 from gainrag.selectors.scoring import score_pairs
 
 
@@ -52,8 +53,8 @@ class CrossEncoderSelector:
         folder = resolve(self.name)
         self.backend = choose_backend(folder, backend, dtype, device)
         self.model, self.dtype = open_model(self.name, folder, self.backend, dtype, device)
-        self.calibration = Calibration.read(folder)
-        self.laziness = Laziness.read(folder)
+        self.calibration = read_learned(folder, Calibration)
+        self.laziness = read_learned(folder, Laziness)
         if self.model.num_labels != 1:
             raise ModelError(
                 f"the model has {self.model.num_labels} outputs, a selector has one",

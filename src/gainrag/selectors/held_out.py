@@ -10,10 +10,12 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
+from gainrag.selectors.scoring import score_pairs
 
 
 class HeldOut(BaseEvaluator):  # type: ignore[misc]
-    """Mean cross-entropy of teacher and student over whole candidate lists, in nats: the training loss, unseen."""
+    """Mean cross-entropy of teacher and student over whole candidate lists, in nats: the list-wise training loss,
+    unseen. Point-wise labels are learned towards the same scores, see gainrag.labels."""
 
     METRIC = "held-out cross-entropy"
 
@@ -26,10 +28,9 @@ class HeldOut(BaseEvaluator):  # type: ignore[misc]
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """The cross-entropy of a model as it is now."""
-        from gainrag.training import score_lists
-
+        found = score_pairs(model, [(record.question, record.ctxs) for record, _ in self.held])
         losses = [
             -float(teacher @ (scores - np.logaddexp.reduce(scores)))
-            for scores, (_, teacher) in zip(score_lists(model, [r for r, _ in self.held]), self.held, strict=True)
+            for scores, (_, teacher) in zip(found, self.held, strict=True)
         ]
         return {self.METRIC: float(np.mean(losses))}

@@ -11,18 +11,16 @@ pseudo-passage though it would have been chosen. It is learned with the selector
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import ClassVar
 
-import msgspec
 import numpy as np
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.prompts import PromptForm
 from gainrag.protocols import FloatArray, Generator, Selector
 from gainrag.records import GainRecord, Passage, Retrieved
-from gainrag.selectors.learned import read_learned, write_learned
+from gainrag.selectors.learned import Learned
 
-FILE = "lazy.json"
 AT_MOST = 0.01
 # The key that a lazily selected record carries: whether the pseudo-passage was skipped.
 SKIPPED = "pseudo_skipped"
@@ -30,7 +28,7 @@ SKIPPED = "pseudo_skipped"
 Labelled = Retrieved | GainRecord
 
 
-class Laziness(msgspec.Struct, frozen=True):
+class Laziness(Learned, frozen=True):
     """The threshold, and how it did on the questions it was learned from.
 
     threshold: a score; None where no threshold keeps the changes few enough, and nothing is ever skipped.
@@ -39,24 +37,13 @@ class Laziness(msgspec.Struct, frozen=True):
     skipped, changed: shares of them that skip the pseudo-passage, and whose choice changes by it.
     """
 
+    FILE: ClassVar[str] = "lazy.json"
+
     threshold: float | None
     questions: int
     held_out: bool
     skipped: float
     changed: float
-
-    def write(self, folder: Path) -> None:
-        """Put it into a selector folder."""
-        write_learned(folder, FILE, self)
-
-    @classmethod
-    def read(cls, folder: str | Path) -> Laziness | None:
-        """The one of a selector folder; None where it has none.
-
-        Raises:
-            DataError: the file does not fit.
-        """
-        return read_learned(folder, FILE, cls)
 
 
 def is_enough(passages: Sequence[Passage], scores: FloatArray, threshold: float, k: int = 1) -> bool:

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
 from gainrag.errors import DataError
 from gainrag.records import read_json, write_json
 
-T = TypeVar("T", bound=msgspec.Struct)
+
+class Learned(msgspec.Struct, frozen=True):
+    """One thing that was learned.
+
+    FILE: its file in a selector folder.
+    """
+
+    FILE: ClassVar[str]
 
 
-def write_learned(folder: Path, file: str, value: msgspec.Struct) -> None:
+T = TypeVar("T", bound=Learned)
+
+
+def write_learned(folder: Path, value: Learned) -> None:
     """Put it into a selector folder."""
-    write_json(folder / file, msgspec.to_builtins(value))
+    write_json(folder / value.FILE, msgspec.to_builtins(value))
 
 
-def read_learned(folder: str | Path, file: str, kind: type[T]) -> T | None:
+def read_learned(folder: str | Path, kind: type[T]) -> T | None:
     """The one of a selector folder; None where it has none.
 
     Raises:
         DataError: the file does not fit.
     """
-    path = Path(folder) / file
+    path = Path(folder) / kind.FILE
     if not path.is_file():
         return None
     try:

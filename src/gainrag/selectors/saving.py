@@ -13,6 +13,7 @@ from gainrag.errors import DataError
 from gainrag.records import disk_errors
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
+from gainrag.selectors.learned import write_learned
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -40,7 +41,7 @@ def save(
             model.save_pretrained(str(scratch), create_model_card=False, safe_serialization=True)
             for learned in (calibration, laziness):
                 if learned:
-                    learned.write(scratch)
+                    write_learned(scratch, learned)
             (scratch / "README.md").write_text(model_card(card), encoding="utf-8")
             if out.exists():
                 shutil.rmtree(out)
