@@ -26,6 +26,7 @@ from gainrag.selection import top
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.backends import RUNTIMES, is_installed
 from gainrag.selectors.calibration import Calibration
+from gainrag.selectors.learned import read_learned
 
 BASELINE = "CrossEncoder.predict"
 
@@ -34,7 +35,7 @@ def rows_of(folder: str, candidates: list[Retrieved], scratch: Path) -> dict[str
     """What is compared, by name: scores of a question's candidates."""
     from sentence_transformers import CrossEncoder
 
-    plain, calibration = CrossEncoder(folder, device="cpu"), Calibration.read(folder)
+    plain, calibration = CrossEncoder(folder, device="cpu"), read_learned(folder, Calibration)
 
     def predict(r: Retrieved) -> Any:
         scores = plain.predict([(r.question, selector_text(c)) for c in r.ctxs])

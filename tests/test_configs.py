@@ -23,7 +23,7 @@ NAMES = sorted([*RELEASES, "six"])
 
 def settings(config: Config) -> dict[str, dict[str, Any]]:
     """All but how many questions are drawn, and how often the warm start sees each, which goes by their number."""
-    tables = {name: table for name, table in config.tables.items() if name != "run"}
+    tables = {name: table for name, table in config.tables.items() if name not in ("run", "sweep")}
     if warm_start := tables.get("warm_start"):
         tables["warm_start"] = {key: value for key, value in warm_start.items() if key != "epochs"}
     return tables
@@ -68,7 +68,7 @@ def test_small_configs_are_valid_with_the_embedded_models(path: Path, tmp_path: 
     assert cli.main(["validate", str(path), "--data", str(tmp_path)]) == 0
 
 
-@pytest.mark.parametrize("paths", [PAPER, SMALL, [*SMALL, ROOT / "three.toml"]])
+@pytest.mark.parametrize("paths", [PAPER, SMALL])
 def test_configs_of_a_family_differ_in_data_alone(paths: list[Path]) -> None:
     first, *others = [settings(read_config(path, STAGES)) for path in paths]
     for other in others:
@@ -77,9 +77,9 @@ def test_configs_of_a_family_differ_in_data_alone(paths: list[Path]) -> None:
 
 def test_the_small_runs_are_of_one_size() -> None:
     configs = {path.stem: read_config(path, STAGES) for path in SMALL}
-    assert {tuple(config.table("run").items()) for config in configs.values()} == {
-        (("train_questions", 300), ("test_questions", 200), ("diagnose", 40))
-    }
+    sizes = {"train_questions": 300, "test_questions": 200, "diagnose": 40}
+    for name, config in configs.items():
+        assert config.table("run") == {**sizes, **({"warm_start_questions": 1000} if name == "six" else {})}
     epochs = {name: config.table("warm_start")["epochs"] for name, config in configs.items()}
     assert epochs == {name: 1 if name == "six" else 2 for name in NAMES}
 
@@ -90,12 +90,10 @@ def test_six_has_rivals_ablations_label_efficiency_and_transfer() -> None:
     assert [v.settings["labels"] for v in variants if "labels" in v.settings] == ["likelihood", "information_gain"]
     assert [v.questions for v in variants if v.questions] == [50, 100, 200, 400]
     assert [v.train_on for v in variants if v.train_on] == [["hotpotqa", "webquestions"]]  # as the paper
-    assert [v.name for v in variants if v.leave_out] == ["GainRAG from the other data sets"]
     # An ablation that has what GainRAG has would show nothing.
     train = settings_of(training.train, config.table("train"))
     assert all(train["only_kept"] != v.settings["only_kept"] for v in variants if "only_kept" in v.settings)
-    alphas = {float(v.settings["alpha"]) for v in variants if "alpha" in v.settings}
-    assert alphas == {train["alpha"], *config.table("tune")["alpha"]}  # whichever tuning takes
+    assert [v.settings["alpha"] for v in variants if "alpha" in v.settings] == [0.0]
 
 
 def test_the_papers_selector_learns_from_two_data_sets_and_is_tested_on_six() -> None:

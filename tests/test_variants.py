@@ -73,7 +73,7 @@ def variants(folder: Path, text: str, warm_start: bool = True) -> dict[str, dict
     ]
     write(folder / "run" / "retrieved" / "train.jsonl", retrieved)
     write(folder / "run" / "gains" / "train.jsonl", gains)
-    found = train_all(Run(folder / "run", read(folder, text), False), retrieved, gains, warm_start)
+    found = train_all(Run(folder / "run", read(folder, text), False), retrieved if warm_start else [], gains)
     return {
         system: {name: path.relative_to(folder / "run") for name, path in by_dataset.items()}
         for system, by_dataset in found.items()

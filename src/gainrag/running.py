@@ -54,6 +54,7 @@ def run(
     test_questions: int = 0,
     diagnose: int = 50,
     warm_start: bool = True,
+    warm_start_questions: int = 0,
     oracle: bool = True,
     seed: int = 0,
 ) -> evaluation.Evaluation:
@@ -65,7 +66,8 @@ def run(
         train_k: passages retrieved for a training question; as many as for a test question when it is left out.
         test_questions: questions a data set to test on, drawn by the seed; 0 is all.
         diagnose: training questions whose every candidate is answered, to compare alphas; 0 is none.
-        warm_start: train on has-answer labels of all training questions before the gains; off for a trained reranker.
+        warm_start: train on has-answer labels of training questions before the gains; off for a trained reranker.
+        warm_start_questions: for that, training questions a data set, drawn by the seed; 0 is all.
         oracle: measure the test candidates' gains, too, to see what the best choice would reach; with many of them this
             costs more than the labels.
         seed: of the draws.
@@ -91,7 +93,8 @@ def run(
     best = _synthesize(state, "test", candidates["test"]) if oracle else []
     if diagnose:
         _diagnose(state, gains, diagnose)
-    selectors = variants.train_all(state, retrieved_all, gains, warm_start)
+    warm = {q.id for q in _draw(train, warm_start_questions, seed)} if warm_start else set()
+    selectors = variants.train_all(state, [r for r in retrieved_all if r.id in warm], gains)
     chosen = systems.choose(state, test_lists, candidates["test"], best, selectors)
     return _evaluate(state, systems.answer_all(state, chosen))
 

@@ -122,6 +122,7 @@ def train(
     own = {id(r): targets(r, labels, alpha) for r in (*learn, *held)}
     teachers = {key: teacher(values, temperature) for key, values in own.items()}
     device = choose_device(device)
+    bf16 = choose_dtype(dtype, device) == "bfloat16"
     model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
     if dropout is not None:
         set_dropout(model, dropout)
@@ -143,12 +144,12 @@ def train(
         warmup=warmup,
         weight_decay=weight_decay,
         seed=seed,
-        bf16=choose_dtype(dtype, device) == "bfloat16",
+        bf16=bf16,
         device=device,
     )
     asked = [] if labels == "relevance" else calibration_questions(records, learn, held, seed)
     scored = list({id(r): r for r in (*held, *asked)}.values())
-    found = score_pairs(model, [(r.question, r.ctxs) for r in scored])
+    found = score_pairs(model, [(r.question, r.ctxs) for r in scored], bf16=bf16)
     scores_of = {id(r): scores for r, scores in zip(scored, found, strict=True)}
     calibration, figures = None, dict[str, float | str | None]()
     if held:
@@ -167,6 +168,7 @@ def train(
                 "scale": fitted.scale,
                 "weight of the rank prior": fitted.weight,
                 "rank prior by": fitted.order or "retrieval score",
+                "level of the pseudo-passage": fitted.pseudo,
             }
     laziness = None
     if asked:
@@ -334,7 +336,7 @@ def _fit(
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             loss=BinaryCrossEntropyLoss(model) if point_wise else ListNetLoss(model, mini_batch_size=MINI_BATCH),
-            evaluator=HeldOut(held) if held else None,
+            evaluator=HeldOut(held, bf16=bf16) if held else None,
         )
         with progress_bar("training", unit="steps", total=-(-len(rows) // rows_per_step)) as bar:
             _show_progress(trainer, bar)

@@ -1,6 +1,6 @@
 """The selectors of a run: GainRAG's own, its rival on relevance, and the variants, each a system of its own.
 
-warm_start/              on relevance, from all training questions of all data sets: what the others start from
+warm_start/              on relevance, from training questions of all data sets: what the others start from
 selector/ relevance/     GainRAG's, and its rival on the same questions
 warm_starts/A+B/         from the training questions of these data sets alone
 variants/NAME/selector/  a variant's
@@ -105,14 +105,13 @@ def check_enough(config: Config, labelled: Mapping[str, int]) -> None:
 
 
 def train_all(
-    state: Run, retrieved: Sequence[Retrieved], gains: Sequence[GainRecord], warm_start: bool
+    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]
 ) -> dict[str, dict[str, Path]]:
     """Train every selector of the run.
 
     Args:
-        retrieved: of all training questions, for the warm starts.
-        gains: of the labelled ones, in the order in which they were drawn.
-        warm_start: whether the selectors start from one.
+        warm: training questions with their passages, for the warm starts; where there are none, nothing is warmed up.
+        gains: of the labelled questions, in the order in which they were drawn.
 
     Returns:
         By system and test data set, the folder of the selector that ranks its questions.
@@ -122,7 +121,7 @@ def train_all(
 
     @cache
     def start(sources: tuple[str, ...]) -> Path | None:
-        return _warm_start(state, retrieved, sources) if warm_start else None
+        return _warm_start(state, warm, sources) if warm else None
 
     found: dict[str, dict[str, Path]] = {}
     # GainRAG's selector and its rival learn from the same questions.
@@ -157,8 +156,8 @@ def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list
     return own[: variant.questions] if variant.questions else own
 
 
-def _warm_start(state: Run, retrieved: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
-    """The selector on whether passages hold an answer, from all training questions of these data sets."""
+def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
+    """The selector on whether passages hold an answer, from the questions of these data sets."""
     config = state.config
     table = config.table("train")
     shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
@@ -168,7 +167,8 @@ def _warm_start(state: Run, retrieved: Sequence[Retrieved], sources: tuple[str, 
     if sources != learned_from(config):
         folder = state.path("warm_starts", "+".join(sources))
         settings["train_on"] = list(sources)
-    records = [record for record in retrieved if record.extra["dataset"] in sources]
+    records = [record for record in warm if record.extra["dataset"] in sources]
+    settings["questions"] = len(records)
 
     def make(_: dict[str, Any]) -> None:
         training.train(records, folder, {"data": ", ".join(sources)}, **own)

@@ -19,16 +19,16 @@ class HeldOut(BaseEvaluator):  # type: ignore[misc]
 
     METRIC = "held-out cross-entropy"
 
-    def __init__(self, held: Sequence[tuple[Retrieved | GainRecord, FloatArray]]) -> None:
+    def __init__(self, held: Sequence[tuple[Retrieved | GainRecord, FloatArray]], *, bf16: bool) -> None:
         super().__init__()
-        self.held = held
+        self.held, self.bf16 = held, bf16
         self.primary_metric = self.METRIC
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """The cross-entropy of a model as it is now."""
-        found = score_pairs(model, [(record.question, record.ctxs) for record, _ in self.held])
+        found = score_pairs(model, [(record.question, record.ctxs) for record, _ in self.held], bf16=self.bf16)
         losses = [
             -float(teacher @ (scores - np.logaddexp.reduce(scores)))
             for scores, (_, teacher) in zip(found, self.held, strict=True)

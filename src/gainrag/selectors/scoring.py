@@ -26,7 +26,11 @@ CPU_TOKENS, CUDA_TOKENS = 2048, 32768
 
 
 def score_pairs(
-    model: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]], *, batch_tokens: int | None = None
+    model: CrossEncoder,
+    requests: Sequence[tuple[str, Sequence[Passage]]],
+    *,
+    batch_tokens: int | None = None,
+    bf16: bool = False,
 ) -> list[FloatArray]:
     """The scores of each question's passages, as `CrossEncoder.predict` gives them.
 
@@ -34,16 +38,20 @@ def score_pairs(
 
     Args:
         batch_tokens: tokens in a batch, padding included; a longer pair goes alone. By the device when left out.
+        bf16: matrix products in bfloat16 though the weights are float32, as in training.
     """
+    import torch
+
     ends = np.cumsum([len(passages) for _, passages in requests])
     if not requests or ends[-1] == 0:
         return [np.empty(0) for _ in requests]
-    if _is_plain(model):
-        cuda = model.device.type == "cuda"
-        scores = _score(model, requests, batch_tokens or (CUDA_TOKENS if cuda else CPU_TOKENS))
-    else:
-        pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
-        scores = np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64)
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+        if _is_plain(model):
+            cuda = model.device.type == "cuda"
+            scores = _score(model, requests, batch_tokens or (CUDA_TOKENS if cuda else CPU_TOKENS))
+        else:
+            pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
+            scores = np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64)
     return [np.asarray(part) for part in np.split(scores, ends[:-1])]
 
 
