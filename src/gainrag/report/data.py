@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +43,7 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
     """
     found = run.evaluation
     names = list(found.overall.systems)
-    gainrag, base = systems.GAINRAG, _baseline(names, baseline)
+    gainrag, base = systems.GAINRAG, _baseline(names, baseline, run.k)
     without = systems.NO_PSEUDO if systems.NO_PSEUDO in names else None
     interval = {"resamples": found.resamples, "confidence": found.confidence, "seed": found.seed}
     absent = dict(run.absent)
@@ -106,15 +105,16 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
     }
 
 
-def _baseline(names: Sequence[str], wanted: str | None) -> str:
-    """The system GainRAG is compared with: the wanted one, else the retriever whose list the candidates are."""
+def _baseline(names: Sequence[str], wanted: str | None, k: int) -> str:
+    """The system GainRAG is compared with: the wanted one, else as many passages of the retriever that finds the
+    candidates as GainRAG reads."""
     if systems.GAINRAG not in names:
         raise ConfigError(unknown("system", systems.GAINRAG, names), where="report", hint="a report is of a whole run")
     others = [name for name in names if name != systems.GAINRAG]
     if wanted is not None and wanted not in others:
         raise ConfigError(unknown("baseline", wanted, others), where="report")
     # Of the retrievers' systems the last: a hybrid comes behind its parts.
-    retrievers = [name for name in others if re.search(r" top-\d+$", name)]
+    retrievers = [name for name in others if name.endswith(f" top-{k}")]
     return wanted or (retrievers or others)[-1]
 
 
