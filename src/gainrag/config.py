@@ -82,6 +82,7 @@ def read_config(path: str | Path, stages: Mapping[str, Callable[..., Any]], data
     except OSError as error:
         raise DataError(str(error.strerror).lower(), where=str(path), hint="name a readable file") from None
     datasets = _datasets(tables.pop("dataset", None), Path(data) if data else path.parent, str(path))
+    _check_variants(tables.pop("variant", []), str(path))
     for name, table in tables.items():
         if name not in stages:
             raise ConfigError(unknown("table", f"[{name}]", (f"[{s}]" for s in stages)), where=str(path))
@@ -116,6 +117,13 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
         if not any(dataset.questions(split) for dataset in found):
             raise ConfigError(f"no [[dataset]] has {split!r}", where=where, hint="a run learns and tests")
     return tuple(found)
+
+
+def _check_variants(tables: Any, where: str) -> None:
+    """Every [[variant]], a selector trained another way, has a name; the report reads the rest from the text."""
+    for table in tables if isinstance(tables, list) else [tables]:
+        if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+            raise ConfigError("[[variant]] has no 'name'", where=where, hint="it is a string, its system's name")
 
 
 def check_settings(table: Mapping[str, Any], stage: Callable[..., Any], *, where: str) -> None:

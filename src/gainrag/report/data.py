@@ -5,7 +5,7 @@
 | `run`       | the run folder's name                                                                              |
 | `roles`     | which systems are `gainrag`, `baseline`, `without_pseudo`, `oracle`                                |
 | `evaluation`| evaluation.json as it is                                                                           |
-| `analyses`  | what gainrag.analysis and gainrag.agreement found, by data set where there are several             |
+| `analyses`  | what gainrag.analysis, agreement and report.variants found, by data set where there are several    |
 | `absent`    | parts that cannot be made, with the reason                                                         |
 | `questions` | every test question: candidates with gains and selector scores, each system's answer, what it read |
 | `settings`  | of each artefact; `versions`, `config`, `commands`, `selector_card`, `diagnosis`                   |
@@ -22,6 +22,7 @@ from gainrag.analysis import Case, Plain, by_dataset
 from gainrag.errors import ConfigError, unknown
 from gainrag.metrics import has_answer
 from gainrag.records import Passage
+from gainrag.report import variants
 from gainrag.report.finished import Finished
 
 # How much of a passage is shown.
@@ -77,6 +78,10 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         },
         "selector": _selector(run, scoring, interval) if scoring else None,
     }
+    regrets = analyses["selector"]["top1_regret"] if scoring else {}
+    trained = variants.tables(run.config.text)
+    analyses["variants"] = variants.compare(found, trained, gainrag, run.labelled, regrets)
+    absent |= variants.absences(found, trained, run.labelled)
     return {
         "gainrag": __version__,
         "run": run.name,

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from gainrag.analysis import Plain
-from gainrag.report.sections import Table, headline, lead, sections
+from gainrag.report.parts import Table
+from gainrag.report.sections import headline, lead, sections
 from gainrag.reporting import piped
 
 
