@@ -16,6 +16,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
+def harbours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run made of records, with its report: to be read, and copied by who changes it."""
+    from gainrag.report import report
+    from tests.fake_run import make_run
+
+    folder = make_run(tmp_path_factory.mktemp("runs") / "harbours")
+    report(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def smollm() -> LocalLM:
     """The embedded language model in float32, loaded once."""
     from gainrag.lms import open_lm

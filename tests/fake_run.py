@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -19,6 +20,7 @@ SYSTEMS = (
     "no retrieval",
     "bm25 top-1",
     "hybrid top-1",
+    "hybrid top-3",
     systems.RELEVANCE,
     systems.NO_PSEUDO,
     systems.GAINRAG,
@@ -28,19 +30,30 @@ BITES = '</script><script>window.bitten = 1</script><!-- <img src="http://exampl
 CONFIG = '[[dataset]]\nname = "sea"\ntrain = "a"\ntest = "b"\n\n[train]\ntemperature = 0.5\n'
 
 
-def make_run(folder: Path, n: int = 60, candidates: int = 5, scores: bool = True, sweep: bool = True) -> Path:
+def make_run(
+    folder: Path,
+    n: int = 60,
+    candidates: int = 5,
+    scores: bool = True,
+    sweep: bool = True,
+    datasets: Sequence[str] = ("shore", "sea"),
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
     """A run on n questions, the first of which has markup in every text.
+
+    variants: by system, its settings as a [[variant]] of the config; half of the questions count as labelled.
 
     Every question has `candidates` retrieved passages and a pseudo-passage. Gains are drawn at random, the selectors'
     scores are gains with noise; an answer is right more often where the passages read hold it.
     """
     rng = np.random.default_rng(7)
     gains: list[GainRecord] = []
-    read: dict[str, list[Answer]] = {name: [] for name in SYSTEMS}
-    scored: dict[str, list[Retrieved]] = {systems.RELEVANCE: [], systems.GAINRAG: []}
+    variants = variants or {}
+    read: dict[str, list[Answer]] = {name: [] for name in (*SYSTEMS, *variants)}
+    scored: dict[str, list[Retrieved]] = {name: [] for name in (systems.RELEVANCE, systems.GAINRAG, *variants)}
     swept: dict[int, dict[str, list[Answer]]] = {2: {}, 3: {}}
     for i in range(n):
-        record = _question(i, candidates, rng)
+        record = _question(i, candidates, rng, datasets[i % len(datasets)])
         gains.append(record)
         true = np.array([c.gain for c in record.ctxs])
         plain = [Scored(id=c.id, title=c.title, text=c.text, origin=c.origin, score=c.score) for c in record.ctxs]
@@ -48,16 +61,19 @@ def make_run(folder: Path, n: int = 60, candidates: int = 5, scores: bool = True
             systems.RELEVANCE: rescored(plain, true + rng.normal(0, 3, len(true)), len(plain)),
             systems.GAINRAG: rescored(plain, true + rng.normal(0, 1, len(true)), len(plain)),
         }
-        for system, ranked in order.items():
+        others = {name: rescored(plain, true + rng.normal(0, 2, len(true)), len(plain)) for name in variants}
+        for system, ranked in (order | others).items():
             scored[system].append(_as(Retrieved, record, ctxs=ranked))
         firsts = {
             "no retrieval": [],
             "bm25 top-1": [Scored(id="far", title="No candidate", text="Found by this retriever alone.", score=1.0)],
             "hybrid top-1": plain[:1],
+            "hybrid top-3": plain[:3],
             systems.RELEVANCE: order[systems.RELEVANCE][:1],
             systems.NO_PSEUDO: [c for c in order[systems.GAINRAG] if c.origin != "generated"][:1],
             systems.GAINRAG: order[systems.GAINRAG][:1],
             systems.ORACLE: rescored(plain, true, 1),
+            **{name: ranked[:1] for name, ranked in others.items()},
         }
         for system, ctxs in firsts.items():
             read[system].append(_answer(record, ctxs))
@@ -65,8 +81,13 @@ def make_run(folder: Path, n: int = 60, candidates: int = 5, scores: bool = True
             for system, ranked in order.items():
                 by_system.setdefault(system, []).append(_answer(record, ranked[:k]))
     (folder / "answers").mkdir(parents=True)
-    (folder / "config.toml").write_text(CONFIG)
+    tables = []
+    for name, own in variants.items():
+        rows = [f"{key} = {json.dumps(value)}\n" for key, value in {"name": name, **own}.items()]
+        tables.append("".join(["\n[[variant]]\n", *rows]))
+    (folder / "config.toml").write_text("".join([CONFIG, *tables]))
     write(folder / "gains" / "test.jsonl", gains)
+    write(folder / "gains" / "train.jsonl", gains[: n // 2])
     settings = {"alpha": [0.0], "llm": {"model": "none", "dtype": "float32"}}
     meta = {"settings": settings, "inputs": {}, "versions": {"python": "3.11"}}
     write_json(folder / "gains" / "test.meta.json", meta)
@@ -84,7 +105,7 @@ def make_run(folder: Path, n: int = 60, candidates: int = 5, scores: bool = True
     return folder
 
 
-def _question(i: int, candidates: int, rng: np.random.Generator) -> GainRecord:
+def _question(i: int, candidates: int, rng: np.random.Generator, dataset: str) -> GainRecord:
     bites = f" {BITES}" if i == 0 else ""
     answer = f"Harbour{i}" if i % 3 else f"Old Harbour{i}"
     ctxs = []
@@ -112,7 +133,7 @@ def _question(i: int, candidates: int, rng: np.random.Generator) -> GainRecord:
         prediction=answer,
         silver=int(np.argmax([c.gain for c in ctxs])),
         ctxs=ctxs,
-        extra={"dataset": "sea" if i % 2 else "shore", "question_type": "where" if i % 4 else "whence"},
+        extra={"dataset": dataset, "question_type": "where" if i % 4 else "whence"},
     )
 
 

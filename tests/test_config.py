@@ -36,6 +36,8 @@ def config(folder: Path, text: str) -> Path:
         (DATASET.replace('"b.jsonl"', "1"), "test of .* is 1"),
         ('[[dataset]]\nname = "d"\ncorpus = "c.jsonl"\n', "d has neither 'train' nor 'test'"),
         (DATASET + DATASET, "same name"),
+        (DATASET + "[[variant]]\nquestions = 5\n", r"\[\[variant\]\] has no 'name'"),
+        (DATASET + '[sweep]\nk = 3\n', "k is 3, not a list of whole numbers"),
         (DATASET + "[train\n", "no TOML"),
         (DATASET + VARIANT + "alhpa = 0.5\n", r"\[\[variant\]\] v: unknown key 'alhpa'; did you mean 'alpha'\?"),
         (DATASET + VARIANT + "question = 5\n", "did you mean 'questions'"),

@@ -49,6 +49,27 @@ def test_a_completion_is_cut_at_the_first_line_end() -> None:
     assert for_model("chat", object()).cut("\n\nParis.\nIt is.") == "Paris.\nIt is."
 
 
+class Words:
+    """A model of few tokens, which are words."""
+
+    context = 40
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def truncate(self, text: str, tokens: int) -> str:
+        return " ".join(text.split()[:tokens])
+
+
+def test_of_many_passages_the_last_give_way_where_the_context_ends() -> None:
+    passages = [Passage(id=str(n), text=f"first{n} " + "word " * 8 + f"last{n}") for n in range(10)]
+    prompt = for_model("completion", Words()).with_passages("Which river?", passages, reserve=4)
+    assert len(prompt.split()) <= 36
+    assert "last0" in prompt
+    assert "first9" not in prompt
+    assert prompt.endswith("Question: Which river?\nAnswer:")
+
+
 def test_selector_text() -> None:
     assert selector_text(SEINE) == "Seine\nA river."
     assert selector_text(OWN) == "What I know."

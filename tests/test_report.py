@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,21 +20,15 @@ from gainrag.cli import main
 from gainrag.errors import ConfigError, DataError
 from gainrag.records import read_json, write_json
 from gainrag.report import REPORTS, report
-from gainrag.report.page import embedded, inline
-from gainrag.report.sections import Section, sections
+from gainrag.report.page import inline
+from gainrag.report.parts import Section
+from gainrag.report.sections import sections
 from tests.fake_run import BITES, SYSTEMS, make_run
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_run(tmp_path_factory.mktemp("runs") / "harbours")
-    report(folder)
-    return folder
-
-
 @pytest.fixture
-def copy(run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(run, tmp_path / "copy"))
+def copy(harbours: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(harbours, tmp_path / "copy"))
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -44,13 +40,13 @@ def section(data: dict[str, Any], key: str) -> Section:
     return next(found for found in sections(data) if found.key == key)
 
 
-def test_the_preference_gap_is_what_the_answer_files_say(run: Path) -> None:
+def test_the_preference_gap_is_what_the_answer_files_say(harbours: Path) -> None:
     """One table again from the files alone, by code of its own: answers here are words without articles or marks."""
-    found = read_json(run / "report.json")["analyses"]["preference_gap"]
+    found = read_json(harbours / "report.json")["analyses"]["preference_gap"]
     expected: dict[str, dict[str, tuple[int, int, int]]] = {}
     for system in SYSTEMS[1:]:
         name = system.lower().replace("-", " ").replace(" ", "_")
-        for line in lines(run / "answers" / f"{name}.jsonl"):
+        for line in lines(harbours / "answers" / f"{name}.jsonl"):
             padded = f" {line['prediction'].lower()} "
             right = any(f" {gold.lower().replace('the ', '')} " in padded for gold in line["answers"])
             texts = " ".join(ctx["text"] for ctx in line["ctxs"]).lower()
@@ -65,12 +61,12 @@ def test_the_preference_gap_is_what_the_answer_files_say(run: Path) -> None:
             gap = found[system][group]
             assert (gap["right_of_holding"]["k"], gap["right_of_holding"]["n"]) == (both, holding)
             assert (gap["holding_of_right"]["k"], gap["holding_of_right"]["n"]) == (both, right_ones)
-    shown = section(read_json(run / "report.json"), "preference-gap").tables[0].rows
+    shown = section(read_json(harbours / "report.json"), "preference-gap").tables[0].rows
     assert len(shown) == 1 + 3 * len(expected)
 
 
-def test_wins_losses_and_ties_add_up_by_every_way_of_grouping(run: Path) -> None:
-    found = read_json(run / "report.json")["analyses"]["comparison"]
+def test_wins_losses_and_ties_add_up_by_every_way_of_grouping(harbours: Path) -> None:
+    found = read_json(harbours / "report.json")["analyses"]["comparison"]
     ways: dict[str, list[dict[str, Any]]] = {}
     for row in found["groups"]:
         ways.setdefault(row["by"], []).append(row)
@@ -85,8 +81,8 @@ def test_wins_losses_and_ties_add_up_by_every_way_of_grouping(run: Path) -> None
     assert len(differences) == min(20, found["overall"]["wins"])
 
 
-def test_the_comparison_is_the_evaluations_where_both_have_it(run: Path) -> None:
-    data = read_json(run / "report.json")
+def test_the_comparison_is_the_evaluations_where_both_have_it(harbours: Path) -> None:
+    data = read_json(harbours / "report.json")
     roles, overall = data["roles"], data["analyses"]["comparison"]["overall"]
     assert (roles["gainrag"], roles["baseline"]) == ("GainRAG", "hybrid top-1")
     pair = next(
@@ -95,8 +91,8 @@ def test_the_comparison_is_the_evaluations_where_both_have_it(run: Path) -> None
     assert abs(pair["metrics"]["mean"]["value"]) == pytest.approx(abs(overall["difference"]))
 
 
-def test_the_sweep_starts_at_the_runs_own_k(run: Path) -> None:
-    found = read_json(run / "report.json")["analyses"]["k_sweep"]
+def test_the_sweep_starts_at_the_runs_own_k(harbours: Path) -> None:
+    found = read_json(harbours / "report.json")["analyses"]["k_sweep"]
     assert {system: [row["k"] for row in rows] for system, rows in found.items()} == {
         "GainRAG": [1, 2, 3],
         "relevance selector": [1, 2, 3],
@@ -106,8 +102,37 @@ def test_the_sweep_starts_at_the_runs_own_k(run: Path) -> None:
         assert recalls == sorted(recalls)
 
 
-def test_a_question_has_its_candidates_scores_and_what_each_system_read(run: Path) -> None:
-    question = read_json(run / "report.json")["questions"][1]
+def test_a_sweep_on_some_of_the_questions_says_how_many(copy: Path) -> None:
+    """The run's own K is of the same questions as the others."""
+    for k in (2, 3):
+        for path in (copy / "answers" / str(k)).iterdir():
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[:20]))
+    data = report(copy)
+    swept = data["analyses"]["k_sweep"]["GainRAG"]
+    assert [(row["k"], row["n"]) for row in swept] == [(1, 20), (2, 20), (3, 20)]
+    own = list(lines(copy / "answers" / "gainrag.jsonl"))[:20]
+    right = [q["systems"]["GainRAG"]["mean"] for q in data["questions"] if q["id"] in {line["id"] for line in own}]
+    assert swept[0]["score"] == pytest.approx(sum(right) / 20)
+    shown = section(data, "passages")
+    assert "on 20 of the 60 test questions" in shown.text[0]
+    assert shown.tables[0].caption == "Answers from K passages, percent of 20 questions"
+    assert [figure for figure in shown.figures if "as more passages are read" in figure[1]] == shown.figures[:2]
+
+
+def test_a_sweep_must_be_of_one_set_of_questions_and_of_the_selectors_first(copy: Path) -> None:
+    path = copy / "answers" / "3" / "gainrag.jsonl"
+    kept = path.read_text()
+    path.write_text("".join(kept.splitlines(keepends=True)[:20]))
+    with pytest.raises(DataError, match="not the questions of the run, or of the other K"):
+        report(copy)
+    turned = [{**line, "ctxs": line["ctxs"][::-1]} for line in map(json.loads, kept.splitlines())]
+    path.write_text("".join(json.dumps(line) + "\n" for line in turned))
+    with pytest.raises(DataError, match=r"not answered from the first passages of scores/gainrag\.jsonl"):
+        report(copy)
+
+
+def test_a_question_has_its_candidates_scores_and_what_each_system_read(harbours: Path) -> None:
+    question = read_json(harbours / "report.json")["questions"][1]
     assert [p["generated"] for p in question["passages"]] == [False] * 5 + [True, False]
     assert question["passages"][6]["title"] == "No candidate"
     assert (question["passages"][6]["gain"], question["passages"][6]["scores"]) == (None, {})
@@ -120,9 +145,9 @@ def test_a_question_has_its_candidates_scores_and_what_each_system_read(run: Pat
     assert all(len(p["text"]) <= 301 for p in question["passages"])
 
 
-def test_page_and_text_show_the_same_tables(run: Path) -> None:
-    page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
-    for found in sections(read_json(run / "report.json")):
+def test_page_and_text_show_the_same_tables(harbours: Path) -> None:
+    page, text = (harbours / "report.html").read_text(), (harbours / "report.md").read_text()
+    for found in sections(read_json(harbours / "report.json")):
         for table in found.tables:
             assert f"**{inline(table.caption)}**" in text
             for row in table.rows[1:3]:
@@ -131,27 +156,27 @@ def test_page_and_text_show_the_same_tables(run: Path) -> None:
     assert "gainrag report runs/harbours" in text
 
 
-def test_text_of_users_is_never_markup(run: Path) -> None:
-    page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
+def test_text_of_users_is_never_markup(harbours: Path) -> None:
+    page, text = (harbours / "report.html").read_text(), (harbours / "report.md").read_text()
     assert BITES not in page
     assert "<img" not in page
     assert page.count("<script") == 2  # the data and the program
     assert page.count("</script>") == 2
     assert "<script" not in text
     data = page.split('id="data">')[1].split("</script>")[0]
-    assert json.loads(data)["questions"][0]["question"].endswith(BITES)
-    assert "<" not in embedded({"text": BITES})
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", data)
+    assert json.loads(zlib.decompress(base64.b64decode(data)))["questions"][0]["question"].endswith(BITES)
 
 
-def test_a_page_asks_nothing_of_the_network(run: Path) -> None:
-    page = (run / "report.html").read_text()
+def test_a_page_asks_nothing_of_the_network(harbours: Path) -> None:
+    page = (harbours / "report.html").read_text()
     # Names of XML's spaces are no addresses; the bait is in the users' text alone.
     addresses = set(re.findall(r"https?://[^\s\"'<\\&]+", page)) - {"http://example.org/x.png"}
     assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
-def test_ids_of_figures_are_unique_and_every_figure_has_a_title(run: Path) -> None:
-    page = (run / "report.html").read_text().split('<script type="application/json"')[0]
+def test_ids_of_figures_are_unique_and_every_figure_has_a_title(harbours: Path) -> None:
+    page = (harbours / "report.html").read_text().split("<script")[0]
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
@@ -162,16 +187,16 @@ def test_ids_of_figures_are_unique_and_every_figure_has_a_title(run: Path) -> No
         assert not re.search(r"#[0-9a-f]{6}\b", re.sub(r'(href="#|url\(#|id=")[^")]+', "", figure))  # the page colours
 
 
-def test_the_same_run_makes_the_same_bytes(run: Path, copy: Path) -> None:
+def test_the_same_run_makes_the_same_bytes(harbours: Path, copy: Path) -> None:
     (copy.parent / "again").mkdir()
-    same = Path(shutil.copytree(run, copy.parent / "again" / "harbours"))
+    same = Path(shutil.copytree(harbours, copy.parent / "again" / "harbours"))
     for name in REPORTS:
         (same / name).unlink()
     # In a process of its own: the order of a set differs from one to the next.
     own = {**os.environ, "PYTHONHASHSEED": "1"}
     subprocess.run([sys.executable, "-m", "gainrag.cli", "report", str(same)], check=True, env=own)
     for name in REPORTS:
-        assert (same / name).read_bytes() == (run / name).read_bytes()
+        assert (same / name).read_bytes() == (harbours / name).read_bytes()
 
 
 def test_passages_can_be_left_out(copy: Path) -> None:

@@ -53,8 +53,13 @@ class Model(OverlapLM):
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="overlap", dtype="float32", device="cpu": Model())
+def lm() -> Model:
+    return Model()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model) -> Path:
+    monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="overlap", dtype="float32", device="cpu": lm)
     corpus = [
         line
         for city, river in RIVERS.items()
@@ -117,6 +122,56 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     assert shown["analyses"]["selector"]["top1_regret"].keys() == {"retriever", systems.RELEVANCE, systems.GAINRAG}
     assert shown["settings"]["selector"]["epochs"] == 2
     assert [len(q["passages"]) for q in shown["questions"]] == [5, 5]
+
+
+def test_a_sweep_is_added_to_a_finished_run_and_asks_nothing_again(
+    folder: Path, lm: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(folder)
+    before = list(lm.prompts)
+    stale = folder / "out" / "answers" / "3" / "gainrag.jsonl"
+    stale.parent.mkdir()
+    stale.write_text("of an earlier sweep")
+    capsys.readouterr()
+    (folder / "config.toml").write_text(CONFIG + "\n[sweep]\nk = [1, 2, 4]\nquestions = 1\n")
+    run(folder, update=True)
+    shown = capsys.readouterr().err
+    assert "answers/pool.jsonl: reused" in shown
+    assert "answers/3/gainrag.jsonl: removed" in shown
+    new = lm.prompts[len(before) :]
+    assert new
+    assert len(new) == len(set(new))
+    assert not set(new) & set(before)
+    answers = folder / "out" / "answers"
+    for system in ("gainrag", "relevance_selector"):
+        ranked = {r.id: r.ctxs for r in read(folder / "out" / "scores" / f"{system}.jsonl", Retrieved)}
+        for k in (1, 2, 4):
+            (answer,) = read(answers / str(k) / f"{system}.jsonl", Answer)
+            assert answer.ctxs == ranked[answer.id][:k]
+        assert (answers / "1" / f"{system}.jsonl").read_text() in (answers / f"{system}.jsonl").read_text()
+    found = report(folder / "out")["analyses"]["k_sweep"]
+    assert [(row["k"], row["n"]) for row in found[systems.GAINRAG]] == [(1, 1), (2, 1), (4, 1)]
+
+
+def test_retrievers_give_more_passages_where_asked_and_as_many_as_gainrag(folder: Path) -> None:
+    (folder / "config.toml").write_text(CONFIG.replace("[run]", "[run]\ntop = [1, 3]") + "\n[select]\nk = 2\n")
+    found = run(folder)
+    assert [s for s in found.overall.systems if "top-" in s] == [
+        f"{name} top-{k}" for name in ("bm25", "dense", "hybrid") for k in (1, 2, 3)
+    ]
+    answers = list(read(folder / "out" / "answers" / "hybrid_top_3.jsonl", Answer))
+    assert [a.ctxs for a in answers] == [
+        r.ctxs[:3] for r in read(folder / "out" / "retrieved" / "test.jsonl", Retrieved)
+    ]
+    assert report(folder / "out")["roles"]["baseline"] == "hybrid top-2"
+
+
+@pytest.mark.parametrize("table", ["[sweep]\nk = [1, 5]", "[sweep]", "[select]\nk = 5"])
+def test_more_passages_than_are_retrieved_are_an_error_before_anything_is_labelled(folder: Path, table: str) -> None:
+    (folder / "config.toml").write_text(f"{CONFIG}\n{table}\n")
+    with pytest.raises(DataError, match="passages are wanted of 4 candidates"):
+        run(folder)
+    assert not (folder / "out" / "gains").exists()
 
 
 def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

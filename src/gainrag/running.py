@@ -8,7 +8,7 @@ gains/       train.jsonl test.jsonl          labels; the test split's serve the 
 warm_start/ relevance/ selector/             cross-encoders; more of them in warm_starts/ and variants/, see there
 scores/      SYSTEM.jsonl                    every test candidate rescored by a selector, best first
 selected/    SYSTEM.jsonl                    what each system gives to the language model
-answers/     SYSTEM.jsonl
+answers/     SYSTEM.jsonl K/SYSTEM.jsonl      the latter from the first K passages, see [sweep]
 evaluation.json table.txt
 """
 
@@ -56,6 +56,7 @@ def run(
     warm_start: bool = True,
     warm_start_questions: int = 0,
     oracle: bool = True,
+    top: Sequence[int] = (),
     seed: int = 0,
 ) -> evaluation.Evaluation:
     """Run every stage of a config in a run folder; what is current there is reused.
@@ -70,6 +71,7 @@ def run(
         warm_start_questions: for that, training questions a data set, drawn by the seed; 0 is all.
         oracle: measure the test candidates' gains, too, to see what the best choice would reach; with many of them this
             costs more than the labels.
+        top: how many of each retriever's first passages the language model is given, beside k of [select].
         seed: of the draws.
 
     Raises:
@@ -85,6 +87,10 @@ def run(
     labelled = {q.id: str(q.extra["dataset"]) for q in _draw(train, train_questions, seed)}
     variants.check_enough(config, Counter(labelled.values()))
     retrieved_all, test_lists = _retrieve(state, train, test, train_k)
+    swept = config.table("sweep") if "sweep" in config.tables else None
+    depths = {*top, *(() if swept is None else settings_of(sweep, swept)["k"])}
+    for depth in {settings_of(selection.select, config.table("select"))["k"], *depths}:
+        selection.cut(test_lists["test"], depth)  # too few passages are an error now, not after hours of labelling
     candidates = {
         "train": _augment(state, "train", [r for r in retrieved_all if r.id in labelled]),
         "test": _augment(state, "test", test_lists["test"]),
@@ -95,8 +101,12 @@ def run(
         _diagnose(state, gains, diagnose)
     warm = {q.id for q in _draw(train, warm_start_questions, seed)} if warm_start else set()
     selectors = variants.train_all(state, [r for r in retrieved_all if r.id in warm], gains)
-    chosen = systems.choose(state, test_lists, candidates["test"], best, selectors)
-    return _evaluate(state, systems.answer_all(state, chosen))
+    chosen = systems.choose(state, test_lists, candidates["test"], best, selectors, top)
+    answered: dict[systems.Reading, str] = {}
+    found = _evaluate(state, systems.answer_all(state, chosen, answered))
+    if swept is not None:
+        sweep(state, test, answered, seed, **swept)
+    return found
 
 
 def _draw(questions: Sequence[Question], n: int, seed: int) -> list[Question]:
@@ -152,7 +162,7 @@ def _retrieve(
     state: Run, train: Sequence[Question], test: Sequence[Question], train_k: int | None
 ) -> tuple[list[Retrieved], dict[str, list[Retrieved]]]:
     """Candidates of all training questions, and for the test questions those of every retriever: "test" are the
-    candidates, other keys the systems' names."""
+    candidates, other keys the retrievers' names."""
     table = state.config.table("retrieve")
     opened: dict[str, Any] = {}
     homes: dict[Path, str] = {}  # where a corpus is indexed: once, however many data sets search it
@@ -183,9 +193,9 @@ def _retrieve(
 
         state.stage(artefact, settings, inputs, make)
         found[name] = list(read(artefact, Retrieved))
-    lists = {"test": found["test"]} | {f"{name} top-1": found[f"test.{name}"] for name in sorted(single)}
+    lists = {"test": found["test"]} | {name: found[f"test.{name}"] for name in sorted(single)}
     whole = settings_of(indexing.index, state.config.table("index"))["retriever"] if opened else "retrieved"
-    lists[f"{whole} top-1"] = found["test"]
+    lists[whole] = found["test"]
     return found["train"], lists
 
 
@@ -266,6 +276,39 @@ def _evaluate(state: Run, answers: Mapping[str, list[Answer]]) -> evaluation.Eva
     return found
 
 
+def sweep(
+    state: Run,
+    test: Sequence[Question],
+    answered: dict[systems.Reading, str],
+    seed: int,
+    *,
+    k: Sequence[int] = (1, 2, 3, 5, 10),
+    questions: int = 50,
+) -> None:
+    """Answer from the first k passages of either selector: what more passages bring (METHOD section 6, Figure 5).
+
+    Args:
+        answered: what the run's systems answered, by what they read; it is not asked again.
+        k: the numbers of passages.
+        questions: test questions a data set, drawn by the seed; 0 is all.
+
+    Raises:
+        ConfigError: a k is below 1.
+        DataError: a question has fewer candidates than k.
+    """
+    drawn = {question.id for question in _draw(test, questions, seed)}
+    asked: dict[str, list[Retrieved]] = {}
+    for system in (systems.RELEVANCE, systems.GAINRAG):
+        file = f"{systems.file_name(system)}.jsonl"
+        ranked = [r for r in read(state.path("scores", file), Retrieved) if r.id in drawn]
+        asked |= {f"{depth}/{system}": selection.cut(ranked, depth) for depth in k}
+        for old in state.path("answers").glob(f"*/{file}"):
+            if old.parent.name not in map(str, k):  # of an earlier config: it would be drawn beside what is made now
+                old.unlink()
+                say(f"{old.relative_to(state.folder)}: removed")
+    systems.answer_all(state, asked, answered, "sweep")
+
+
 STAGES: dict[str, Callable[..., Any]] = {
     "run": run,
     "llm": lms.open_lm,
@@ -280,4 +323,5 @@ STAGES: dict[str, Callable[..., Any]] = {
     "selector": CrossEncoderSelector,
     "answer": answering.answer,
     "evaluate": evaluation.evaluate,
+    "sweep": sweep,
 }

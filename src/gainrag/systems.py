@@ -22,24 +22,32 @@ GAINRAG, NO_PSEUDO, ORACLE = "GainRAG", "GainRAG without pseudo-passage", "oracl
 BUILT_IN = (NO_RETRIEVAL, PSEUDO, RELEVANCE, GAINRAG, NO_PSEUDO, ORACLE)  # and the retrievers', which end in top-K
 
 
+# What the language model reads, and its question.
+Reading = tuple[str, ...]
+
+
 def choose(
     state: Run,
     lists: Mapping[str, list[Retrieved]],
     candidates: Sequence[Retrieved],
     gains: Sequence[GainRecord],
     selectors: Mapping[str, Mapping[str, Path]],
+    top: Sequence[int] = (),
 ) -> dict[str, list[Retrieved]]:
     """What each system gives to the language model, by the system's name; the oracle only with the test's gains.
 
     Args:
+        lists: by retriever, what it found; "test" are the candidates before the pseudo-passage.
         selectors: by system and data set, the folder of the selector that ranks its questions.
+        top: how many of a retriever's first passages make systems of their own, beside k of [select]: with as many as
+            a selector's system reads there is always one to compare it with.
     """
     k = settings_of(selection.select, state.config.table("select"))["k"]
     alpha = settings_of(training.train, state.config.table("train"))["alpha"]
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
         if name != "test":
-            systems[name.replace("top-1", f"top-{k}")] = [_with(r, r.ctxs[:k]) for r in records]
+            systems |= {f"{name} top-{depth}": selection.cut(records, depth) for depth in sorted({k, *top})}
     systems[PSEUDO] = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
     ready: dict[str, Mapping[str, str | Path]] = {
         reranker.name: {dataset.name: reranker.model for dataset in state.config.datasets}
@@ -102,23 +110,24 @@ def _with(record: Retrieved, passages: Sequence[Any]) -> Retrieved:
     return msgspec.structs.replace(record, ctxs=list(passages))
 
 
-def answer_all(state: Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[str, list[Answer]]:
-    """The answers of every system. Systems that chose the same passages share one answer: the model reads it once."""
-    unique: dict[tuple[str, ...], Retrieved] = {}
+def answer_all(
+    state: Run, systems: Mapping[str, Sequence[Retrieved]], answered: dict[Reading, str], pool: str = "pool"
+) -> dict[str, list[Answer]]:
+    """The answers of every system. Systems that chose the same passages share one answer: the model reads it once.
+
+    Args:
+        systems: by name, what they read; a name K/SYSTEM goes to answers/K/SYSTEM.jsonl.
+        answered: what was answered before, by what was read; what is answered now is added to it.
+        pool: the file of what is answered now. What is asked for in a later call has a file of its own, so that it can
+            be added to a finished run without asking the earlier again.
+    """
+    unique: dict[Reading, Retrieved] = {}
     for records in systems.values():
         for r in records:
-            unique.setdefault(_reading(r), msgspec.structs.replace(r, id=f"{r.id}#{len(unique)}"))
-    pool = state.path("answers", "pool.jsonl")
-    asked = state.path("answers", "asked.jsonl")
-    write(asked, unique.values())
-    table = state.config.table("answer")
-    settings = {**settings_of(answering.answer, table), "llm": state.llm_settings()}
-
-    def make(memory: dict[str, Any]) -> None:
-        answering.answer(list(unique.values()), state.lm(), pool, memory, **table)
-
-    state.stage(pool, settings, {"asked": asked}, make)
-    predictions = {key: a.prediction for key, a in zip(unique, read(pool, Answer), strict=True)}
+            if (key := _reading(r)) not in answered:
+                unique.setdefault(key, msgspec.structs.replace(r, id=f"{r.id}#{len(unique)}"))
+    if unique:
+        answered |= _answer_new(state, unique, pool)
     answers: dict[str, list[Answer]] = {}
     for system, records in systems.items():
         answers[system] = [
@@ -126,7 +135,7 @@ def answer_all(state: Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[s
                 id=r.id,
                 question=r.question,
                 answers=r.answers,
-                prediction=predictions[_reading(r)],
+                prediction=answered[_reading(r)],
                 ctxs=r.ctxs,
                 extra={"dataset": r.extra["dataset"]},
             )
@@ -136,6 +145,20 @@ def answer_all(state: Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[s
     return answers
 
 
-def _reading(record: Retrieved) -> tuple[str, ...]:
+def _answer_new(state: Run, unique: Mapping[Reading, Retrieved], name: str) -> dict[Reading, str]:
+    pool = state.path("answers", f"{name}.jsonl")
+    asked = state.path("answers", f"{name}.asked.jsonl")
+    write(asked, unique.values())
+    table = state.config.table("answer")
+    settings = {**settings_of(answering.answer, table), "llm": state.llm_settings()}
+
+    def make(memory: dict[str, Any]) -> None:
+        answering.answer(list(unique.values()), state.lm(), pool, memory, **table)
+
+    state.stage(pool, settings, {"asked": asked}, make)
+    return {key: a.prediction for key, a in zip(unique, read(pool, Answer), strict=True)}
+
+
+def _reading(record: Retrieved) -> Reading:
     """What the language model reads of a record, with its question."""
     return (record.id, *(part for ctx in record.ctxs for part in (ctx.id, ctx.text)))

@@ -2,7 +2,9 @@
 
 finished  the run folder, read and checked
 data      all numbers, as plain data: report.json
+variants  of these, the selectors trained another way
 sections  headings, sentences, tables and figures from these numbers
+parts     what sections are made of
 cells     values as text
 figures   plots as SVG
 page      the sections as a page (template/) and as Markdown

@@ -59,10 +59,15 @@ def interval(row: Plain) -> str:
     return f"{row['mean']:.2f}" + ("" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]")
 
 
-def in_points(row: Plain) -> figures.Interval:
-    """A difference and its interval, to be drawn in points."""
+def percents(row: Plain) -> str:
+    """A mean score in percent with its interval."""
+    return f"{percent(row['mean'])} [{percent(row['low'])}, {percent(row['high'])}]"
+
+
+def scaled(row: Plain, key: str, scale: float) -> figures.Interval:
+    """A value and its interval, where it has one, to be drawn: 100 makes shares percent and differences points."""
     low, high = row["low"], row["high"]
-    return 100 * row["difference"], None if low is None else 100 * low, None if high is None else 100 * high
+    return scale * row[key], None if low is None else scale * low, None if high is None else scale * high
 
 
 def p_text(p: float) -> str:

@@ -5,7 +5,7 @@
 | `run`       | the run folder's name                                                                              |
 | `roles`     | which systems are `gainrag`, `baseline`, `without_pseudo`, `oracle`                                |
 | `evaluation`| evaluation.json as it is                                                                           |
-| `analyses`  | what gainrag.analysis and gainrag.agreement found, by data set where there are several             |
+| `analyses`  | what gainrag.analysis, agreement and report.variants found, by data set where there are several    |
 | `absent`    | parts that cannot be made, with the reason                                                         |
 | `questions` | every test question: candidates with gains and selector scores, each system's answer, what it read |
 | `settings`  | of each artefact; `versions`, `config`, `commands`, `selector_card`, `diagnosis`                   |
@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from gainrag.analysis import Case, Plain, by_dataset
 from gainrag.errors import ConfigError, unknown
 from gainrag.metrics import has_answer
 from gainrag.records import Passage
+from gainrag.report import variants
 from gainrag.report.finished import Finished
 
 # How much of a passage is shown.
@@ -44,7 +44,7 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
     """
     found = run.evaluation
     names = list(found.overall.systems)
-    gainrag, base = systems.GAINRAG, _baseline(names, baseline)
+    gainrag, base = systems.GAINRAG, _baseline(names, baseline, run.k)
     without = systems.NO_PSEUDO if systems.NO_PSEUDO in names else None
     interval = {"resamples": found.resamples, "confidence": found.confidence, "seed": found.seed}
     absent = dict(run.absent)
@@ -78,6 +78,10 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         },
         "selector": _selector(run, scoring, interval) if scoring else None,
     }
+    regrets = analyses["selector"]["top1_regret"] if scoring else {}
+    trained = variants.tables(run.config.text)
+    analyses["variants"] = variants.compare(found, trained, gainrag, run.labelled, regrets)
+    absent |= variants.absences(found, trained, run.labelled)
     return {
         "gainrag": __version__,
         "run": run.name,
@@ -106,15 +110,16 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
     }
 
 
-def _baseline(names: Sequence[str], wanted: str | None) -> str:
-    """The system GainRAG is compared with: the wanted one, else the retriever whose list the candidates are."""
+def _baseline(names: Sequence[str], wanted: str | None, k: int) -> str:
+    """The system GainRAG is compared with: the wanted one, else as many passages of the retriever that finds the
+    candidates as GainRAG reads."""
     if systems.GAINRAG not in names:
         raise ConfigError(unknown("system", systems.GAINRAG, names), where="report", hint="a report is of a whole run")
     others = [name for name in names if name != systems.GAINRAG]
     if wanted is not None and wanted not in others:
         raise ConfigError(unknown("baseline", wanted, others), where="report")
     # Of the retrievers' systems the last: a hybrid comes behind its parts.
-    retrievers = [name for name in others if re.search(r" top-\d+$", name)]
+    retrievers = [name for name in others if name.endswith(f" top-{k}")]
     return wanted or (retrievers or others)[-1]
 
 

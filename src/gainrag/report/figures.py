@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from itertools import cycle, pairwise
@@ -33,7 +34,7 @@ _RC: dict[str, Any] = {
 # Inches; at 72 units an inch about as wide as a phone, so that text is not shrunk there.
 _WIDTH = 4.7
 
-# x, low, high; nothing where there is no interval.
+# A value, low, high; nothing where there is no interval.
 Interval = tuple[float, float | None, float | None]
 
 
@@ -91,6 +92,11 @@ def _for_page(svg: str, name: str, title: str) -> str:
     return f'{opened}<title id="{name}-title">{escape(title)}</title>{svg[head.end() :]}'.strip()
 
 
+def _wrapped(labels: Iterable[str]) -> dict[str, str]:
+    """By label, how it is written: on two lines where it is long, cut where it is longer."""
+    return {label: "\n".join(textwrap.wrap(label, 26, max_lines=2, placeholder=" …")) for label in labels}
+
+
 def intervals(
     name: str, title: str, rows: Sequence[tuple[str, Interval]], x: str, accent: Sequence[str] = ()
 ) -> str:
@@ -101,14 +107,16 @@ def intervals(
         x: what the values are.
         accent: labels to draw in the accent colour.
     """
-    with _plot(name, title, 0.75 + 0.27 * len(rows), x=x) as plot:
+    written = _wrapped(label for label, _ in rows)
+    room = 0.34 if any("\n" in text for text in written.values()) else 0.27
+    with _plot(name, title, 0.75 + room * len(rows), x=x) as plot:
         places = range(len(rows), 0, -1)
         for place, (label, (value, low, high)) in zip(places, rows, strict=True):
             colour = _COLOURS["accent" if label in accent else "base"]
             if low is not None and high is not None:
                 plot.axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
             plot.axes.plot([value], [place], "o", color=colour, markersize=6)
-        plot.axes.set_yticks(list(places), [label for label, _ in rows])
+        plot.axes.set_yticks(list(places), [written[label] for label, _ in rows], linespacing=1.0, fontsize=9)
         plot.axes.set_ylim(0.4, len(rows) + 0.6)
         edges = [edge for _, row in rows for edge in row if edge is not None]
         if min(edges) <= 0 <= max(edges):
@@ -154,7 +162,9 @@ def labelled_points(
         x, y: what they are.
         accent: labels to draw in the accent colour.
     """
-    with _plot(name, title, max(3.0, 0.9 + 0.3 * len(points)), x=x, y=y, grid="both") as plot:
+    written = _wrapped(points)
+    room = 0.36 if any("\n" in text for text in written.values()) else 0.3
+    with _plot(name, title, max(3.0, 0.9 + room * len(points)), x=x, y=y, grid="both") as plot:
         xs, ys = [p[0] for p in points.values()], [p[1] for p in points.values()]
         right, wide = max(xs), (max(xs) - min(xs)) or 1.0
         tall = (max(ys) - min(ys)) or 1.0
@@ -166,7 +176,8 @@ def labelled_points(
             column = right + 0.12 * wide
             plot.axes.plot([at[0], column], [at[1], height], color=_COLOURS["muted"], linewidth=0.5, clip_on=False)
             plot.axes.plot(*at, "o", color=colour, markersize=7)
-            plot.axes.text(column + 0.02 * wide, height, label, va="center", color=_COLOURS["ink"], fontsize=9)
+            style: dict[str, Any] = {"va": "center", "color": _COLOURS["ink"], "fontsize": 9, "linespacing": 1.0}
+            plot.axes.text(column + 0.02 * wide, height, written[label], **style)
         plot.axes.set_xlim(min(xs) - 0.08 * wide, right + 0.08 * wide)
     return plot.svg
 
@@ -185,13 +196,32 @@ def _apart(values: Sequence[float], gap: float) -> list[float]:
     return [value - max(pushed, overlap) / 2 for value in moved]
 
 
-def lines(name: str, title: str, series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> str:
-    """One line with points for each series, by its label; the first in the accent colour."""
+def lines(
+    name: str,
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, Interval]]],
+    x: str,
+    y: str,
+    *,
+    log: bool = False,
+) -> str:
+    """One line with points for each series, by its label; the first in the accent colour.
+
+    Args:
+        series: by label, x and the value there with its interval, by rising x.
+        log: x doubles from one place to the next as far, so that small numbers have room.
+    """
     styles = [("accent", "o", "-"), ("base", "s", "-"), ("muted", "^", "--"), ("ink", "D", ":")]
     with _plot(name, title, 3.2, x=x, y=y, grid="both") as plot:
         for (label, points), (colour, marker, style) in zip(series.items(), cycle(styles), strict=False):
-            xs, ys = zip(*points, strict=True)
+            xs, ys = [at for at, _ in points], [value for _, (value, _, _) in points]
             plot.axes.plot(xs, ys, marker=marker, linestyle=style, color=_COLOURS[colour], label=label, markersize=5)
+            for at, (_, low, high) in points:
+                if low is not None and high is not None:
+                    plot.axes.plot([at, at], [low, high], color=_COLOURS[colour], linewidth=1)
+        if log:
+            plot.axes.set_xscale("log")
+            plot.axes.minorticks_off()
         ticks = sorted({point[0] for points in series.values() for point in points})
         plot.axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         _legend(plot, len(series))

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from gainrag import synthesis, systems, training
+from gainrag import selection, synthesis, systems, training
 from gainrag.analysis import Case, same
 from gainrag.config import Config, read_config, settings_of
 from gainrag.errors import DataError
 from gainrag.evaluation import Evaluation, score_questions
-from gainrag.records import Answer, GainRecord, Retrieved, read, read_json
+from gainrag.records import Answer, GainRecord, Retrieved, read, read_json, read_lines
 
 _HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
 
@@ -28,8 +28,11 @@ _HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
 class Finished:
     """What a run folder holds.
 
+    labelled: how many labelled questions the selector was trained on; None where the run's labels are not there.
+    k: how many passages GainRAG reads.
     temperature: of the teacher the selector was trained on.
-    sweep: by K, by system, its answers from K passages; from answers/K/SYSTEM.jsonl.
+    sweep: by K, by system, its answers from K passages to the same questions, all or some of the run's; from
+        answers/K/SYSTEM.jsonl.
     metas: by artefact, its meta file.
     card: facts of the selector's model card.
     absent: by name, why a part of the report cannot be made.
@@ -39,10 +42,12 @@ class Finished:
     config: Config
     evaluation: Evaluation
     cases: list[Case]
+    k: int
     temperature: float
     sweep: dict[int, dict[str, list[Answer]]] = field(default_factory=dict)
     metas: dict[str, dict[str, Any]] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    labelled: int | None = None
     diagnosis: dict[str, Any] | None = None
     absent: dict[str, str] = field(default_factory=dict)
 
@@ -77,9 +82,10 @@ def read_run(folder: str | Path) -> Finished:
         absent["selector"] = "the run has no scores/ of all candidates; run it again with this version"
     cases = _cases(gains, answers, scored, train["alpha"], str(folder))
     _check_evaluation(evaluation, cases, str(folder))
-    sweep = _read_sweep(folder / "answers", names, {case.id for case in cases}, answers)
+    sweep = _read_sweep(folder / "answers", names, answers, scored)
     if not sweep:
         absent["k_sweep"] = "the run has no answers from other numbers of passages (answers/K/SYSTEM.jsonl)"
+    labels = folder / "gains" / "train.jsonl"
     diagnosis = folder / "diagnosis.json"
     if not diagnosis.exists():
         absent["diagnosis"] = "the run compared no alphas (diagnose = 0)"
@@ -88,10 +94,12 @@ def read_run(folder: str | Path) -> Finished:
         config=config,
         evaluation=evaluation,
         cases=cases,
+        k=settings_of(selection.select, config.table("select"))["k"],
         temperature=float(train["temperature"]),
         sweep=sweep,
         metas=_metas(folder),
         card=_card(folder / "selector" / "README.md"),
+        labelled=sum(1 for _ in read_lines(labels)) if labels.exists() else None,
         diagnosis=read_json(diagnosis) if diagnosis.exists() else None,
         absent=absent,
     )
@@ -161,19 +169,27 @@ def _check_evaluation(evaluation: Evaluation, cases: Sequence[Case], where: str)
 
 
 def _read_sweep(
-    folder: Path, names: Mapping[str, str], ids: set[str], own: Mapping[str, Mapping[str, Answer]]
+    folder: Path,
+    names: Mapping[str, str],
+    own: Mapping[str, Mapping[str, Answer]],
+    scored: Mapping[str, Mapping[str, Retrieved]],
 ) -> dict[int, dict[str, list[Answer]]]:
-    """Answers by K and system; the run's own K is added from its own answers, for the systems that are swept."""
+    """Answers by K and system, all to the same questions; the run's own K is added from its own answers, for the
+    systems that are swept."""
     found: dict[int, dict[str, list[Answer]]] = {}
+    ids: set[str] = set()
     for part in sorted(folder.iterdir()):
         if not (part.is_dir() and re.fullmatch(r"[1-9]\d*", part.name)):
             continue
         for path in sorted(part.glob("*.jsonl")):
             system = names.get(path.stem, path.stem)
             answers = list(read(path, Answer))
-            if other := ids ^ {a.id for a in answers}:
+            ids = ids or {a.id for a in answers}
+            if other := (ids ^ {a.id for a in answers}) | (ids - next(iter(own.values())).keys()):
                 raise DataError(
-                    f"not the questions of the run ({min(other)!r})", where=str(path), hint="answer the same questions"
+                    f"not the questions of the run, or of the other K ({min(other)!r})",
+                    where=str(path),
+                    hint="answer the same questions for every K",
                 )
             if wrong := [a for a in answers if len(a.ctxs) != int(part.name)]:
                 raise DataError(
@@ -181,18 +197,30 @@ def _read_sweep(
                     where=str(path),
                     hint="a folder answers/K holds answers from K passages",
                 )
+            if wrong := [a for a in answers if system in scored and not _are_first(a, scored[system][a.id])]:
+                raise DataError(
+                    f"question {wrong[0].id}: not answered from the first passages of scores/{path.name}",
+                    where=str(path),
+                    hint="remove it, or answer again; a selector trained anew chooses anew",
+                )
             found.setdefault(int(part.name), {})[system] = answers
     swept = {system for by_system in found.values() for system in by_system}
     for system in (name for name in own if name in swept):
-        answers = list(own[system].values())
+        answers = [answer for answer in own[system].values() if answer.id in ids]
         found.setdefault(len(answers[0].ctxs), {}).setdefault(system, answers)
     return found
 
 
+def _are_first(answer: Answer, ranked: Retrieved) -> bool:
+    """Whether an answer's passages are the first of a ranking."""
+    return all(map(same, answer.ctxs, ranked.ctxs))
+
+
 def _metas(folder: Path) -> dict[str, dict[str, Any]]:
     """Every meta file of the run by its artefact, in the order of the stages."""
-    order = ["questions", "index", "retrieved", "candidates", "gains", "warm_start", "relevance", "selector", "scores"]
-    paths = [*folder.glob("*.meta.json"), *folder.glob("*/*.meta.json")]
+    order = ["questions", "index", "retrieved", "candidates", "gains", "warm_start", "warm_starts"]
+    order += ["relevance", "selector", "variants", "scores"]
+    paths = [path for depth in ("*", "*/*", "variants/*/*") for path in folder.glob(f"{depth}.meta.json")]
     names = {str(path.relative_to(folder)).removesuffix(".meta.json"): path for path in paths}
 
     def place(name: str) -> tuple[int, str]:

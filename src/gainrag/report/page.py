@@ -1,19 +1,23 @@
 """The report's sections as one self-contained page, and as Markdown.
 
 The page needs nothing but itself: style, script, figures and data are in it, and its own policy forbids any request.
-Text of users (questions, passages, answers) is escaped by the template, or set as text by the script.
+Text of users (questions, passages, answers) is escaped by the template, or set as text by the script. The questions are
+packed: a thousand of them with their candidates and twenty systems are over 10 MB as plain JSON.
 """
 
 from __future__ import annotations
 
+import base64
 import re
+import zlib
 from importlib import resources
 from typing import Any
 
 import msgspec
 
 from gainrag.analysis import Plain
-from gainrag.report.sections import Table, headline, lead, sections
+from gainrag.report.parts import Table
+from gainrag.report.sections import headline, lead, sections
 from gainrag.reporting import piped
 
 
@@ -37,17 +41,32 @@ def html(data: Plain) -> str:
         sections=sections(data),
         style=part("page.css"),
         script=part("page.js"),
-        embedded=embedded({key: data[key] for key in ("roles", "passages", "questions")}),
+        packed=packed({"roles": data["roles"], "questions": _questions(data)}),
     )
 
 
-def embedded(value: Any) -> str:
-    """JSON that can stand in a <script> element: without "<", so that nothing in it ends or comments the element out.
+def _questions(data: Plain) -> list[Plain]:
+    """The questions with what the page shows of them: of the selectors' scores those of GainRAG alone."""
+    gainrag = data["roles"]["gainrag"]
+    return [
+        {
+            **question,
+            "passages": [
+                {**{key: p[key] for key in p if key != "scores"}, "score": p["scores"].get(gainrag)}
+                for p in question["passages"]
+            ],
+        }
+        for question in data["questions"]
+    ]
 
-    >>> embedded({"text": "</script><!--"})
-    '{"text":"\\\\u003c/script>\\\\u003c!--"}'
+
+def packed(value: Any) -> str:
+    """JSON, deflated, in base64: what the page's script unpacks. Nothing in it is markup.
+
+    >>> msgspec.json.decode(zlib.decompress(base64.b64decode(packed(["</script>"]))))
+    ['</script>']
     """
-    return msgspec.json.encode(value).decode().replace("<", "\\u003c")
+    return base64.b64encode(zlib.compress(msgspec.json.encode(value), 9)).decode()
 
 
 def markdown(data: Plain) -> str:

@@ -5,44 +5,14 @@ Every number here is taken from the data, none is computed but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from gainrag import reporting
 from gainrag.analysis import ALL, Plain
 from gainrag.evaluation import Evaluation
-from gainrag.report import cells, figures
+from gainrag.report import cells, figures, variants
+from gainrag.report.parts import Section, Table, Tile, first
 from gainrag.reporting import NOT_AVAILABLE, percent, signed
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text, the heading first. `folded`: long, to be opened by a click; `ids`: questions its rows are about."""
-
-    caption: str
-    rows: list[list[str]]
-    folded: bool = False
-    ids: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with what stands under it: sentences, figures as SVG with what they show, tables."""
-
-    key: str
-    title: str
-    text: list[str]
-    tables: list[Table] = field(default_factory=list)
-    figures: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One number of the headline."""
-
-    value: str
-    label: str
-    note: str
 
 
 def sections(data: Plain) -> list[Section]:
@@ -55,6 +25,7 @@ def sections(data: Plain) -> list[Section]:
         _pseudo(data),
         _comparison(data),
         _selector(data),
+        variants.section(data),
         _run(data),
     ]
     return [section for section in made if section is not None]
@@ -175,19 +146,23 @@ def _passages(data: Plain) -> Section:
     tables, drawn, text = [], [], []
     if sweep:
         for what, title in (("recall", "Recall of the gold answer"), ("score", "mean(contains, F1)")):
-            series = {s: [(row["k"], 100 * row[what]) for row in sweep[s]] for s in _first(gainrag, sweep)}
+            series = {s: [_point(row, what) for row in sweep[s]] for s in first(gainrag, sweep)}
             title = f"{title} as more passages are read"
             drawn.append((figures.lines(f"sweep-{what}", title, series, "passages read, K", "percent"), title))
         rows = [["system", "K", "answer in", "score"]]
         rows += [
             [s, str(r["k"]), percent(r["recall"]), percent(r["score"])] for s, swept in sweep.items() for r in swept
         ]
-        tables.append(Table("Answers from K passages, percent", rows))
-        text.append("What more passages bring, to recall and to the answers.")
+        n, total = next(iter(sweep.values()))[0]["n"], data["evaluation"]["overall"]["n"]
+        tables.append(Table(f"Answers from K passages, percent of {n} questions", rows))
+        some = "all" if n == total else f"{n} of the"
+        text.append(f"What more passages bring, to recall and to the answers: on {some} {total} test questions.")
     else:
         text.append(f"Recall alone: {data['absent']['k_sweep']}.")
     title = "Share of questions with a gold answer in the first K candidates"
-    series = {order: [(row["k"], 100 * row["recall"]) for row in found[order]] for order in _first(gainrag, found)}
+    # Lines of variants lie upon each other: they are in the table.
+    others = {row["system"] for row in data["analyses"]["variants"]} - {gainrag}
+    series = {o: [_point(row, "recall") for row in found[o]] for o in first(gainrag, found) if o not in others}
     drawn.append((figures.lines("recall-by-k", title, series, "first K candidates", "percent"), title))
     ks = [row["k"] for row in max(found.values(), key=len)]
     rows = [["order by", *(f"K = {k}" for k in ks)]]
@@ -196,6 +171,10 @@ def _passages(data: Plain) -> Section:
         rows.append([order, *cells, *[NOT_AVAILABLE] * (len(ks) - len(cells))])
     tables.append(Table(f"{title}, percent", rows))
     return Section("passages", "More passages", text, tables, drawn)
+
+
+def _point(row: Plain, what: str) -> tuple[float, figures.Interval]:
+    return row["k"], (100 * row[what], None, None)
 
 
 def _pseudo(data: Plain) -> Section:
@@ -251,8 +230,8 @@ def _comparison(data: Plain) -> Section:
         counts = [str(row[key]) for key in ("n", "wins", "losses", "ties")]
         rows.append([row["by"], row["group"], *counts, cells.difference(row)])
     everything = f"{ALL} (n={overall['n']})"
-    bars = [(everything, cells.in_points(overall))]
-    bars += [(f"{row['group']} (n={row['n']})", cells.in_points(row)) for row in found["groups"]]
+    bars = [(everything, cells.scaled(overall, "difference", 100))]
+    bars += [(f"{r['group']} (n={r['n']})", cells.scaled(r, "difference", 100)) for r in found["groups"]]
     title = f"{gainrag} minus {base} in mean(contains, F1), by group of questions"
     svg = figures.intervals("comparison", title, bars, "difference, points", [everything])
     prefix = "groups by "
@@ -278,11 +257,6 @@ def _comparison(data: Plain) -> Section:
     )
 
 
-def _first(name: str, names: Iterable[str]) -> list[str]:
-    """The names with one of them, where it is there, in front: what comes first has the accent colour."""
-    return sorted(names, key=lambda other: other != name)
-
-
 def _extreme_rows(entries: Sequence[Plain], names: Sequence[str]) -> tuple[list[list[str]], bool, list[str]]:
     heading = ["", "question", "gold"]
     for name in names:
@@ -302,11 +276,12 @@ def _selector(data: Plain) -> Section:
     title = "Does the selector's score predict the true gain?"
     if not found:
         return Section("selector", title, [f"Not known: {data['absent']['selector']}."])
-    rows = [["order by", "questions", "Spearman", "regret, nats", "of chance", "best choice"]]
+    heading = ["order by", "questions", "Spearman", "regret, nats", "of chance", "best choice"]
+    overall, by_dataset = [heading], [heading]
     for order, groups in found["top1_regret"].items():
         for name, regret in groups.items():
             rho = found["rank_correlation"].get(order, {}).get(name)
-            rows.append(
+            (overall if name == ALL else by_dataset).append(
                 [
                     order,
                     name,
@@ -323,14 +298,12 @@ def _selector(data: Plain) -> Section:
     ]
     drawn = []
     if mine := found["rank_correlation"].get(gainrag):
-        overall = mine[ALL]
-        if overall["undefined"]:
-            text.append(f"The correlation is not defined on {overall['undefined']} questions and is not counted there.")
-        spread = overall["histogram"]
+        rho = mine[ALL]
+        if rho["undefined"]:
+            text.append(f"The correlation is not defined on {rho['undefined']} questions and is not counted there.")
+        spread = rho["histogram"]
         caption = f"Rank correlation of {gainrag}'s score and the true gain, by question"
-        svg = figures.histogram(
-            "spearman", caption, spread["edges"], spread["counts"], "Spearman's rho", overall["mean"]
-        )
+        svg = figures.histogram("spearman", caption, spread["edges"], spread["counts"], "Spearman's rho", rho["mean"])
         drawn.append((svg, caption))
     if found["calibration"]:
         points = [(b["selector"], b["teacher"], b["n"]) for b in found["calibration"]]
@@ -341,7 +314,10 @@ def _selector(data: Plain) -> Section:
             f"Calibration: of the candidates to which the selector gives a share, softmax(score), the mean share that "
             f"the teacher gives, softmax(gain / {found['temperature']:g})."
         )
-    return Section("selector", title, text, [Table("Agreement of the order with the true gains", rows)], drawn)
+    tables = [Table("Agreement of the order with the true gains, all questions", overall)]
+    if len(by_dataset) > 1:
+        tables.append(Table("Agreement of the order with the true gains, by data set", by_dataset, folded=True))
+    return Section("selector", title, text, tables, drawn)
 
 
 def _run(data: Plain) -> Section:

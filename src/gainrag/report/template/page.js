@@ -1,11 +1,28 @@
 "use strict";
 // The list of questions. Text is only ever set as text, a page of questions at a time, and a question's inside when it
 // is opened.
-(() => {
-  const { roles, questions } = JSON.parse(document.getElementById("data").textContent);
+(async () => {
+  const at = (id) => document.getElementById(id);
   const PER_PAGE = 20;
   const SAME = 1e-9;  // scores nearer than this are one score
-  const at = (id) => document.getElementById(id);
+
+  async function unpacked() {
+    const bytes = Uint8Array.from(atob(at("data").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return JSON.parse(await new Response(stream).text());
+  }
+
+  let roles, questions;
+  at("status").textContent = "Unpacking the questions …";
+  try {
+    ({ roles, questions } = await unpacked());
+  } catch (error) {
+    at("status").textContent = typeof DecompressionStream === "undefined"
+      ? "This browser cannot unpack the questions: Chrome 80, Firefox 113, Safari 16.4 or later can. report.json has them, too."
+      : `The questions of this page are damaged (${error}). report.json has them, too.`;
+    at("filters").hidden = at("pages").hidden = true;
+    return;
+  }
   const systems = questions.length ? Object.keys(questions[0].systems) : [];
   let shown = [];
   let page = 0;
@@ -87,7 +104,7 @@
       (q.passages[b].gain ?? -Infinity) - (q.passages[a].gain ?? -Infinity) || a - b);
     // A bar is the place between the least and the highest of the question.
     const gains = range(q.passages.map((p) => p.gain));
-    const scores = range(q.passages.map((p) => p.scores[roles.gainrag]));
+    const scores = range(q.passages.map((p) => p.score));
     let rank = 0;
     const ranks = q.passages.map((p) => (p.generated || p.gain === null ? null : (rank += 1)));
     part.append(...order.map((i) => candidate(q, i, ranks[i], gains, scores)));
@@ -115,7 +132,7 @@
   }
 
   function range(values) {
-    const known = values.filter((value) => value !== null && value !== undefined);
+    const known = values.filter((value) => value !== null);
     return [Math.min(...known), Math.max(...known)];
   }
 
@@ -133,8 +150,7 @@
     box.append(head);
     const bars = make("div", "bars");
     if (passage.gain !== null) bars.append(...bar("true gain", passage.gain, gains, ""));
-    const score = passage.scores[roles.gainrag];
-    if (score !== undefined) bars.append(...bar("selector", score, scores, " scored"));
+    if (passage.score !== null) bars.append(...bar("selector", passage.score, scores, " scored"));
     box.append(bars);
     if (passage.text !== undefined) box.append(make("p", "excerpt", passage.text));
     return box;
