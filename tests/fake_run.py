@@ -27,7 +27,20 @@ SYSTEMS = (
     systems.ORACLE,
 )
 BITES = '</script><script>window.bitten = 1</script><!-- <img src="http://example.org/x.png" onerror="bitten = 1">'
-CONFIG = '[[dataset]]\nname = "sea"\ntrain = "a"\ntest = "b"\n\n[train]\ntemperature = 0.5\n'
+CONFIG = """
+[[dataset]]
+name = "sea"
+train = "a"
+test = "b"
+
+[[dataset]]
+name = "shore"
+train = "c"
+test = "d"
+
+[train]
+temperature = 0.5
+"""
 
 
 def make_run(

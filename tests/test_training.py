@@ -75,7 +75,7 @@ def test_a_trained_selector_is_a_plain_cross_encoder_that_prefers_high_gain(
         gains[:16], out, facts, temperature=0.5, epochs=6, learning_rate=3e-4, groups_per_step=4, validation=0.2
     )
     assert capfd.readouterr().out == ""  # standard output is for data
-    chosen = select(candidates[16:], trained, k=1)
+    chosen = select(candidates[16:20], trained, k=1)
     assert [record.ctxs[0].id[-1] for record in chosen] == ["c"] * 4
 
     question, passages = candidates[1].question, candidates[1].ctxs
@@ -150,7 +150,7 @@ def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
         rank_prior=True,
     )
     assert trained.calibration is not None
-    assert [record.ctxs[0].id[-1] for record in select(candidates[16:], trained, k=1)] == ["c"] * 4
+    assert [record.ctxs[0].id[-1] for record in select(candidates[16:20], trained, k=1)] == ["c"] * 4
     assert plain_regret(trained, gains[16:]) == 0.0
     card = (tmp_path / "selector" / "README.md").read_text()
     assert f"| labels | {labels} |" in card
@@ -165,9 +165,9 @@ def test_every_held_out_question_is_scored_once(
     gains[0].kept = False  # left out by the filter, and still asked about the lazy threshold
     asked: list[str] = []
 
-    def count(model: Any, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
+    def count(model: Any, requests: Sequence[tuple[str, Sequence[Passage]]], **how: Any) -> list[FloatArray]:
         asked.extend(question for question, _ in requests)
-        return score_pairs(model, requests)
+        return score_pairs(model, requests, **how)
 
     monkeypatch.setattr("gainrag.training.score_pairs", count)
     trained = train(gains, tmp_path / "selector", epochs=1, validation=0.5, rank_prior=True)
