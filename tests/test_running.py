@@ -29,6 +29,7 @@ RIVERS = {
 CONFIG = """
 [run]
 diagnose = 0
+warm_start_questions = 3
 
 [[dataset]]
 name = "rivers"
@@ -92,6 +93,9 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
         systems.NO_PSEUDO, systems.GAINRAG, systems.ORACLE,
     }  # fmt: skip
     assert found.overall.n == 2
+    learned = [json.loads((folder / "out" / f"{name}.meta.json").read_text()) for name in ("warm_start", "gains/train")]
+    assert learned[0]["settings"]["questions"] == 3
+    assert learned[1]["summary"]["questions"] == 4
     assert found.overall.systems[systems.ORACLE].metrics["contains"].value == 1.0
     scored = list(read(folder / "out" / "scores" / "gainrag.jsonl", Retrieved))
     chosen = list(read(folder / "out" / "selected" / "gainrag.jsonl", Retrieved))
