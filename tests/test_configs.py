@@ -79,7 +79,8 @@ def test_the_small_runs_are_of_one_size() -> None:
     configs = {path.stem: read_config(path, STAGES) for path in SMALL}
     sizes = {"train_questions": 300, "test_questions": 200, "diagnose": 40}
     for name, config in configs.items():
-        assert config.table("run") == {**sizes, **({"warm_start_questions": 1000} if name == "six" else {})}
+        more = {"warm_start_questions": 1000, "top": [5]} if name == "six" else {}
+        assert config.table("run") == {**sizes, **more}
     epochs = {name: config.table("warm_start")["epochs"] for name, config in configs.items()}
     assert epochs == {name: 1 if name == "six" else 2 for name in NAMES}
 
@@ -90,6 +91,7 @@ def test_six_has_rivals_ablations_label_efficiency_and_transfer() -> None:
     assert [v.settings["labels"] for v in variants if "labels" in v.settings] == ["likelihood", "information_gain"]
     assert [v.questions for v in variants if v.questions] == [50, 100, 200, 400]
     assert [v.train_on for v in variants if v.train_on] == [["hotpotqa", "webquestions"]]  # as the paper
+    assert [v.name for v in variants if v.leave_out] == ["GainRAG from the other data sets"]
     # An ablation that has what GainRAG has would show nothing.
     train = settings_of(training.train, config.table("train"))
     assert all(train["only_kept"] != v.settings["only_kept"] for v in variants if "only_kept" in v.settings)
