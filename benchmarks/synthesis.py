@@ -3,7 +3,8 @@
     python benchmarks/synthesis.py nq=candidates.jsonl triviaqa=... [--questions 5] [--long nq=candidates.jsonl] ...
 
 Every row scores the same prompts and all aliases of a question, at one alpha, with the same embedded model and threads;
-rows take turns, a question a round, and a figure is the median over questions. The sequential scorer is written as
+rows take turns, a question a round, and a figure is the median over questions ("in total": of their summed times, where
+questions with many answers weigh as much as they cost). The sequential scorer is written as
 plainly and fairly as it can be: it runs the prompt without a passage once an alias, not once a pair. With --long, the
 time of a question and the peak memory are followed over many questions, and where the time of a pass goes is profiled.
 """
@@ -91,6 +92,7 @@ def compare(name: str, records: list[Retrieved], lms: dict[str, LocalLM], alpha:
                 "scorer": key,
                 "s/question": round(median(seconds[key]), 3),
                 "times faster": round(median(speedups), 2),
+                "in total": round(sum(seconds["sequential float32"]) / sum(seconds[key]), 2),
                 "nats apart, at most": f"{apart:.1e}",
                 "rank correlation, mean": round(
                     float(np.mean([spearman(a, b) for a, b in zip(true, gains, strict=True)])), 4
