@@ -50,6 +50,12 @@ class Variant:
     train_on: Sequence[str] = ()
     leave_out: bool = False
 
+    @property
+    def table(self) -> dict[str, Any]:
+        """What its table sets, without the name."""
+        own = {"questions": self.questions, "train_on": self.train_on, "leave_out": self.leave_out}
+        return {**{key: value for key, value in own.items() if value}, **self.settings}
+
 
 @dataclass(frozen=True)
 class Reranker:

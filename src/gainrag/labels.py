@@ -121,16 +121,13 @@ def as_rows(
     # Divided by the temperature, labels are the teacher's log-probabilities up to a constant, or its log-odds.
     scaled = [float(own[i]) / temperature for i in chosen]
     if labels in POINT_WISE:
+        from scipy.special import expit
+
         return [
-            {"question": record.question, "passage": text, "label": _sigmoid(x)}
+            {"question": record.question, "passage": text, "label": float(expit(x))}
             for text, x in zip(texts, scaled, strict=True)
         ]
     return [{"question": record.question, "passages": texts, "labels": scaled}]
-
-
-def _sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)), in log space, so that no large x overflows."""
-    return float(np.exp(-np.logaddexp(0.0, -x)))
 
 
 def regret(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> float:

@@ -19,9 +19,8 @@ import numpy as np
 
 from gainrag.config import settings_of
 from gainrag.errors import ConfigError
-from gainrag.labels import Labels, split
+from gainrag.labels import Labels, regret, split
 from gainrag.records import GainRecord, disk_errors
-from gainrag.selection import top
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.training import train
 
@@ -132,12 +131,8 @@ def plain_regret(selector: CrossEncoderSelector, held: Sequence[GainRecord]) -> 
     """Mean loss of the passages a selector puts first above that of the best ones, in nats per token, at alpha 0 (at
     the run's own alpha where losses at 0 are not stored)."""
     scores = selector.score_many([(record.question, record.ctxs) for record in held])
-    found = []
-    for record, own in zip(held, scores, strict=True):
-        name = "0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss))
-        losses = [ctx.loss[name] for ctx in record.ctxs]
-        found.append(losses[top(own, 1)[0]] - min(losses))
-    return float(np.mean(found))
+    names = ["0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss)) for record in held]
+    return regret(scores, [[-ctx.loss[name] for ctx in r.ctxs] for r, name in zip(held, names, strict=True)])
 
 
 def describe(trials: Sequence[Trial]) -> str:

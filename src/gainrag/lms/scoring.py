@@ -191,7 +191,7 @@ def pack_logits(lm: LocalLM, rows: Sequence[Row]) -> torch.Tensor:
         outputs += range(len(ids) + prompt - 1, len(ids) + len(row))
         ids += [*row.prompt, *row.tree.tokens]
         positions += [*range(prompt), *(prompt - 1 + depth for depth in row.tree.depth)]
-    where = _on(lm.device, torch.tensor(positions))
+    position_ids = _on(lm.device, torch.tensor(positions))
     segments: list[Segment] = []
     masks: dict[int, torch.Tensor] = {}
     start = 0
@@ -202,11 +202,11 @@ def pack_logits(lm: LocalLM, rows: Sequence[Row]) -> torch.Tensor:
                 masks[id(tree)] = _on(lm.device, torch.from_numpy(tree.mask()))
             prompt_seen = torch.ones(len(tree.tokens), len(row.prompt), dtype=torch.bool, device=lm.device)
             mask = torch.cat([prompt_seen, masks[id(tree)]], dim=1)
-        segments.append(Segment(start, len(row.prompt), where[start : start + len(row)], mask))
+        segments.append(Segment(start, len(row.prompt), position_ids[start : start + len(row)], mask))
         start += len(row)
     out = lm.model(
         input_ids=_on(lm.device, torch.tensor([ids])),
-        position_ids=where[None],
+        position_ids=position_ids[None],
         logits_to_keep=_on(lm.device, torch.tensor(outputs)),
         segments=segments,
         use_cache=False,

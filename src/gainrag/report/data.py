@@ -79,7 +79,7 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         "selector": _selector(run, scoring, interval) if scoring else None,
     }
     regrets = analyses["selector"]["top1_regret"] if scoring else {}
-    trained = variants.tables(run.config.text)
+    trained = {variant.name: variant.table for variant in run.config.variants}
     analyses["variants"] = variants.compare(found, trained, gainrag, run.labelled, regrets)
     absent |= variants.absences(found, trained, run.labelled)
     return {

@@ -3,7 +3,6 @@ labels; beside GainRAG's own. Data for report.json, and the section that shows i
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 
 from gainrag.analysis import ALL, Plain
@@ -16,12 +15,6 @@ from gainrag.reporting import NOT_AVAILABLE, p_value
 _TRANSFER = ("leave_out", "train_on")
 # How the keys of `absent` begin that this section tells of.
 _ABSENT = "variant"
-
-
-def tables(config: str) -> dict[str, Plain]:
-    """The settings of each `[[variant]]` of a config, by its name, which is its system's."""
-    found = tomllib.loads(config).get("variant", [])
-    return {str(table["name"]): {key: value for key, value in table.items() if key != "name"} for table in found}
 
 
 def absences(evaluation: Evaluation, settings: Mapping[str, Plain], labelled: int | None) -> dict[str, str]:
