@@ -6,6 +6,7 @@ import pytest
 
 from gainrag.answering import answer
 from gainrag.augmentation import augment, one_paragraph
+from gainrag.prompts import for_model
 from gainrag.records import Retrieved, Scored
 from gainrag.testing import EchoGenerator, OverlapLM
 
@@ -30,7 +31,8 @@ def test_the_answer_keeps_question_passages_and_unknown_keys() -> None:
 def test_without_passages_the_question_stands_alone() -> None:
     lm = EchoGenerator()
     answer([Retrieved(id="q", question="Which river?", ctxs=[])], lm)
-    assert lm.prompts == ["Answer the question below concisely in a few words.\nQuestion: Which river?\nAnswer:"]
+    assert lm.prompts == [for_model("completion", lm).without("Which river?")]
+    assert lm.prompts[0].endswith("Question: Which river?\nAnswer:")
 
 
 def test_all_passages_are_read() -> None:

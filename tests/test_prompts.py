@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from gainrag.prompts import for_model, selector_text
+from gainrag.prompts import TEMPLATES, Template, for_model, selector_text, wording
 from gainrag.records import Passage
 
 SEINE = Passage(id="1", title="Seine", text="A river.")
 OWN = Passage(id="2", text="What I know.", origin="generated")
 
 
-def test_completion_prompt_as_the_issue_words_it() -> None:
+def test_completion_prompt_shows_what_an_answer_looks_like() -> None:
     prompt = for_model("completion", object()).with_passages("Which river?", [SEINE])
     assert prompt == (
         "Passage: Seine\nA river.\n\n"
-        "Answer the question below concisely in a few words.\nQuestion: Which river?\nAnswer:"
+        "Answer the question below concisely in a few words.\n"
+        "Question: Which planet is known as the Red Planet?\nAnswer: Mars\nQuestion: Which river?\nAnswer:"
     )
 
 
@@ -52,7 +55,7 @@ def test_a_completion_is_cut_at_the_first_line_end() -> None:
 class Words:
     """A model of few tokens, which are words."""
 
-    context = 40
+    context = 50
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
@@ -64,7 +67,7 @@ class Words:
 def test_of_many_passages_the_last_give_way_where_the_context_ends() -> None:
     passages = [Passage(id=str(n), text=f"first{n} " + "word " * 8 + f"last{n}") for n in range(10)]
     prompt = for_model("completion", Words()).with_passages("Which river?", passages, reserve=4)
-    assert len(prompt.split()) <= 36
+    assert len(prompt.split()) <= 46
     assert "last0" in prompt
     assert "first9" not in prompt
     assert prompt.endswith("Question: Which river?\nAnswer:")
@@ -73,3 +76,27 @@ def test_of_many_passages_the_last_give_way_where_the_context_ends() -> None:
 def test_selector_text() -> None:
     assert selector_text(SEINE) == "Seine\nA river."
     assert selector_text(OWN) == "What I know."
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        replace(TEMPLATES["completion"], passage="{title}: {text}"),
+        replace(TEMPLATES["completion"], question="{question}"),
+        replace(TEMPLATES["completion"], answer_prefix=""),
+    ],
+)
+def test_a_stage_knows_what_its_prompts_said(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = wording("completion"), wording("completion", background=True)
+    monkeypatch.setitem(TEMPLATES, "completion", template)
+    after = wording("completion"), wording("completion", background=True)
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
+def test_a_new_request_for_background_leaves_labels_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = wording("chat"), wording("chat", background=True)
+    monkeypatch.setitem(TEMPLATES, "chat", replace(TEMPLATES["chat"], background="Tell me about {question}"))
+    after = wording("chat"), wording("chat", background=True)
+    assert after[0] == before[0]
+    assert after[1] != before[1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from gainrag.prompts import PromptForm, Prompts, for_model
+from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import Generator
 from gainrag.records import Answer, Retrieved
 from gainrag.resuming import chunks, write_resumable
@@ -69,5 +69,5 @@ def answer(
 
     if out is None:
         return [record for part in chunks(selected, CHUNK) for record in make(part)]
-    own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens}
+    own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens, "wording": wording(prompt)}
     return write_resumable(out, selected, make, kind=Answer, chunk=CHUNK, settings=own, what="answering")

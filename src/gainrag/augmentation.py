@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gainrag.metrics import has_answer
-from gainrag.prompts import NOT_AVAILABLE, PromptForm, for_model
+from gainrag.prompts import NOT_AVAILABLE, PromptForm, for_model, wording
 from gainrag.protocols import Generator
 from gainrag.records import Question, Retrieved, Scored
 from gainrag.resuming import chunks, write_resumable
@@ -90,4 +90,5 @@ def augment(
     if out is None:
         return [record for part in chunks(retrieved, CHUNK) for record in make(part)]
     own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens}
+    own["wording"] = wording(prompt, background=True)
     return write_resumable(out, retrieved, make, kind=Retrieved, chunk=CHUNK, settings=own, what="pseudo-passages")

@@ -9,8 +9,9 @@ This module knows nothing about models beyond the three methods of `Bounded` and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from gainrag.errors import ConfigError, DataError
@@ -20,6 +21,9 @@ PromptForm = Literal["completion", "chat"]
 PROMPT_FORMS: tuple[PromptForm, ...] = ("completion", "chat")
 
 INSTRUCTION = "Answer the question below concisely in a few words."
+# Shows a model that only continues text what an answer looks like: without it a quarter of the answers were empty and
+# most others whole sentences (docs/log.md).
+EXAMPLE = "Question: Which planet is known as the Red Planet?\nAnswer: Mars"
 BACKGROUND_INSTRUCTION = (
     "Please provide background for the question below in 100 words. Do not respond with anything other than "
     'background. If you do not know or are unsure, please generate "N/A" directly.'
@@ -45,7 +49,7 @@ class Template:
 TEMPLATES: dict[PromptForm, Template] = {
     "completion": Template(
         passage="Passage: {title}\n{text}\n\n",
-        question=INSTRUCTION + "\nQuestion: {question}\nAnswer:",
+        question=INSTRUCTION + "\n" + EXAMPLE + "\nQuestion: {question}\nAnswer:",
         background=(
             "Question: {question}\nBackground facts from an encyclopedia that answer the question, in 100 words:"
         ),
@@ -60,6 +64,14 @@ TEMPLATES: dict[PromptForm, Template] = {
         ends_at_line_end=False,
     ),
 }
+
+
+def wording(form: PromptForm, *, background: bool = False) -> str:
+    """What stands for the exact text of a form's prompts in the settings of a stage, so that nothing made with one
+    wording goes on or is reused with another: the request for background, or all else."""
+    template = TEMPLATES[form]
+    parts = (template.background,) if background else astuple(replace(template, background=""))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from gainrag import lms
 from gainrag.artefacts import hashes, is_current, write_meta
 from gainrag.config import Config, settings_of
 from gainrag.errors import DataError, StaleError
+from gainrag.prompts import wording
 from gainrag.records import open_output
 
 
@@ -43,6 +44,13 @@ class Run:
         full = settings_of(lms.open_lm, self.config.table("llm"))
         device = choose_device(full["device"])
         return {"model": full["model"], "dtype": choose_dtype(full["dtype"], device), "device": device}
+
+    def prompted(
+        self, stage: Callable[..., Any], table: Mapping[str, Any], *, background: bool = False
+    ) -> dict[str, Any]:
+        """The settings of a stage that prompts the language model, with what results depend on beside them."""
+        own = settings_of(stage, table)
+        return {**own, "llm": self.llm_settings(), "wording": wording(own["prompt"], background=background)}
 
     def stage(
         self,

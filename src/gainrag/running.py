@@ -231,7 +231,7 @@ def _search(
 def _augment(state: Run, split: str, records: Sequence[Retrieved]) -> list[Retrieved]:
     artefact = state.path("candidates", f"{split}.jsonl")
     table = state.config.table("augment")
-    settings = {**settings_of(augmentation.augment, table), "llm": state.llm_settings(), "questions": len(records)}
+    settings = state.prompted(augmentation.augment, table, background=True) | {"questions": len(records)}
 
     def make(memory: dict[str, Any]) -> None:
         augmentation.augment(records, state.lm(), artefact, memory, **table)
@@ -243,7 +243,7 @@ def _augment(state: Run, split: str, records: Sequence[Retrieved]) -> list[Retri
 def _synthesize(state: Run, split: str, candidates: Sequence[Retrieved]) -> list[GainRecord]:
     artefact = state.path("gains", f"{split}.jsonl")
     table = state.config.table("synthesize")
-    settings = {**settings_of(synthesis.synthesize, table), "llm": state.llm_settings()}
+    settings = state.prompted(synthesis.synthesize, table)
 
     def make(memory: dict[str, Any]) -> dict[str, Any]:
         return synthesis.summarize(synthesis.synthesize(candidates, state.lm(), artefact, memory, **table))
@@ -255,7 +255,7 @@ def _synthesize(state: Run, split: str, candidates: Sequence[Retrieved]) -> list
 def _diagnose(state: Run, gains: Sequence[GainRecord], sample: int) -> None:
     artefact = state.path("diagnosis.json")
     table = {k: v for k, v in state.config.table("synthesize").items() if k in parameters(synthesis.diagnose)}
-    settings = {**settings_of(synthesis.diagnose, table), "sample": sample, "llm": state.llm_settings()}
+    settings = state.prompted(synthesis.diagnose, table) | {"sample": sample}
 
     def make(_: dict[str, Any]) -> None:
         found = synthesis.diagnose(gains, state.lm(), sample=sample, **table)

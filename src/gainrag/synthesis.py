@@ -19,7 +19,7 @@ from gainrag.answering import generate_answers
 from gainrag.errors import ConfigError, DataError, ModelError, unknown
 from gainrag.gain import best_loss, entropy, gain_from_loss, silver_index, teacher
 from gainrag.progress import progress
-from gainrag.prompts import PromptForm, Prompts, for_model
+from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import Generator, Scorer, ScoringRequest
 from gainrag.records import Gained, GainRecord, Retrieved
 from gainrag.resuming import chunks, write_resumable
@@ -89,6 +89,7 @@ def synthesize(
     if out is None:
         return [record for part in chunks(candidates, CHUNK) for record in make(part)]
     own = {**(settings or {}), "alpha": alphas, "prompt": prompt, "keep": keep, "max_new_tokens": max_new_tokens}
+    own["wording"] = wording(prompt)
     rate = getattr(lm, "rate", None)  # a scorer of another kind need not know
     return write_resumable(out, candidates, make, kind=GainRecord, chunk=CHUNK, settings=own, what="gains", rate=rate)
 

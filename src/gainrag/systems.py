@@ -150,7 +150,7 @@ def _answer_new(state: Run, unique: Mapping[Reading, Retrieved], name: str) -> d
     asked = state.path("answers", f"{name}.asked.jsonl")
     write(asked, unique.values())
     table = state.config.table("answer")
-    settings = {**settings_of(answering.answer, table), "llm": state.llm_settings()}
+    settings = state.prompted(answering.answer, table)
 
     def make(memory: dict[str, Any]) -> None:
         answering.answer(list(unique.values()), state.lm(), pool, memory, **table)
