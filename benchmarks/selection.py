@@ -31,7 +31,9 @@ from gainrag.selectors.learned import read_learned
 BASELINE = "CrossEncoder.predict"
 
 
-def rows_of(folder: str, candidates: list[Retrieved], scratch: Path) -> dict[str, Callable[[Retrieved], Any]]:
+def rows_of(
+    folder: str, candidates: list[Retrieved], scratch: Path, more: bool
+) -> dict[str, Callable[[Retrieved], Any]]:
     """What is compared, by name: scores of a question's candidates."""
     from sentence_transformers import CrossEncoder
 
@@ -48,13 +50,14 @@ def rows_of(folder: str, candidates: list[Retrieved], scratch: Path) -> dict[str
 
     for dtype in ("float32", "bfloat16"):
         add(f"torch {dtype}", CrossEncoderSelector(folder, backend="torch", dtype=dtype, device="cpu"))
-    for tokens in (1024, 4096):
-        sized = CrossEncoderSelector(folder, backend="torch", dtype="bfloat16", device="cpu", batch_tokens=tokens)
-        add(f"torch bfloat16, {tokens} tokens a batch", sized)
-    # Fused attention is transformers' default; whether that is right on this machine is for this row to say.
-    written_out = CrossEncoderSelector(folder, backend="torch", dtype="bfloat16", device="cpu")
-    written_out.model.model.set_attn_implementation("eager")
-    add("torch bfloat16, attention written out", written_out)
+    if more:
+        for tokens in (1024, 4096):
+            sized = CrossEncoderSelector(folder, backend="torch", dtype="bfloat16", device="cpu", batch_tokens=tokens)
+            add(f"torch bfloat16, {tokens} tokens a batch", sized)
+        # Fused attention is transformers' default; whether that is right on this machine is for this row to say.
+        written_out = CrossEncoderSelector(folder, backend="torch", dtype="bfloat16", device="cpu")
+        written_out.model.model.set_attn_implementation("eager")
+        add("torch bfloat16, attention written out", written_out)
     for backend in RUNTIMES:
         for quantize in ("none", "int8") if is_installed(backend) else ():
             copy = export(folder, scratch / f"{backend}-{quantize}", candidates, backend=backend, quantize=quantize)
@@ -70,6 +73,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=50)
     parser.add_argument("--passages", type=int, default=101, help="candidates a question; with fewer it is left out")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--more", action="store_true", help="also other batch sizes, and attention written out")
     parser.add_argument("--threads", type=int, help="of torch alone; hold every runtime to a core with taskset")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -88,7 +92,7 @@ def main() -> None:
     for record in records:  # the pseudo-passage, which stands last, is one of them
         record.ctxs = [*record.ctxs[: arguments.passages - 1], record.ctxs[-1]]
     with tempfile.TemporaryDirectory(prefix="gainrag-bench-") as scratch:
-        rows = rows_of(arguments.selector, wide, Path(scratch))
+        rows = rows_of(arguments.selector, wide, Path(scratch), arguments.more)
         seconds, scores = in_turns(rows, records, arguments.rounds)
     base = scores[BASELINE]
     table = [

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from gainrag.errors import ConfigError, DataError, ModelError
 from gainrag.lms import scoring
 from gainrag.lms.local import LocalLM
-from gainrag.lms.scoring import pack_logits
+from gainrag.lms.scoring import hidden_states
 from gainrag.prompts import for_model
 from gainrag.protocols import ScoringRequest
 from gainrag.records import Passage
@@ -47,6 +50,41 @@ def test_losses_are_those_of_one_pass_a_passage_and_alias(smollm: LocalLM, form:
                 assert found[p, a, x] == pytest.approx(naive, abs=1e-4), (p, answer, alpha)
 
 
+TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+TINY |= {"num_key_value_heads": 2, "head_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("gemma2", {"final_logit_softcapping": 3.0, "attn_logit_softcapping": 2.0, "sliding_window": 16}),
+        ("granite", {"logits_scaling": 0.25, "residual_multiplier": 0.5}),
+        ("cohere", {"logit_scale": 4.0}),
+        ("qwen3", {}),
+    ],
+)
+def test_what_a_model_does_to_its_logits_is_kept(
+    smollm: LocalLM, kind: str, own: dict[str, float], tmp_path: Path
+) -> None:
+    """Small models with random weights, of architectures that cap or scale their logits."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=smollm.vocabulary, **TINY, **own)
+    model = AutoModelForCausalLM.from_config(config)
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=1.0)  # so that logits differ and are capped
+    model.save_pretrained(tmp_path)
+    smollm.tokenizer.save_pretrained(tmp_path)
+    lm = LocalLM(str(tmp_path), dtype="float32")
+    asked = request(smollm)
+    found = lm.losses([asked], [0.0, 0.5])[0]
+    for p, prompt in enumerate(asked.with_prompts):
+        for a in (0, 5):
+            naive = naive_loss(lm, prompt, asked.without_prompt, asked.answers[a], 0.5)
+            assert found[p, a, 1] == pytest.approx(naive, abs=1e-4)
+
+
 def test_alpha_zero_is_the_plain_loss_whatever_the_question_says(smollm: LocalLM) -> None:
     asked = request(smollm)
     other = ScoringRequest(asked.with_prompts, "Something else:", asked.answers)
@@ -70,11 +108,37 @@ def test_a_question_scores_the_same_alone_and_in_company(smollm: LocalLM) -> Non
     assert np.abs(together[0] - together[1]).max() < 1e-4
 
 
-def test_small_packs_change_nothing(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("bound", "size"),
+    [
+        ("scoring.PACK_TOKENS", {"cpu": 64}),
+        ("scoring.HIDDEN", 1),
+        ("projection.LOGITS", {"cpu": 1}),
+        ("projection.LOGITS", {"cpu": 7 * 49152}),
+        ("projection.CHUNK", {"cpu": 1}),
+        ("projection.CHUNK", {"cpu": 2 * 49152}),
+    ],
+)
+def test_how_much_is_done_at_once_changes_nothing(
+    smollm: LocalLM, bound: str, size: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [request(smollm), ScoringRequest(["One"], "Two", [" three four", " five"])]
+    whole = smollm.losses(asked, [0.0, 0.5])
+    monkeypatch.setattr(f"gainrag.lms.{bound}", size)
+    for expected, found in zip(whole, smollm.losses(asked, [0.0, 0.5]), strict=True):
+        assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_prompt_runs_once_however_often_it_stands_there(smollm: LocalLM) -> None:
     asked = request(smollm)
+    twice = replace(asked, with_prompts=[*asked.with_prompts, asked.without_prompt, *asked.with_prompts])
+    before = smollm.throughput.tokens
     whole = smollm.losses([asked], [0.5])[0]
-    monkeypatch.setattr("gainrag.lms.scoring.PACK_TOKENS", {"cpu": 64})
-    assert np.abs(smollm.losses([asked], [0.5])[0] - whole).max() < 1e-4
+    once = smollm.throughput.tokens - before
+    found = smollm.losses([twice], [0.5])[0]
+    assert smollm.throughput.tokens - before == 2 * once
+    assert np.abs(found[:3] - whole).max() < 1e-4
+    assert np.array_equal(found[:3], found[4:])
 
 
 def test_generation_is_greedy_and_the_same_in_any_company(smollm: LocalLM) -> None:
@@ -120,7 +184,7 @@ def test_answers_that_cannot_be_scored(smollm: LocalLM, answers: list[str], what
 
 def test_nan_from_the_model_is_an_error(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = request(smollm)
-    monkeypatch.setattr(scoring, "pack_logits", lambda lm, rows: pack_logits(lm, rows) * float("nan"))
+    monkeypatch.setattr(scoring, "hidden_states", lambda lm, rows: hidden_states(lm, rows) * float("nan"))
     with pytest.raises(ModelError, match="NaN"):
         smollm.losses([asked], [0.0])
 

@@ -37,6 +37,7 @@ class LocalLM:
     def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto") -> None:
         self.name = model
         self.device = choose_device(device)
+        self.kind = "cpu" if self.device == "cpu" else "cuda"  # what sizes of work are chosen by
         self.dtype = choose_dtype(dtype, self.device)
         path = resolve(model)
         self.tokenizer = load_tokenizer(path)

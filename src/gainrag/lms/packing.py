@@ -71,7 +71,7 @@ class AnswerTree:
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt's token ids with its tree, and whose they are: (request, passage), passage -1 for without(q)."""
+    """A prompt's token ids with its tree, and whose they are: (request, prompt)."""
 
     prompt: Sequence[int]
     tree: AnswerTree
@@ -86,32 +86,28 @@ class Row:
         return 1 + len(self.tree.tokens)
 
 
-def make_packs(rows: Sequence[Row], *, tokens: int, outputs: int) -> list[list[Row]]:
-    """Cut rows, in their order, into packs of at most so many tokens and outputs; a larger row goes alone."""
+def make_packs(rows: Sequence[Row], *, tokens: int) -> list[list[Row]]:
+    """Cut rows, in their order, into packs of at most so many tokens; a larger row goes alone."""
     packs: list[list[Row]] = []
-    size = width = 0
+    size = 0
     for row in rows:
-        if not packs or size + len(row) > tokens or width + row.outputs > outputs:
+        if not packs or size + len(row) > tokens:
             packs.append([])
-            size = width = 0
+            size = 0
         packs[-1].append(row)
         size += len(row)
-        width += row.outputs
     return packs
 
 
-def make_even_packs(rows: Sequence[Row], *, tokens: int, outputs: int, workers: int) -> list[list[Row]]:
+def make_even_packs(rows: Sequence[Row], *, tokens: int, workers: int) -> list[list[Row]]:
     """Packs of like size, as many for each worker, so that none waits for another: of about so many tokens (over it by
-    less than a row), and at most so many outputs, unless a single row has more."""
+    less than a row)."""
     total, longest = sum(map(len, rows)), max(map(len, rows))
-    rounds = -(-total // (workers * tokens))
-    while True:
-        least = -(-total // (workers * rounds))
-        for size in range(least, least + longest + 1, max(1, longest // 16)):
-            packs = make_packs(rows, tokens=size, outputs=outputs)
-            if len(packs) <= workers * rounds:
-                return packs
-        rounds += 1  # the outputs did not fit
+    count = workers * -(-total // (workers * tokens))
+    size = -(-total // count)
+    while len(packs := make_packs(rows, tokens=size)) > count:
+        size += max(1, longest // 16)
+    return packs
 
 
 @dataclass(frozen=True)

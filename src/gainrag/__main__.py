@@ -1,0 +1,5 @@
+"""`python -m gainrag`, for where the console script is not on the path."""
+
+from gainrag.cli import entry
+
+entry()
