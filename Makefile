@@ -26,6 +26,7 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/answer.py $(DATA)/questions.jsonl --index $(DATA)/index --selector $(DATA)/selector \
 		--candidates $(DATA)/candidates.jsonl
 	$(BIN)/python benchmarks/synthesis.py $(foreach d,nq triviaqa hotpotqa,$(d)=$(DATA)/$(d).jsonl) --long $(DATA)/nq.jsonl
+	$(BIN)/python benchmarks/shapes.py $(DATA)/nq.jsonl
 
 # For the test that opens a report; only where it is missing and can be had. The test says so where it cannot.
 browser:

@@ -129,6 +129,19 @@ def test_how_much_is_done_at_once_changes_nothing(
         assert np.abs(found - expected).max() < 1e-4
 
 
+def test_more_answers_are_no_more_logits_at_a_time(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gainrag.lms.projection.LOGITS", {"cpu": 16 * smollm.vocabulary})
+    asked = request(smollm)
+    many = replace(asked, answers=[f" {i} {n} of them" for i in range(8) for n in range(8)])
+    held: list[int] = []
+    seen = smollm.model.get_output_embeddings().register_forward_hook(lambda *call: held.append(call[2].numel()))
+    try:
+        smollm.losses([asked, many], [0.5])
+    finally:
+        seen.remove()
+    assert max(held) <= 16 * smollm.vocabulary
+
+
 def test_a_prompt_runs_once_however_often_it_stands_there(smollm: LocalLM) -> None:
     asked = request(smollm)
     twice = replace(asked, with_prompts=[*asked.with_prompts, asked.without_prompt, *asked.with_prompts])
