@@ -158,6 +158,19 @@ def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
     assert "held-out regret (nats)" in card
 
 
+@pytest.mark.parametrize("labels", ["gain", "information_gain"])
+def test_how_many_pairs_go_through_at_once_changes_no_step(
+    gains: list[GainRecord], tmp_path: Path, labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for size in (2, 100):
+        monkeypatch.setattr("gainrag.training.MINI_BATCH", size)
+        own: dict[str, Any] = {"labels": labels, "epochs": 1, "groups_per_step": 4, "dropout": 0.0, "dtype": "float32"}
+        selector = train(gains[:10], tmp_path / str(size), group_size=3, learning_rate=1e-3, **own)
+        found.append(np.concatenate([selector.score(r.question, r.ctxs) for r in gains[10:14]]))
+    assert np.abs(found[0] - found[1]).max() < 1e-2 * np.abs(found[1]).max()
+
+
 def test_every_held_out_question_is_scored_once(
     candidates: list[Retrieved], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -305,6 +305,10 @@ def _fit(
     from gainrag.selectors.held_out import HeldOut
 
     steps_between = max(1, len(rows) // (rows_per_step * epochs))
+    # A list-wise loss cuts its lists itself; pairs that are learned one by one come to it in equal parts of a step.
+    rows_at_once = rows_per_step
+    if point_wise:
+        rows_at_once = max(n for n in range(1, MINI_BATCH + 1) if rows_per_step % n == 0)
     with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
         keep = {
             "eval_strategy": "steps",
@@ -318,7 +322,8 @@ def _fit(
         }
         arguments = CrossEncoderTrainingArguments(
             output_dir=scratch,
-            per_device_train_batch_size=rows_per_step,
+            per_device_train_batch_size=rows_at_once,
+            gradient_accumulation_steps=rows_per_step // rows_at_once,
             num_train_epochs=1,  # `rows` hold all of them already
             learning_rate=learning_rate,
             warmup_steps=int(warmup * len(rows) / rows_per_step),
