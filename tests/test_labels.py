@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from gainrag.errors import DataError
 from gainrag.gain import teacher
-from gainrag.labels import RELEVANT, Labels, as_rows, draw, regret, split, targets
+from gainrag.labels import RELEVANT, Labels, as_rows, draw, is_held_out, regret, split, targets
 from gainrag.records import GainRecord, Retrieved
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
@@ -66,6 +68,26 @@ def test_a_visit_shows_the_best_passage_and_others() -> None:
     assert {i for visit in visits for i in visit[1:]} == {0, 2, 3}
     assert all(len(set(visit)) == 3 for visit in visits)
     assert len({draw([1.0, 1.0, 0.0], 2, rng)[0] for _ in range(20)}) == 2  # of equals by chance
+
+
+def test_who_is_held_out_hangs_on_the_question_alone(gains: list[GainRecord], candidates: list[Retrieved]) -> None:
+    def held(records: Sequence[GainRecord | Retrieved], labels: Labels, seed: int) -> set[str]:
+        learn, out = split(list(records), labels, False, 0.4, np.random.default_rng(seed))
+        assert len(learn) + len(out) == len(records)
+        assert not {r.id for r in learn} & {r.id for r in out}
+        return {r.id for r in out}
+
+    whole = held(gains, "gain", 0)
+    assert 0 < len(whole) < len(gains)
+    assert held(gains, "information_gain", 1) == held(candidates, "relevance", 2) == whole
+    assert held(gains[::2], "gain", 3) == whole & {r.id for r in gains[::2]}
+    assert whole == {r.id for r in gains if is_held_out(r.id, 0.4)}
+
+
+def test_the_share_that_is_held_out_is_met_on_average_and_is_never_none(gains: list[GainRecord]) -> None:
+    assert 370 < sum(is_held_out(f"question {n}", 0.4) for n in range(1000)) < 430
+    for n in range(2, 10):
+        assert len(split(gains[:n], "gain", False, 1e-9, np.random.default_rng(0))[1]) == 1
 
 
 @pytest.mark.parametrize("labels", ["gain", "likelihood", "information_gain"])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from gainrag import running, systems
+from gainrag import running, systems, training, variants
 from gainrag.config import read_config
 from gainrag.errors import ConfigError, DataError, StaleError
 from gainrag.evaluation import Evaluation
-from gainrag.records import Answer, Retrieved, read
+from gainrag.labels import is_held_out
+from gainrag.records import Answer, GainRecord, Retrieved, read
 from gainrag.report import report
 from gainrag.selection import rank
 from gainrag.selectors import CrossEncoderSelector
@@ -126,6 +131,28 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     assert shown["analyses"]["selector"]["top1_regret"].keys() == {"retriever", systems.RELEVANCE, systems.GAINRAG}
     assert shown["settings"]["selector"]["epochs"] == 2
     assert [len(q["passages"]) for q in shown["questions"]] == [5, 5]
+
+
+def test_a_warm_start_has_not_seen_what_a_selector_is_calibrated_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: dict[str, set[str]] = {}
+
+    @wraps(training.train)  # its settings are read off its signature
+    def train(records: Sequence[GainRecord], out: Path, *given: Any, **settings: Any) -> Any:
+        learned[out.name] = {record.id for record in records}
+        return training.train(records, out, *given, **settings)
+
+    monkeypatch.setattr(variants, "training", SimpleNamespace(train=train))
+    labelled = list(RIVERS)[:4]
+    validation = next(v / 100 for v in range(100) if any(is_held_out(city, v / 100) for city in labelled))
+    text = CONFIG.replace("warm_start_questions = 3", "").replace("epochs = 1", f"validation = {validation}")
+    (folder / "config.toml").write_text(text)
+    run(folder)
+    held = {city for city in labelled if is_held_out(city, validation)}
+    assert learned["selector"] == set(labelled)
+    assert held
+    assert learned["warm_start"] == set(labelled) - held
 
 
 def test_a_sweep_is_added_to_a_finished_run_and_asks_nothing_again(

@@ -19,6 +19,7 @@ all kinds.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
@@ -69,13 +70,32 @@ def split(
 ) -> tuple[list[T], list[T]]:
     """The questions that can teach anything, in the order of chance, as those to learn from and those held out.
 
+    Who is held out is decided by the question alone (see `is_held_out`), so `validation` is met on average.
+
     Raises:
         DataError: the labels need gains, and the records have none.
     """
     usable = [r for r in records if _teaches(r, labels, only_kept)]
     order = [usable[i] for i in rng.permutation(len(usable))]
-    held = int(len(order) * validation)
-    return order[held:], order[:held]
+    held = [r for r in order if is_held_out(r.id, validation)]
+    if validation and order and not held:
+        held = [min(order, key=lambda r: _place(r.id))]
+    ids = {id(r) for r in held}
+    return [r for r in order if id(r) not in ids], held
+
+
+def is_held_out(question_id: str, validation: float) -> bool:
+    """Whether a question belongs to the share that is held out.
+
+    The same for every training, whatever its labels and other questions: what one selector starts from must not have
+    learned from questions that the next one is judged and calibrated on.
+    """
+    return _place(question_id) < validation
+
+
+def _place(question_id: str) -> float:
+    """Where a question stands between 0 and 1: as good as chance, and always the same."""
+    return int.from_bytes(hashlib.sha256(question_id.encode()).digest()[:8]) / 2**64
 
 
 def _teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool) -> bool:

@@ -12,8 +12,9 @@ from the warm start on the data sets it learns from, unless it names another `ba
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from gainrag import synthesis, systems, training, tuning
 from gainrag.artefacts import meta_path
 from gainrag.config import Config, Variant, settings_of
 from gainrag.errors import ConfigError
+from gainrag.labels import is_held_out
 from gainrag.records import GainRecord, Retrieved, read_json
 from gainrag.run_folder import Run, say
 
@@ -104,6 +106,13 @@ def check_enough(config: Config, labelled: Mapping[str, int]) -> None:
                 )
 
 
+def held_out(config: Config, labelled: Iterable[str]) -> set[str]:
+    """The labelled questions that some selector of the run holds out, by id: no warm start may learn from them."""
+    tables = (config.table("train"), *(variant.settings for variant in config.variants))
+    validation = max(float(table.get("validation", 0.0)) for table in tables)
+    return {question for question in labelled if is_held_out(question, validation)}
+
+
 def train_all(
     state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]
 ) -> dict[str, dict[str, Path]]:
@@ -168,7 +177,8 @@ def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...])
         folder = state.path("warm_starts", "+".join(sources))
         settings["train_on"] = list(sources)
     records = [record for record in warm if record.extra["dataset"] in sources]
-    settings["questions"] = len(records)
+    ids = "\n".join(record.id for record in records)
+    settings |= {"questions": len(records), "ids": hashlib.sha256(ids.encode()).hexdigest()[:12]}
 
     def make(_: dict[str, Any]) -> None:
         training.train(records, folder, {"data": ", ".join(sources)}, **own)

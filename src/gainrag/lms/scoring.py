@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -137,10 +138,17 @@ def _each(parts: Sequence[T], work: Callable[[T], None], workers: int) -> None:
             work(part)
 
     try:
-        with ThreadPoolExecutor(min(workers, len(parts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(alone, parts))
+        list(_pool(workers).map(alone, parts))
     finally:
-        torch.set_num_threads(workers)
+        torch.set_num_threads(workers)  # the pool's threads set what new threads begin with, too
+
+
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that compute on one core each. They stay: the allocator keeps what it has set aside for a thread."""
+    import torch
+
+    return ThreadPoolExecutor(workers, "gainrag-scoring", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _run(lm: LocalLM, pack: Sequence[Row], jobs: Sequence[Job]) -> None:
