@@ -56,8 +56,23 @@ def test_bfloat16_chooses_the_same_and_has_no_ties(cross_encoder: Path, requests
     assert selector.settings == {"model": str(cross_encoder), "backend": "torch", "dtype": "bfloat16"}
     found, expected = selector.score_many(requests), predicted(cross_encoder, requests)
     same = [int(np.argmax(a)) == int(np.argmax(b)) for a, b in zip(found, expected, strict=True)]
-    assert sum(same) >= 7
+    assert all(same)
     assert all(len(set(scores.tolist())) == len(scores) for scores in found)
+
+
+def test_what_bfloat16_cannot_tell_from_the_best_is_scored_in_float32(
+    cross_encoder: Path, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selector, expected = CrossEncoderSelector(cross_encoder, dtype="bfloat16"), predicted(cross_encoder, requests)
+    for scores, plain in zip(selector.score_many(requests), expected, strict=True):
+        best = scores.argmax()
+        if (scores > scores[best] - 0.1).sum() > 1:
+            assert scores[best] == pytest.approx(plain[best], abs=1e-4)
+    monkeypatch.setattr("gainrag.selectors.cross_encoder.ROUNDING", 100.0)
+    for scores, plain in zip(selector.score_many(requests), expected, strict=True):
+        exact = np.abs(scores - plain) < 1e-4
+        assert exact[np.argsort(-plain)[:6]].all()  # of eight that were scored again, about the best eight
+        assert not exact.all()
 
 
 def test_a_model_with_a_prompt_of_its_own_is_left_to_predict(cross_encoder: Path, requests: Requests) -> None:

@@ -110,7 +110,15 @@ def layers_skipped(model: PreTrainedModel) -> Iterator[None]:
 
 
 def reduce_hidden(lm: LocalLM, job: Job, passages: range, alphas: Sequence[float]) -> None:
-    """Fill in the losses of some passages of a job, from their hidden states; within `layers_skipped`.
+    """Fill in the losses of some passages of a job, from their hidden states; within `layers_skipped`."""
+    import torch
+
+    with torch.inference_mode():
+        job.losses[passages.start : passages.stop] = _losses(lm, job, passages, alphas)
+
+
+def _losses(lm: LocalLM, job: Job, passages: range, alphas: Sequence[float]) -> torch.Tensor:
+    """[passage, answer, alpha] of some passages.
 
     The loss of a token is log sum exp(z) - z[token] at the output that predicts it; of an answer, the mean over its
     tokens. z = with + alpha * (with - without) is only ever made for a few outputs at a time.
@@ -137,8 +145,8 @@ def reduce_hidden(lm: LocalLM, job: Job, passages: range, alphas: Sequence[float
     z_token = own + apart * on_device(lm.device, torch.tensor(alphas))
     found = torch.zeros_like(job.losses[passages.start : passages.stop])
     found.index_add_(1, job.answer, (normalisers[:, job.position] - z_token).double())
-    job.losses[passages.start : passages.stop] = found / job.lengths
     lm.throughput.count(0, len(hidden) * job.outputs)
+    return found / job.lengths
 
 
 def _normalisers(

@@ -9,10 +9,8 @@ are projected on the vocabulary and reduced a few at a time (see gainrag.lms.pro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,13 +19,12 @@ from gainrag.lms.packing import ATTENTION, AnswerTree, Row, Segment, make_even_p
 from gainrag.lms.precision import wider
 from gainrag.lms.projection import Job, layers_skipped, on_device, parts_of, reduce_hidden
 from gainrag.protocols import FloatArray, ScoringRequest
+from gainrag.workers import each
 
 if TYPE_CHECKING:
     import torch
 
     from gainrag.lms.local import LocalLM
-
-T = TypeVar("T")
 
 # A pack must fill one core, or a card.
 PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -57,14 +54,14 @@ def contrastive_losses(lm: LocalLM, requests: Sequence[ScoringRequest], alphas: 
     contrast = any(alpha != 0 for alpha in alphas)
     jobs = [_job(lm, request, alphas, contrast) for request in requests]
     workers = torch.get_num_threads() if lm.device == "cpu" else 1
-    with wider(lm.model), torch.inference_mode():
+    with wider(lm.model):
         for window in _windows(jobs, lm.model.config.get_text_config().hidden_size):
             rows = [Row(prompt, jobs[j].tree, (j, i)) for j in window for i, prompt in enumerate(jobs[j].prompts)]
             packs = make_even_packs(rows, tokens=PACK_TOKENS[lm.kind], workers=workers)
-            _each(packs, lambda pack: _run(lm, pack, jobs), workers)
+            each(packs, lambda pack: _run(lm, pack, jobs), device=lm.device)
             with layers_skipped(lm.model):
                 parts = [(j, part) for j in window for part in parts_of(lm, jobs[j], -(-workers // len(window)))]
-                _each(parts, lambda part: reduce_hidden(lm, jobs[part[0]], part[1], alphas), workers)
+                each(parts, lambda part: reduce_hidden(lm, jobs[part[0]], part[1], alphas), device=lm.device)
             for j in window:
                 jobs[j].hidden.clear()
     found = [np.asarray(job.losses.cpu().numpy(), dtype=np.float64) for job in jobs]
@@ -124,36 +121,12 @@ def _windows(jobs: Sequence[Job], width: int) -> Iterator[list[int]]:
         yield window
 
 
-def _each(parts: Sequence[T], work: Callable[[T], None], workers: int) -> None:
-    """Do all parts of the work: one a core at a time, or one after another on a card."""
-    import torch
-
-    if workers == 1 or len(parts) == 1:
-        for part in parts:
-            work(part)
-        return
-
-    def alone(part: T) -> None:
-        with torch.inference_mode():  # a thread's own
-            work(part)
-
-    try:
-        list(_pool(workers).map(alone, parts))
-    finally:
-        torch.set_num_threads(workers)  # the pool's threads set what new threads begin with, too
-
-
-@cache
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Threads that compute on one core each. They stay: the allocator keeps what it has set aside for a thread."""
-    import torch
-
-    return ThreadPoolExecutor(workers, "gainrag-scoring", initializer=torch.set_num_threads, initargs=(1,))
-
-
 def _run(lm: LocalLM, pack: Sequence[Row], jobs: Sequence[Job]) -> None:
     """Run a pack and keep the hidden states of its rows' outputs."""
-    hidden = hidden_states(lm, pack)
+    import torch
+
+    with torch.inference_mode():
+        hidden = hidden_states(lm, pack)
     start = 0
     for row in pack:
         job, prompt = row.owner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,6 +19,15 @@ from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.learned import read_learned
 from gainrag.selectors.scoring import score_pairs
 
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+
+# In bfloat16 two scores are off by up to a twentieth each: what is no further than this from the best may be the best.
+ROUNDING = 0.1
+# So many of those are scored again at the most; a reranker whose scores all lie between 0 and 1 has many.
+CLOSE = 8
+
 
 class CrossEncoderSelector:
     """A trained selector, or any cross-encoder reranker with one output.
@@ -31,7 +40,8 @@ class CrossEncoderSelector:
         path: a selector folder, a Hugging Face id or embedded:NAME.
         backend: torch, or onnx or openvino where `gainrag export` put such a model into the folder; auto is an
             exported model whose runtime is installed, else torch.
-        dtype: of torch: float32, bfloat16, or auto (bfloat16 where the machine multiplies it natively).
+        dtype: of torch: float32, bfloat16, or auto (bfloat16 where the machine multiplies it natively). On a CPU
+            passages that bfloat16 cannot tell from the best are scored again in float32, by a copy loaded for that.
         device: auto, cpu, cuda, ...
         batch_tokens: tokens that go through the model at once, padding included; by the device when left out.
 
@@ -53,6 +63,9 @@ class CrossEncoderSelector:
         folder = resolve(self.name)
         self.backend = choose_backend(folder, backend, dtype, device)
         self.model, self.dtype = open_model(self.name, folder, self.backend, dtype, device)
+        self.exact = None
+        if self.dtype == "bfloat16" and self.model.device.type == "cpu":
+            self.exact, _ = open_model(self.name, folder, self.backend, "float32", device)
         self.calibration = read_learned(folder, Calibration)
         self.laziness = read_learned(folder, Laziness)
         if self.model.num_labels != 1:
@@ -88,6 +101,29 @@ class CrossEncoderSelector:
         found = score_pairs(self.model, requests, batch_tokens=self.batch_tokens)
         if not all(np.isfinite(scores).all() for scores in found):
             raise ModelError("the selector returned NaN or infinite scores", where=self.name, hint="train it again")
+        if self.exact is not None:
+            self._settle(self.exact, requests, found)
+        return self._calibrated(requests, found)
+
+    def _calibrated(
+        self, requests: Sequence[tuple[str, Sequence[Passage]]], scores: Sequence[FloatArray]
+    ) -> list[FloatArray]:
         if self.calibration is None:
-            return found
-        return [self.calibration.apply(passages, part) for (_, passages), part in zip(requests, found, strict=True)]
+            return list(scores)
+        return [self.calibration.apply(passages, part) for (_, passages), part in zip(requests, scores, strict=True)]
+
+    def _settle(
+        self, exact: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]], found: list[FloatArray]
+    ) -> None:
+        """Replace the scores of passages that may be the best of their question by exact ones."""
+        margin = ROUNDING * (1.0 if self.calibration is None else self.calibration.scale)
+        close = []
+        for scores in self._calibrated(requests, found):
+            first = np.argsort(-scores, kind="stable")[:CLOSE]
+            close.append(first[scores[first] >= scores.max(initial=-np.inf) - margin])
+        again = [(q, [passages[i] for i in near]) for (q, passages), near in zip(requests, close, strict=True)]
+        unsettled = [n for n, near in enumerate(close) if len(near) > 1]
+        settled = score_pairs(exact, [again[n] for n in unsettled], batch_tokens=self.batch_tokens)
+        for n, scores in zip(unsettled, settled, strict=True):
+            found[n] = found[n].copy()
+            found[n][close[n]] = scores

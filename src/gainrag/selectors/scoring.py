@@ -15,6 +15,7 @@ import numpy as np
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
+from gainrag.workers import each
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -45,12 +46,12 @@ def score_pairs(
     ends = np.cumsum([len(passages) for _, passages in requests])
     if not requests or ends[-1] == 0:
         return [np.empty(0) for _ in requests]
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
-        if _is_plain(model):
-            cuda = model.device.type == "cuda"
-            scores = _score(model, requests, batch_tokens or (CUDA_TOKENS if cuda else CPU_TOKENS))
-        else:
-            pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
+    if _is_plain(model):
+        cuda = model.device.type == "cuda"
+        scores = _score(model, requests, batch_tokens or (CUDA_TOKENS if cuda else CPU_TOKENS), bf16)
+    else:
+        pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
             scores = np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64)
     return [np.asarray(part) for part in np.split(scores, ends[:-1])]
 
@@ -66,7 +67,9 @@ def _is_plain(model: CrossEncoder) -> bool:
     )
 
 
-def _score(model: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]], batch_tokens: int) -> FloatArray:
+def _score(
+    model: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]], batch_tokens: int, bf16: bool
+) -> FloatArray:
     """The scores of all pairs in their order."""
     import torch
 
@@ -74,11 +77,19 @@ def _score(model: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]
     lengths = [len(encoding.ids) for encoding in encodings]
     scores = np.empty(len(encodings), dtype=np.float64)
     model.eval()
-    with torch.inference_mode():
-        for batch in make_batches(lengths, batch_tokens):
-            features = _pad(model.tokenizer, [encodings[i] for i in batch])
+
+    def work(batch: list[int]) -> None:
+        features = _pad(model.tokenizer, [encodings[i] for i in batch])
+        with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
             out = model({name: tensor.to(model.device) for name, tensor in features.items()})["scores"]
             scores[batch] = model.activation_fn(out.float()).squeeze(-1).cpu().numpy()
+
+    batches = make_batches(lengths, batch_tokens)
+    if isinstance(model[0].auto_model, torch.nn.Module):
+        each(batches, work, device=model.device.type)
+    else:  # a runtime with threads of its own
+        for batch in batches:
+            work(batch)
     return scores
 
 
