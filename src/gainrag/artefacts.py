@@ -6,6 +6,7 @@ compared: a new version of a library must not throw away a day of labels.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping
@@ -29,6 +30,11 @@ def meta_path(artefact: str | Path) -> Path:
 def hashes(inputs: Mapping[str, str | Path]) -> dict[str, str]:
     """SHA-256 of each input by name; standard input has none."""
     return {name: "-" if str(path) == "-" else file_hash(path) for name, path in inputs.items()}
+
+
+def digest(text: str) -> str:
+    """Twelve digits that stand for a text in the settings of an artefact."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def versions() -> dict[str, str]:

@@ -9,11 +9,11 @@ This module knows nothing about models beyond the three methods of `Bounded` and
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
+from gainrag.artefacts import digest
 from gainrag.errors import ConfigError, DataError
 from gainrag.records import Passage
 
@@ -71,7 +71,7 @@ def wording(form: PromptForm, *, background: bool = False) -> str:
     wording goes on or is reused with another: the request for background, or all else."""
     template = TEMPLATES[form]
     parts = (template.background,) if background else astuple(replace(template, background=""))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+    return digest(repr(parts))
 
 
 @runtime_checkable

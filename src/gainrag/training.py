@@ -85,7 +85,8 @@ def train(
         dropout: while training; the base model's own when it is left out. 0 is a third faster on a CPU.
         last_layers: train only so many of the last layers, which is faster with a large base; 0 is all.
         max_length: tokens of question and passage together, cut at the passage's end.
-        validation: share of the questions held out; the epoch that does best on them is kept.
+        validation: share of the questions held out, on average: a question's id decides, alike in every training. The
+            epoch that does best on them is kept.
         rank_prior: also learn what the retriever's order says, and weigh it by the held-out questions.
         seed: of sampling, order, and the fresh head.
         dtype: bfloat16 runs matrix products in it (the weights stay float32).

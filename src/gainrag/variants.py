@@ -12,7 +12,6 @@ from the warm start on the data sets it learns from, unless it names another `ba
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainrag import synthesis, systems, training, tuning
-from gainrag.artefacts import meta_path
+from gainrag.artefacts import digest, meta_path
 from gainrag.config import Config, Variant, settings_of
 from gainrag.errors import ConfigError
 from gainrag.labels import is_held_out
@@ -177,8 +176,7 @@ def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...])
         folder = state.path("warm_starts", "+".join(sources))
         settings["train_on"] = list(sources)
     records = [record for record in warm if record.extra["dataset"] in sources]
-    ids = "\n".join(record.id for record in records)
-    settings |= {"questions": len(records), "ids": hashlib.sha256(ids.encode()).hexdigest()[:12]}
+    settings |= {"questions": len(records), "ids": digest("\n".join(record.id for record in records))}
 
     def make(_: dict[str, Any]) -> None:
         training.train(records, folder, {"data": ", ".join(sources)}, **own)

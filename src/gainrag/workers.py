@@ -10,14 +10,21 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def how_many(device: str) -> int:
+    """How many parts are worked on at a time: as many as torch has threads on a CPU, one on a card."""
+    import torch
+
+    return torch.get_num_threads() if device == "cpu" else 1
+
+
 def each(parts: Sequence[T], work: Callable[[T], None], *, device: str) -> None:
-    """Do all parts of the work: on a CPU as many at a time as torch has threads, on a card one after another.
+    """Do all parts of the work, `how_many` at a time.
 
     A part that is alone has all cores. What torch keeps by thread (inference mode, autocast) is for `work` to set.
     """
     import torch
 
-    workers = torch.get_num_threads() if device == "cpu" else 1
+    workers = how_many(device)
     if workers == 1 or len(parts) == 1:
         for part in parts:
             work(part)

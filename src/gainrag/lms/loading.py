@@ -143,6 +143,11 @@ def choose_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def kind_of(device: str) -> str:
+    """What sizes of work are chosen by: cpu, or cuda for any card."""
+    return "cpu" if device == "cpu" else "cuda"
+
+
 def choose_dtype(dtype: str, device: str) -> str:
     """`auto` is bfloat16 where the processor multiplies it natively, else float32.
 

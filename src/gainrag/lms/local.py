@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.lms.embedded import resolve
-from gainrag.lms.loading import choose_device, choose_dtype, load_model, load_tokenizer
+from gainrag.lms.loading import choose_device, choose_dtype, kind_of, load_model, load_tokenizer
 from gainrag.lms.packing import register_attention
 from gainrag.lms.scoring import contrastive_losses
 from gainrag.lms.throughput import Throughput, measured_peak
@@ -37,7 +37,7 @@ class LocalLM:
     def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto") -> None:
         self.name = model
         self.device = choose_device(device)
-        self.kind = "cpu" if self.device == "cpu" else "cuda"  # what sizes of work are chosen by
+        self.kind = kind_of(self.device)
         self.dtype = choose_dtype(dtype, self.device)
         path = resolve(model)
         self.tokenizer = load_tokenizer(path)

@@ -59,6 +59,11 @@ class AnswerTree:
             tree.steps.append(steps)
         return tree
 
+    @property
+    def outputs(self) -> int:
+        """How many positions predict an answer's token: the prompt's last one and every node."""
+        return 1 + len(self.tokens)
+
     def mask(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[node, node]: whether a node sees another: itself and its ancestors."""
         n = len(self.tokens)
@@ -83,7 +88,7 @@ class Row:
     @property
     def outputs(self) -> int:
         """How many positions are projected on the vocabulary."""
-        return 1 + len(self.tree.tokens)
+        return self.tree.outputs
 
 
 def make_packs(rows: Sequence[Row], *, tokens: int) -> list[list[Row]]:

@@ -51,7 +51,7 @@ class Job:
     @property
     def outputs(self) -> int:
         """How many positions of a row predict an answer's token."""
-        return 1 + len(self.tree.tokens)
+        return self.tree.outputs
 
     @classmethod
     def of(
@@ -69,7 +69,7 @@ class Job:
 
         steps = sorted((position, a, token) for a, path in enumerate(tree.steps) for position, token in path)
         position, answer, token = (on_device(device, torch.tensor(column)) for column in zip(*steps, strict=True))
-        counts = torch.tensor([step[0] for step in steps]).bincount(minlength=1 + len(tree.tokens))
+        counts = torch.tensor([step[0] for step in steps]).bincount(minlength=tree.outputs)
         lengths = torch.tensor([[len(path)] for path in tree.steps], dtype=torch.float64)
         return cls(
             tree=tree,

@@ -19,7 +19,7 @@ from gainrag.lms.packing import ATTENTION, AnswerTree, Row, Segment, make_even_p
 from gainrag.lms.precision import wider
 from gainrag.lms.projection import Job, layers_skipped, on_device, parts_of, reduce_hidden
 from gainrag.protocols import FloatArray, ScoringRequest
-from gainrag.workers import each
+from gainrag.workers import each, how_many
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
 # Numbers in the hidden states that are held until they are projected.
 HIDDEN = 2**26
+OTHERS = "use a model of another architecture (Llama, Qwen, Mistral, Gemma, Phi, ...) for scoring"
 
 
 def contrastive_losses(lm: LocalLM, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
@@ -39,21 +40,20 @@ def contrastive_losses(lm: LocalLM, requests: Sequence[ScoringRequest], alphas: 
         DataError: an answer without tokens, no answers, no passages, or a prompt beyond the context.
         ModelError: the model's logits are not finite, or its architecture cannot be packed.
     """
-    import torch
-
     if not lm.model._can_set_attn_implementation() or not lm.model._supports_attention_backend:
         raise ModelError(
             f"{type(lm.model).__name__} has no exchangeable attention",
             where=lm.name,
-            hint="use a model of another architecture (Llama, Qwen, Mistral, Gemma, Phi, ...) for scoring",
+            hint=OTHERS,
         )
     if lm.model.base_model is lm.model:
-        raise ModelError(f"{type(lm.model).__name__} does not tell its layers from its head", where=lm.name)
+        raise ModelError(
+            f"{type(lm.model).__name__} does not tell its layers from its head", where=lm.name, hint=OTHERS
+        )
     began = time.perf_counter()
     lm.model.set_attn_implementation(ATTENTION)
-    contrast = any(alpha != 0 for alpha in alphas)
-    jobs = [_job(lm, request, alphas, contrast) for request in requests]
-    workers = torch.get_num_threads() if lm.device == "cpu" else 1
+    jobs = [_job(lm, request, alphas) for request in requests]
+    workers = how_many(lm.device)
     with wider(lm.model):
         for window in _windows(jobs, lm.model.config.get_text_config().hidden_size):
             rows = [Row(prompt, jobs[j].tree, (j, i)) for j in window for i, prompt in enumerate(jobs[j].prompts)]
@@ -75,7 +75,7 @@ def contrastive_losses(lm: LocalLM, requests: Sequence[ScoringRequest], alphas: 
     return found
 
 
-def _job(lm: LocalLM, request: ScoringRequest, alphas: Sequence[float], contrast: bool) -> Job:
+def _job(lm: LocalLM, request: ScoringRequest, alphas: Sequence[float]) -> Job:
     where = f"prompt {request.without_prompt[-60:]!r}"
     if not request.with_prompts:
         raise DataError("no passages to score", where=where, hint="retrieve first")
@@ -85,6 +85,7 @@ def _job(lm: LocalLM, request: ScoringRequest, alphas: Sequence[float], contrast
     for text, answer in zip(request.answers, ids, strict=True):
         if not answer or not text.strip():
             raise DataError(f"the answer {text!r} has no tokens", where=where, hint="remove empty answers")
+    contrast = any(alpha != 0 for alpha in alphas)
     prompts: dict[str, int] = {}  # the different ones, by their place: none runs twice
     for prompt in ([request.without_prompt] if contrast else []) + list(request.with_prompts):
         prompts.setdefault(prompt, len(prompts))

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gainrag.lms.loading import kind_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -66,7 +68,7 @@ def measured_peak(dtype: str, device: str = "cpu") -> float:
     """Floating-point operations a second of square matrix products in this dtype, the best seen in under a second."""
     import torch
 
-    kind = "cpu" if device == "cpu" else "cuda"
+    kind = kind_of(device)
     side = _SIDE[kind]
     a, b = (torch.ones(side, side, dtype=getattr(torch, dtype), device=device) for _ in range(2))
     best, until = 0.0, time.perf_counter() + _MEASURE

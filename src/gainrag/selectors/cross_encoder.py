@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +22,6 @@ from gainrag.selectors.scoring import score_pairs
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
-
 
 # In bfloat16 two scores are off by up to a twentieth each: what is no further than this from the best may be the best.
 ROUNDING = 0.1
@@ -63,9 +63,6 @@ class CrossEncoderSelector:
         folder = resolve(self.name)
         self.backend = choose_backend(folder, backend, dtype, device)
         self.model, self.dtype = open_model(self.name, folder, self.backend, dtype, device)
-        self.exact = None
-        if self.dtype == "bfloat16" and self.model.device.type == "cpu":
-            self.exact, _ = open_model(self.name, folder, self.backend, "float32", device)
         self.calibration = read_learned(folder, Calibration)
         self.laziness = read_learned(folder, Laziness)
         if self.model.num_labels != 1:
@@ -101,8 +98,8 @@ class CrossEncoderSelector:
         found = score_pairs(self.model, requests, batch_tokens=self.batch_tokens)
         if not all(np.isfinite(scores).all() for scores in found):
             raise ModelError("the selector returned NaN or infinite scores", where=self.name, hint="train it again")
-        if self.exact is not None:
-            self._settle(self.exact, requests, found)
+        if self.dtype == "bfloat16" and self.model.device.type == "cpu":
+            self._settle(requests, found)
         return self._calibrated(requests, found)
 
     def _calibrated(
@@ -112,18 +109,23 @@ class CrossEncoderSelector:
             return list(scores)
         return [self.calibration.apply(passages, part) for (_, passages), part in zip(requests, scores, strict=True)]
 
-    def _settle(
-        self, exact: CrossEncoder, requests: Sequence[tuple[str, Sequence[Passage]]], found: list[FloatArray]
-    ) -> None:
+    @cached_property
+    def _exact(self) -> CrossEncoder:
+        """The same model in float32, loaded when something is close for the first time."""
+        return open_model(self.name, resolve(self.name), "torch", "float32", "cpu")[0]
+
+    def _settle(self, requests: Sequence[tuple[str, Sequence[Passage]]], found: Sequence[FloatArray]) -> None:
         """Replace the scores of passages that may be the best of their question by exact ones."""
         margin = ROUNDING * (1.0 if self.calibration is None else self.calibration.scale)
-        close = []
-        for scores in self._calibrated(requests, found):
+        close: dict[int, list[int]] = {}  # by question, where the passages are; none where the best stands alone
+        for n, scores in enumerate(self._calibrated(requests, found)):
             first = np.argsort(-scores, kind="stable")[:CLOSE]
-            close.append(first[scores[first] >= scores.max(initial=-np.inf) - margin])
-        again = [(q, [passages[i] for i in near]) for (q, passages), near in zip(requests, close, strict=True)]
-        unsettled = [n for n, near in enumerate(close) if len(near) > 1]
-        settled = score_pairs(exact, [again[n] for n in unsettled], batch_tokens=self.batch_tokens)
-        for n, scores in zip(unsettled, settled, strict=True):
-            found[n] = found[n].copy()
-            found[n][close[n]] = scores
+            near = first[scores[first] >= scores.max(initial=-np.inf) - margin].tolist()
+            if len(near) > 1:
+                close[n] = near
+        if not close:
+            return
+        again = [(requests[n][0], [requests[n][1][i] for i in near]) for n, near in close.items()]
+        settled = score_pairs(self._exact, again, batch_tokens=self.batch_tokens)
+        for (n, near), scores in zip(close.items(), settled, strict=True):
+            found[n][near] = scores
