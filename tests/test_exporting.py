@@ -112,3 +112,4 @@ def test_an_exported_selector_chooses_the_same(
         plain = calibration.apply(record.ctxs, exact.score(record.question, record.ctxs))
         found = fast.score(record.question, record.ctxs)
         assert np.abs(found - plain).max() < (0.03 if quantize == "none" else 0.3)
+        assert found.argmax() == plain.argmax()

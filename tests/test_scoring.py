@@ -68,7 +68,7 @@ def test_what_bfloat16_cannot_tell_from_the_best_is_scored_in_float32(
         best = scores.argmax()
         if (scores > scores[best] - 0.1).sum() > 1:
             assert scores[best] == pytest.approx(plain[best], abs=1e-4)
-    monkeypatch.setattr("gainrag.selectors.cross_encoder.ROUNDING", 100.0)
+    monkeypatch.setattr("gainrag.selectors.cross_encoder.ROUNDING", {"bfloat16": 100.0})
     for scores, plain in zip(selector.score_many(requests), expected, strict=True):
         exact = np.abs(scores - plain) < 1e-4
         assert exact[np.argsort(-plain)[:6]].all()  # of eight that were scored again, about the best eight

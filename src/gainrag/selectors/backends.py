@@ -84,7 +84,7 @@ def choose_backend(folder: str | Path, backend: str, dtype: str, device: str) ->
 
 
 def open_model(name: str, folder: str, backend: str, dtype: str, device: str) -> tuple[CrossEncoder, str]:
-    """The cross-encoder on its backend, and the dtype of its weights: float32, bfloat16 or int8.
+    """The cross-encoder on its backend, and the dtype of its products: float32, bfloat16 or int8.
 
     Args:
         name: what errors call it.
@@ -107,7 +107,10 @@ def open_model(name: str, folder: str, backend: str, dtype: str, device: str) ->
         )
     more: dict[str, Any] = {"provider": "CPUExecutionProvider"} if backend == "onnx" else {}
     model = _cross_encoder(name, folder, "cpu", backend=backend, model_kwargs={"file_name": file, **more})
-    return model, "int8" if "int8" in file else "float32"
+    if "int8" in file:
+        return model, "int8"
+    # OpenVINO multiplies float32 weights in bfloat16 where the processor does that natively.
+    return model, choose_dtype("auto", "cpu") if backend == "openvino" else "float32"
 
 
 def _cross_encoder(name: str, folder: str, device: str, **more: Any) -> CrossEncoder:

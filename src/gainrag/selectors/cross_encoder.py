@@ -23,8 +23,9 @@ from gainrag.selectors.scoring import score_pairs
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-# In bfloat16 two scores are off by up to a twentieth each: what is no further than this from the best may be the best.
-ROUNDING = 0.1
+# What is no further than this from the best may be the best: in bfloat16 a score is off by a twentieth at the most; in
+# int8 by half a logit now and then, but the true best was never more than a third behind.
+ROUNDING = {"bfloat16": 0.1, "int8": 0.4}
 # So many of those are scored again at the most; a reranker whose scores all lie between 0 and 1 has many.
 CLOSE = 8
 
@@ -41,7 +42,8 @@ class CrossEncoderSelector:
         backend: torch, or onnx or openvino where `gainrag export` put such a model into the folder; auto is an
             exported model whose runtime is installed, else torch.
         dtype: of torch: float32, bfloat16, or auto (bfloat16 where the machine multiplies it natively). On a CPU
-            passages that bfloat16 cannot tell from the best are scored again in float32, by a copy loaded for that.
+            passages that bfloat16, or an exported model's int8, cannot tell from the best are scored again in
+            float32, by a copy loaded for that.
         device: auto, cpu, cuda, ...
         batch_tokens: tokens that go through the model at once, padding included; by the device when left out.
 
@@ -98,7 +100,7 @@ class CrossEncoderSelector:
         found = score_pairs(self.model, requests, batch_tokens=self.batch_tokens)
         if not all(np.isfinite(scores).all() for scores in found):
             raise ModelError("the selector returned NaN or infinite scores", where=self.name, hint="train it again")
-        if self.dtype == "bfloat16" and self.model.device.type == "cpu":
+        if self.dtype in ROUNDING and self.model.device.type == "cpu":
             self._settle(requests, found)
         return self._calibrated(requests, found)
 
@@ -116,7 +118,7 @@ class CrossEncoderSelector:
 
     def _settle(self, requests: Sequence[tuple[str, Sequence[Passage]]], found: Sequence[FloatArray]) -> None:
         """Replace the scores of passages that may be the best of their question by exact ones."""
-        margin = ROUNDING * (1.0 if self.calibration is None else self.calibration.scale)
+        margin = ROUNDING[self.dtype] * (1.0 if self.calibration is None else self.calibration.scale)
         close: dict[int, list[int]] = {}  # by question, where the passages are; none where the best stands alone
         for n, scores in enumerate(self._calibrated(requests, found)):
             first = np.argsort(-scores, kind="stable")[:CLOSE]
