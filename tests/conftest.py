@@ -9,6 +9,7 @@ from gainrag.records import Retrieved, Scored
 
 if TYPE_CHECKING:
     from gainrag.lms.local import LocalLM
+    from tests.rivers import Model
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +48,24 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("selectors") / "cross_encoder"
     model.save_pretrained(str(folder), create_model_card=False)
     return folder
+
+
+@pytest.fixture
+def lm() -> Model:
+    """The language model of `folder`'s run."""
+    from tests.rivers import Model
+
+    return Model()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model) -> Path:
+    """What a small run needs: data and config (tests/rivers.py), and a language model in place of a real one."""
+    from tests.rivers import write_data
+
+    monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="overlap", dtype="float32", device="cpu": lm)
+    write_data(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

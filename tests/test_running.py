@@ -11,82 +11,14 @@ from typing import Any
 
 import pytest
 
-from gainrag import running, systems, training, variants
-from gainrag.config import read_config
+from gainrag import systems, training, variants
 from gainrag.errors import ConfigError, DataError, StaleError
-from gainrag.evaluation import Evaluation
 from gainrag.labels import is_held_out
 from gainrag.records import Answer, GainRecord, Retrieved, read
 from gainrag.report import report
 from gainrag.selection import rank
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.testing import OverlapLM
-
-RIVERS = {
-    "Paris": "Seine",
-    "Berlin": "Spree",
-    "London": "Thames",
-    "Vienna": "Danube",
-    "Rome": "Tiber",
-    "Prague": "Vltava",
-}
-
-CONFIG = """
-[run]
-diagnose = 0
-warm_start_questions = 3
-
-[[dataset]]
-name = "rivers"
-corpus = "corpus.jsonl"
-train = "train.jsonl"
-test = "test.jsonl"
-
-[retrieve]
-k = 4
-
-[train]
-epochs = 1
-only_kept = false
-group_size = 4
-"""
-
-
-class Model(OverlapLM):
-    """The overlap model with what a local model says of itself."""
-
-    name, dtype, device = "overlap", "float32", "cpu"
-
-
-@pytest.fixture
-def lm() -> Model:
-    return Model()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model) -> Path:
-    monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="overlap", dtype="float32", device="cpu": lm)
-    corpus = [
-        line
-        for city, river in RIVERS.items()
-        for line in (
-            {"id": f"{city}-1", "text": f"{river} is the river that flows through {city}."},
-            {"id": f"{city}-2", "text": f"Rain falls on {city} in winter."},
-        )
-    ]
-    questions = [
-        {"id": city, "question": f"Which river flows through {city}?", "answers": [river]}
-        for city, river in RIVERS.items()
-    ]
-    for name, lines in (("corpus", corpus), ("train", questions[:4]), ("test", questions[4:])):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "config.toml").write_text(CONFIG)
-    return tmp_path
-
-
-def run(folder: Path, update: bool = False) -> Evaluation:
-    config = read_config(folder / "config.toml", running.STAGES)
-    return running.run(config, folder / "out", update, **config.table("run"))
+from tests.rivers import CONFIG, RIVERS, Model, run
 
 
 def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

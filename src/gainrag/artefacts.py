@@ -68,8 +68,13 @@ def write_meta(
 
 def is_current(artefact: str | Path, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
     """Whether the artefact is there and was made with these settings from these inputs."""
+    return Path(artefact).exists() and was_made(artefact, settings, inputs)
+
+
+def was_made(artefact: str | Path, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
+    """Whether the artefact's meta file names these settings and inputs, be the artefact still there or not."""
     meta = meta_path(artefact)
-    if not Path(artefact).exists() or not meta.exists():
+    if not meta.exists():
         return False
     found = read_json(meta)
     return found.get("settings") == _as_json(settings) and found.get("inputs") == inputs

@@ -21,6 +21,7 @@ from gainrag import (
     retrieval,
     running,
     selection,
+    sharing,
     synthesis,
     systems,
     training,
@@ -230,6 +231,20 @@ def _report(arguments: Arguments) -> None:
         print(folder / name, file=sys.stderr)
 
 
+def _share(arguments: Arguments) -> None:
+    folder = Path(arguments["run"])
+    read = config.read_config(folder / "config.toml", running.STAGES, arguments["data"])
+    files = sharing.share(folder, arguments["out"], read)
+    print(f"{len(files)} files of records, without the data's texts, in {arguments['out']}", file=sys.stderr)
+
+
+def _restore(arguments: Arguments) -> None:
+    folder = Path(arguments["shared"])
+    read = config.read_config(folder / "config.toml", running.STAGES, arguments["data"])
+    files = sharing.restore(folder, arguments["out"], read)
+    print(f"{len(files)} files of records, as they were shared, in {arguments['out']}", file=sys.stderr)
+
+
 def _validate(arguments: Arguments) -> None:
     from gainrag.validation import validate
 
@@ -386,6 +401,18 @@ COMMANDS: tuple[Command, ...] = (
         _report,
         (_input("run", "a finished run folder"),),
         (report,),
+    ),
+    Command(
+        "share",
+        "Write a run folder without the texts of its data sets, to pass on.",
+        _share,
+        (_input("run", "a run folder, finished or not"), _output("a new folder"), _DATA),
+    ),
+    Command(
+        "restore",
+        "Make a run folder of a shared one, with the data at hand.",
+        _restore,
+        (_input("shared", "what `gainrag share` wrote"), _output("the run folder, a new one"), _DATA),
     ),
     Command(
         "validate",

@@ -37,7 +37,8 @@ from gainrag import (
     tuning,
     variants,
 )
-from gainrag.config import Config, Dataset, parameters, settings_of
+from gainrag.artefacts import hashes, is_current, meta_path, was_made
+from gainrag.config import Config, parameters, settings_of
 from gainrag.errors import DataError
 from gainrag.records import Answer, GainRecord, Question, Retrieved, open_output, read, read_json, write, write_json
 from gainrag.run_folder import Run, claim, say
@@ -123,19 +124,25 @@ def _draw(questions: Sequence[Question], n: int, seed: int) -> list[Question]:
     return [group[i] for i in range(longest) for group in drawn if i < len(group)]
 
 
-def _questions(state: Run, n_train: int, n_test: int, seed: int) -> tuple[list[Question], list[Question]]:
-    """All training questions and the drawn test questions, each marked with its data set."""
+def read_all(config: Config) -> dict[str, list[Question]]:
+    """Every question of a config's data sets by split, each marked with its data set; of several data sets its id
+    begins with the name."""
     found: dict[str, list[Question]] = {"train": [], "test": []}
-    datasets = state.config.datasets
-    for dataset in datasets:
+    for dataset in config.datasets:
         reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
         for split in found:
             path = dataset.questions(split)
             for question in reader(path, need_answers=True) if path else ():
-                if len(datasets) > 1:
+                if len(config.datasets) > 1:
                     question.id = f"{dataset.name}/{question.id}"
                 question.extra = {**question.extra, "dataset": dataset.name}
                 found[split].append(question)
+    return found
+
+
+def _questions(state: Run, n_train: int, n_test: int, seed: int) -> tuple[list[Question], list[Question]]:
+    """All training questions and the drawn test questions, each marked with its data set."""
+    found, datasets = read_all(state.config), state.config.datasets
     train, test = _draw(found["train"], 0, seed), _draw(found["test"], n_test, seed)
     if shared := {q.question for q in train} & {q.question for q in test}:
         raise DataError(
@@ -164,22 +171,19 @@ def _retrieve(
 ) -> tuple[list[Retrieved], dict[str, list[Retrieved]]]:
     """Candidates of all training questions, and for the test questions those of every retriever: "test" are the
     candidates, other keys the retrievers' names."""
-    table = state.config.table("retrieve")
-    opened: dict[str, Any] = {}
+    table, whole = state.config.table("retrieve"), settings_of(indexing.index, state.config.table("index"))["retriever"]
     homes: dict[Path, str] = {}  # where a corpus is indexed: once, however many data sets search it
     for dataset in state.config.datasets:
         if dataset.corpus:
-            home = homes.setdefault(dataset.corpus, dataset.name)
-            opened[dataset.name] = opened[home] if home in opened else _index(state, dataset)
-    single = {name for retriever in opened.values() for name, _ in _parts(retriever)}
+            homes.setdefault(dataset.corpus, dataset.name)
+    single = [name for name in indexing.RETRIEVERS if name != whole] if homes and whole == "hybrid" else []
     wanted: list[tuple[str, Sequence[Question], str | None]] = [("train", train, None), ("test", test, None)]
-    wanted += [("test", test, name) for name in sorted(single)]
-    found: dict[str, list[Retrieved]] = {}
+    wanted += [("test", test, name) for name in single]
+    indexes = _Indexes(state, homes)
+    stages = []
     for split, questions, only in wanted:
-        name = split if only is None else f"{split}.{only}"
-        artefact = state.path("retrieved", f"{name}.jsonl")
-        inputs = {"questions": state.path("questions", f"{split}.jsonl")}
-        inputs |= {f"index of {key}": state.path("index", f"{key}.meta.json") for key in homes.values()}
+        artefact = state.path("retrieved", f"{split if only is None else f'{split}.{only}'}.jsonl")
+        inputs = {"questions": state.path("questions", f"{split}.jsonl"), **indexes.metas()}
         own = {**table, "k": train_k} if split == "train" and train_k is not None else table
         settings = {**settings_of(retrieval.retrieve, own), "retriever": only}
 
@@ -190,26 +194,52 @@ def _retrieve(
             to: Path = artefact,
             own: Mapping[str, Any] = own,
         ) -> None:
-            write(to, _search(opened, questions, only, own))
+            write(to, _search(indexes.opened, questions, only, own))
 
-        state.stage(artefact, settings, inputs, make)
-        found[name] = list(read(artefact, Retrieved))
-    lists = {"test": found["test"]} | {name: found[f"test.{name}"] for name in sorted(single)}
-    whole = settings_of(indexing.index, state.config.table("index"))["retriever"] if opened else "retrieved"
-    lists[whole] = found["test"]
+        stages.append((artefact, settings, inputs, make))
+    if not all(is_current(artefact, settings, hashes(inputs)) for artefact, settings, inputs, _ in stages):
+        indexes.open()
+    for stage in stages:
+        state.stage(*stage)
+    found = {artefact.stem: list(read(artefact, Retrieved)) for artefact, *_ in stages}
+    lists = {"test": found["test"]} | {name: found[f"test.{name}"] for name in single}
+    lists[whole if homes else "retrieved"] = found["test"]
     return found["train"], lists
 
 
-def _index(state: Run, dataset: Dataset) -> Any:
-    assert dataset.corpus is not None
-    folder = state.path("index", dataset.name)
-    settings = settings_of(indexing.index, state.config.table("index"))
+class _Indexes:
+    """The indexes of a run, by data set once they are `opened`. They are built where they never were; one that was and
+    is gone is built again when something has to be searched, not before."""
 
-    def make(_: dict[str, Any]) -> None:
-        indexing.index(dataset.corpus, folder, **state.config.table("index"))  # type: ignore[arg-type]
+    def __init__(self, state: Run, homes: Mapping[Path, str]) -> None:
+        self.state, self.homes = state, homes
+        self.settings = settings_of(indexing.index, state.config.table("index"))
+        self.opened: dict[str, Any] = {}
+        for corpus, name in homes.items():
+            if not was_made(self._folder(name), self.settings, hashes({"corpus": corpus})):
+                self._build(corpus, name)
 
-    state.stage(folder, settings, {"corpus": dataset.corpus}, make)
-    return indexing.open_index(folder)
+    def metas(self) -> dict[str, Path]:
+        """What a list that was retrieved from them depends on."""
+        return {f"index of {name}": meta_path(self._folder(name)) for name in self.homes.values()}
+
+    def open(self) -> None:
+        """Open them all."""
+        for corpus, name in self.homes.items():
+            self._build(corpus, name)
+        by_corpus = {corpus: indexing.open_index(self._folder(name)) for corpus, name in self.homes.items()}
+        self.opened = {d.name: by_corpus[d.corpus] for d in self.state.config.datasets if d.corpus}
+
+    def _folder(self, name: str) -> Path:
+        return self.state.path("index", name)
+
+    def _build(self, corpus: Path, name: str) -> None:
+        folder = self._folder(name)
+
+        def make(_: dict[str, Any]) -> None:
+            indexing.index(corpus, folder, **self.state.config.table("index"))
+
+        self.state.stage(folder, self.settings, {"corpus": corpus}, make)
 
 
 def _parts(retriever: Any) -> list[tuple[str, Any]]:

@@ -1,0 +1,204 @@
+"""A run folder without the texts of its data sets, to pass on; and whole again where the data is at hand.
+
+Labels, rankings and answers are the work of hours, the questions and passages in them are others' texts. Shared, a
+record keeps its ids, what was measured, and what the language model wrote; the rest is filled in from the data that the
+config names, and every file is checked to be, byte for byte, the one that was shared. So `gainrag run` goes on with it,
+a stage that was stopped half-way included, and `gainrag report` makes its report from it. Index folders and selectors'
+weights are not in it: a run makes them again where it needs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gainrag.config import Config
+from gainrag.errors import DataError
+from gainrag.ingestion import read_passages
+from gainrag.records import (
+    Answer,
+    GainRecord,
+    Retrieved,
+    encode,
+    from_builtins,
+    open_output,
+    read_json,
+    read_lines,
+    to_builtins,
+    write_json,
+)
+from gainrag.running import read_all
+
+# The rooms of a run folder whose files hold texts of the data sets.
+ROOMS = ("retrieved", "candidates", "gains", "scores", "selected", "answers")
+MANIFEST = "shared.json"
+
+Plain = dict[str, Any]
+
+
+class Texts:
+    """The questions and passages of a config's data sets, as plain data by id."""
+
+    def __init__(self, config: Config) -> None:
+        self.questions: dict[str, Plain] = {}
+        self._passages: dict[str, dict[str, Plain]] = {}
+        for question in (q for questions in read_all(config).values() for q in questions):
+            self.questions[question.id] = _without(to_builtins(question), "ctxs")
+            own = self._passages.setdefault(str(question.extra["dataset"]), {})
+            own |= {ctx.id: _text(to_builtins(ctx)) for ctx in getattr(question, "ctxs", ())}
+        corpora: dict[Path, dict[str, Plain]] = {}
+        for dataset in config.datasets:
+            if dataset.corpus and dataset.corpus not in corpora:
+                corpora[dataset.corpus] = {p.id: to_builtins(p) for p in read_passages(dataset.corpus)}
+            if dataset.corpus:
+                self._passages[dataset.name] = corpora[dataset.corpus]
+
+    def question(self, record: Plain) -> Plain:
+        """What the data says of a record's question; where a run asks one several times, a number is behind its id."""
+        own = self.questions.get(record["id"])
+        return self.questions.get(record["id"].rpartition("#")[0], {}) if own is None else own
+
+    def passage(self, record: Plain, ctx: Plain) -> Plain:
+        """What the data says of one of its passages; nothing of one that a model wrote."""
+        name = self.question(record).get("dataset", "")
+        return {} if ctx.get("origin") == "generated" else self._passages.get(name, {}).get(ctx["id"], {})
+
+
+def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
+    """Write a run folder's records without the texts of its data, its settings and its figures into a new folder.
+
+    Args:
+        run: the run folder, finished or not.
+        out: a new folder.
+        config: the run's, with the paths of its data.
+
+    Returns:
+        The files with records, as they are called in the run folder.
+
+    Raises:
+        DataError: it is no run folder, `out` is there already, or a record is not of this data.
+    """
+    folder, target = Path(run), Path(out)
+    if not (folder / "config.toml").exists():
+        raise DataError("is no run folder", where=str(folder), hint="make one with `gainrag run`")
+    _must_be_new(target)
+    texts, files = Texts(config), {}
+    for path in sorted(path for room in ROOMS for path in (folder / room).rglob("*.jsonl*")):
+        name = str(path.relative_to(folder))
+        if name.endswith((".jsonl", ".jsonl.part")):
+            digest = hashlib.sha256()
+            with open_output(target / f"{name}.gz") as stream:
+                for where, line in _lines(path):
+                    bare = _bare(line, texts)
+                    if _has_text(bare) or _whole(bare, texts, where) != _encoded(line):
+                        raise DataError("is not a record of this data", where=where, hint="check --data")
+                    digest.update(_encoded(line))
+                    stream.write(_encoded(bare))
+            files[name] = digest.hexdigest()
+    for path in _settings(folder):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path, target / path)
+    write_json(target / MANIFEST, {"files": files})
+    return list(files)
+
+
+def restore(shared: str | Path, out: str | Path, config: Config) -> list[str]:
+    """Make a run folder of what `share` wrote, with the texts of the data that the config names.
+
+    Args:
+        shared: the shared folder.
+        out: a new folder.
+        config: the run's, with the paths of its data.
+
+    Returns:
+        The files with records.
+
+    Raises:
+        DataError: it is no shared run, `out` is there already, or a file does not come out as it was: the data is not
+            the same.
+    """
+    folder, target = Path(shared), Path(out)
+    files: dict[str, str] = read_json(folder / MANIFEST)["files"]
+    _must_be_new(target)
+    texts = Texts(config)
+    for name, digest in files.items():
+        found = hashlib.sha256()
+        with open_output(target / name) as stream:
+            for where, line in _lines(folder / f"{name}.gz"):
+                whole = _whole(line, texts, where)
+                found.update(whole)
+                stream.write(whole)
+        if found.hexdigest() != digest:
+            raise DataError(
+                "does not come out as it was shared: the data sets are not the same",
+                where=str(target / name),
+                hint="check --data, or remove the folder and make the run anew",
+            )
+    for path in _settings(folder):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path, target / path)
+    return list(files)
+
+
+def _must_be_new(target: Path) -> None:
+    if target.exists():
+        raise DataError("is there already", where=str(target), hint="choose another output")
+
+
+def _settings(folder: Path) -> list[Path]:
+    """The files that hold settings and figures alone, relative to the folder."""
+    own = [folder / name for name in ("config.toml", "diagnosis.json", "evaluation.json", "table.txt")]
+    inside = folder / "index"  # the indexes' own, which go with them
+    metas = (p for p in folder.rglob("*.meta.json") if p.parent == inside or not p.is_relative_to(inside))
+    return sorted(path.relative_to(folder) for path in (*own, *metas) if path.exists())
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Plain]]:
+    """The records of a file as plain data; of one that was stopped the last line may be half a line and is left out."""
+    for number, line in read_lines(path):
+        if line.endswith(b"\n"):
+            yield f"{path}:{number}", msgspec.json.decode(line)
+
+
+def _bare(line: Plain, texts: Texts) -> Plain:
+    """A record without what the data says of its question and its passages."""
+    ctxs = [{"id": ctx["id"], **_less(ctx, texts.passage(line, ctx))} for ctx in line["ctxs"]]
+    return {"id": line["id"], **_less(line, texts.question(line)), "ctxs": ctxs}
+
+
+def _has_text(bare: Plain) -> bool:
+    """Whether a record still has a text that should have come from the data."""
+    own = [ctx for ctx in bare["ctxs"] if ctx.get("origin") != "generated"]
+    return not {"question", "answers"}.isdisjoint(bare) or any(not {"title", "text"}.isdisjoint(ctx) for ctx in own)
+
+
+def _whole(bare: Plain, texts: Texts, where: str) -> bytes:
+    """The record that `_bare` was made from, as one line."""
+    kind = GainRecord if "silver" in bare else Answer if "prediction" in bare else Retrieved
+    ctxs = [{**texts.passage(bare, ctx), **ctx} for ctx in bare["ctxs"]]
+    try:
+        return encode(from_builtins(kind, {**texts.question(bare), **bare, "ctxs": ctxs}))
+    except msgspec.ValidationError as error:
+        raise DataError(str(error), where=where, hint="check --data: its question or a passage is not there") from None
+
+
+def _encoded(line: Plain) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
+
+
+def _less(record: Plain, known: Mapping[str, Any]) -> Plain:
+    return {key: value for key, value in record.items() if key not in known or known[key] != value}
+
+
+def _without(record: Plain, key: str) -> Plain:
+    return {k: value for k, value in record.items() if k != key}
+
+
+def _text(ctx: Plain) -> Plain:
+    """Of a passage that came with its question, what is not a score."""
+    return {key: value for key, value in ctx.items() if key not in ("score", "hasanswer")}
