@@ -88,6 +88,15 @@ def test_other_data_is_noticed(folder: Path) -> None:
     corpus.write_text("".join(line for line in corpus.read_text().splitlines(True) if "Paris" not in line))
     with pytest.raises(DataError, match=r"jsonl.*:1: .*its question or a passage is not there"):
         restore(folder / "shared", folder / "third", config_of(folder))
+    assert not any((folder / name).exists() for name in ("again", "other", "third"))
+
+
+def test_a_shared_folder_cannot_write_elsewhere(folder: Path) -> None:
+    (folder / "shared").mkdir()
+    for name in ("../elsewhere.jsonl", "gains/../../elsewhere.jsonl", "/tmp/elsewhere.jsonl"):
+        (folder / "shared" / "shared.json").write_text(json.dumps({"files": {name: ""}}))
+        with pytest.raises(DataError, match="is no file of a run"):
+            restore(folder / "shared", folder / "again", config_of(folder))
 
 
 def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

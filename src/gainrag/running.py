@@ -226,7 +226,8 @@ class _Indexes:
     def open(self) -> None:
         """Open them all."""
         for corpus, name in self.homes.items():
-            self._build(corpus, name)
+            if not self._folder(name).exists():
+                self._build(corpus, name)
         by_corpus = {corpus: indexing.open_index(self._folder(name)) for corpus, name in self.homes.items()}
         self.opened = {d.name: by_corpus[d.corpus] for d in self.state.config.datasets if d.corpus}
 

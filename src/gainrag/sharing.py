@@ -10,9 +10,11 @@ weights are not in it: a run makes them again where it needs them.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -24,6 +26,7 @@ from gainrag.records import (
     Answer,
     GainRecord,
     Retrieved,
+    disk_errors,
     encode,
     from_builtins,
     open_output,
@@ -86,13 +89,15 @@ def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
     folder, target = Path(run), Path(out)
     if not (folder / "config.toml").exists():
         raise DataError("is no run folder", where=str(folder), hint="make one with `gainrag run`")
-    _must_be_new(target)
-    texts, files = Texts(config), {}
-    for path in sorted(path for room in ROOMS for path in (folder / room).rglob("*.jsonl*")):
-        name = str(path.relative_to(folder))
-        if name.endswith((".jsonl", ".jsonl.part")):
+    files: dict[str, str] = {}
+    with _new_folder(target) as made:
+        texts = Texts(config)
+        for path in sorted(path for room in ROOMS for path in (folder / room).rglob("*.jsonl*")):
+            name = path.relative_to(folder).as_posix()
+            if not name.endswith((".jsonl", ".jsonl.part")):
+                continue
             digest = hashlib.sha256()
-            with open_output(target / f"{name}.gz") as stream:
+            with open_output(made / f"{name}.gz") as stream:
                 for where, line in _lines(path):
                     bare = _bare(line, texts)
                     if _has_text(bare) or _whole(bare, texts, where) != _encoded(line):
@@ -100,10 +105,8 @@ def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
                     digest.update(_encoded(line))
                     stream.write(_encoded(bare))
             files[name] = digest.hexdigest()
-    for path in _settings(folder):
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / path, target / path)
-    write_json(target / MANIFEST, {"files": files})
+        _copy_settings(folder, made)
+        write_json(made / MANIFEST, {"files": files})
     return list(files)
 
 
@@ -124,38 +127,52 @@ def restore(shared: str | Path, out: str | Path, config: Config) -> list[str]:
     """
     folder, target = Path(shared), Path(out)
     files: dict[str, str] = read_json(folder / MANIFEST)["files"]
-    _must_be_new(target)
-    texts = Texts(config)
-    for name, digest in files.items():
-        found = hashlib.sha256()
-        with open_output(target / name) as stream:
-            for where, line in _lines(folder / f"{name}.gz"):
-                whole = _whole(line, texts, where)
-                found.update(whole)
-                stream.write(whole)
-        if found.hexdigest() != digest:
-            raise DataError(
-                "does not come out as it was shared: the data sets are not the same",
-                where=str(target / name),
-                hint="check --data, or remove the folder and make the run anew",
-            )
-    for path in _settings(folder):
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / path, target / path)
+    with _new_folder(target) as made:
+        texts = Texts(config)
+        for name, digest in files.items():
+            if PurePosixPath(name).parts[0] not in ROOMS or ".." in PurePosixPath(name).parts:
+                raise DataError(f"{name!r} is no file of a run", where=str(folder / MANIFEST), hint="get it again")
+            found = hashlib.sha256()
+            with open_output(made / name) as stream:
+                for where, line in _lines(folder / f"{name}.gz"):
+                    whole = _whole(line, texts, where)
+                    found.update(whole)
+                    stream.write(whole)
+            if found.hexdigest() != digest:
+                raise DataError(
+                    "does not come out as it was shared: the data sets are not the same",
+                    where=str(folder / f"{name}.gz"),
+                    hint="check --data, or make the run anew",
+                )
+        _copy_settings(folder, made)
     return list(files)
 
 
-def _must_be_new(target: Path) -> None:
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder beside the target that becomes it at the end; gone when something went wrong."""
     if target.exists():
         raise DataError("is there already", where=str(target), hint="choose another output")
+    folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with disk_errors(target):
+            folder.mkdir(parents=True)
+            yield folder
+            os.replace(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _settings(folder: Path) -> list[Path]:
-    """The files that hold settings and figures alone, relative to the folder."""
+def _copy_settings(folder: Path, target: Path) -> None:
+    """Copy the files that hold settings and figures alone."""
     own = [folder / name for name in ("config.toml", "diagnosis.json", "evaluation.json", "table.txt")]
     inside = folder / "index"  # the indexes' own, which go with them
     metas = (p for p in folder.rglob("*.meta.json") if p.parent == inside or not p.is_relative_to(inside))
-    return sorted(path.relative_to(folder) for path in (*own, *metas) if path.exists())
+    for path in (*own, *metas):
+        if path.exists():
+            copy = target / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Plain]]:

@@ -23,8 +23,8 @@ from gainrag.selectors.scoring import score_pairs
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-# What is no further than this from the best may be the best. Measured: a score is off by a hundredth in bfloat16 and by a
-# twentieth in int8, now and then by a tenth and almost a whole logit, and the true best was never a third behind.
+# What is no further than this from the best may be the best. Measured: a score is off by a hundredth in bfloat16 and
+# by a twentieth in int8, a tenth and almost one at the most; the true best was up to a third behind in int8.
 ROUNDING = {"bfloat16": 0.1, "int8": 0.4}
 # So many of those are scored again at the most; a reranker whose scores all lie between 0 and 1 has many.
 CLOSE = 8
