@@ -216,7 +216,8 @@ class _Indexes:
         self.settings = settings_of(indexing.index, state.config.table("index"))
         self.opened: dict[str, Any] = {}
         for corpus, name in homes.items():
-            if not was_made(self._folder(name), self.settings, hashes({"corpus": corpus})):
+            gone = not self._folder(name).exists()
+            if not (gone and was_made(self._folder(name), self.settings, hashes({"corpus": corpus}))):
                 self._build(corpus, name)
 
     def metas(self) -> dict[str, Path]:
