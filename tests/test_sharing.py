@@ -11,6 +11,7 @@ import pytest
 from gainrag import cli, running
 from gainrag.config import Config, read_config
 from gainrag.errors import DataError
+from gainrag.report import report
 from gainrag.sharing import restore, share
 from tests.rivers import RIVERS, Model, run
 
@@ -44,6 +45,9 @@ def test_a_shared_run_has_no_text_of_the_data_and_is_restored_to_the_byte(folder
 
     restore(folder / "shared", folder / "again", config_of(folder))
     assert records_of(folder / "again") == records_of(folder / "out")
+    found, before = report(folder / "again"), report(folder / "out")
+    for key in ("evaluation", "analyses", "questions", "settings", "summaries"):
+        assert found[key] == before[key]
 
 
 def test_a_restored_run_goes_on_without_making_labels_or_indexes_again(
