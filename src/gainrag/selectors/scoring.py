@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Tokens that go through the model at once, padding included. On a CPU few, so that a layer's activations stay in
 # the caches; a card wants more to be busy.
 CPU_TOKENS, CUDA_TOKENS = 2048, 32768
+# A runtime prepares itself anew for every shape it has not seen: lengths are padded to a multiple of this, so that
+# shapes come back.
+RUNTIME_MULTIPLE = 16
 
 
 def score_pairs(
@@ -77,17 +80,18 @@ def _score(
     lengths = [len(encoding.ids) for encoding in encodings]
     scores = np.empty(len(encodings), dtype=np.float64)
     model.eval()
+    ours = isinstance(model[0].auto_model, torch.nn.Module)  # not a runtime's, with threads of its own
 
     def work(batch: list[int]) -> None:
-        features = _pad(model.tokenizer, [encodings[i] for i in batch])
+        features = _pad(model.tokenizer, [encodings[i] for i in batch], None if ours else RUNTIME_MULTIPLE)
         with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
             out = model({name: tensor.to(model.device) for name, tensor in features.items()})["scores"]
             scores[batch] = model.activation_fn(out.float()).squeeze(-1).cpu().numpy()
 
     batches = make_batches(lengths, batch_tokens)
-    if isinstance(model[0].auto_model, torch.nn.Module):
+    if ours:
         each(batches, work, device=model.device.type)
-    else:  # a runtime with threads of its own
+    else:
         for batch in batches:
             work(batch)
     return scores
@@ -128,9 +132,9 @@ def make_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     return batches
 
 
-def _pad(tokenizer: Any, encodings: Sequence[Encoding]) -> dict[str, Any]:
-    """The tensors of a batch."""
+def _pad(tokenizer: Any, encodings: Sequence[Encoding], multiple: int | None) -> dict[str, Any]:
+    """The tensors of a batch, as long as the longest, or the next multiple."""
     inputs = {"input_ids": [encoding.ids for encoding in encodings]}
     if "token_type_ids" in tokenizer.model_input_names:
         inputs["token_type_ids"] = [encoding.type_ids for encoding in encodings]
-    return dict(tokenizer.pad(inputs, return_tensors="pt"))
+    return dict(tokenizer.pad(inputs, return_tensors="pt", pad_to_multiple_of=multiple))
