@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from gainrag import running
-from gainrag.config import read_config
+from gainrag.config import Config, read_config
 from gainrag.evaluation import Evaluation
 from gainrag.testing import OverlapLM
 
@@ -65,6 +65,10 @@ def write_data(folder: Path) -> None:
     (folder / "config.toml").write_text(CONFIG)
 
 
+def config_of(folder: Path) -> Config:
+    return read_config(folder / "config.toml", running.STAGES)
+
+
 def run(folder: Path, update: bool = False) -> Evaluation:
-    config = read_config(folder / "config.toml", running.STAGES)
+    config = config_of(folder)
     return running.run(config, folder / "out", update, **config.table("run"))

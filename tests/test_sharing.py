@@ -8,16 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gainrag import cli, running
-from gainrag.config import Config, read_config
+from gainrag import cli
 from gainrag.errors import DataError
 from gainrag.report import report
 from gainrag.sharing import restore, share
-from tests.rivers import RIVERS, Model, run
-
-
-def config_of(folder: Path) -> Config:
-    return read_config(folder / "config.toml", running.STAGES)
+from tests.rivers import RIVERS, Model, config_of, run
 
 
 def _stop(*_: object) -> None:

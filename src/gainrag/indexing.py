@@ -62,7 +62,7 @@ def index(
         raise ConfigError(unknown("retriever", retriever, RETRIEVERS), where="retriever", hint="choose one of these")
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}", where="batch_size", hint="give 1 or more")
-    parts = ("bm25", "dense") if retriever == "hybrid" else (retriever,)
+    parts = parts_of(retriever)
     # What cannot work fails before the corpus is read.
     out = Path(out)
     _check_target(out)
@@ -97,6 +97,11 @@ def index(
             "versions": versions(),
         }
         write_json(folder / META_FILE, meta)
+
+
+def parts_of(retriever: str) -> tuple[str, ...]:
+    """The single retrievers that one of RETRIEVERS is made of."""
+    return ("bm25", "dense") if retriever == "hybrid" else (retriever,)
 
 
 def open_index(folder: str | Path, *, corpus: str | Path | None = None) -> Retriever:

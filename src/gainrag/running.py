@@ -176,7 +176,7 @@ def _retrieve(
     for dataset in state.config.datasets:
         if dataset.corpus:
             homes.setdefault(dataset.corpus, dataset.name)
-    single = [name for name in indexing.RETRIEVERS if name != whole] if homes and whole == "hybrid" else []
+    single = [name for name in indexing.parts_of(whole) if name != whole] if homes else []
     wanted: list[tuple[str, Sequence[Question], str | None]] = [("train", train, None), ("test", test, None)]
     wanted += [("test", test, name) for name in single]
     indexes = _Indexes(state, homes)
@@ -197,6 +197,7 @@ def _retrieve(
             write(to, _search(indexes.opened, questions, only, own))
 
         stages.append((artefact, settings, inputs, make))
+    # Before any of them: an index that is built again may be another, and then all lists are.
     if not all(is_current(artefact, settings, hashes(inputs)) for artefact, settings, inputs, _ in stages):
         indexes.open()
     for stage in stages:

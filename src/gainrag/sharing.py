@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,9 +51,10 @@ class Texts:
         self.questions: dict[str, Plain] = {}
         self._passages: dict[str, dict[str, Plain]] = {}
         for question in (q for questions in read_all(config).values() for q in questions):
-            self.questions[question.id] = _without(to_builtins(question), "ctxs")
+            self.questions[question.id] = _without(to_builtins(question), ("ctxs",))
             own = self._passages.setdefault(str(question.extra["dataset"]), {})
-            own |= {ctx.id: _text(to_builtins(ctx)) for ctx in getattr(question, "ctxs", ())}
+            brought = getattr(question, "ctxs", ())  # where there is no corpus
+            own |= {ctx.id: _without(to_builtins(ctx), ("score", "hasanswer")) for ctx in brought}
         corpora: dict[Path, dict[str, Plain]] = {}
         for dataset in config.datasets:
             if dataset.corpus and dataset.corpus not in corpora:
@@ -212,10 +213,5 @@ def _less(record: Plain, known: Mapping[str, Any]) -> Plain:
     return {key: value for key, value in record.items() if key not in known or known[key] != value}
 
 
-def _without(record: Plain, key: str) -> Plain:
-    return {k: value for k, value in record.items() if k != key}
-
-
-def _text(ctx: Plain) -> Plain:
-    """Of a passage that came with its question, what is not a score."""
-    return {key: value for key, value in ctx.items() if key not in ("score", "hasanswer")}
+def _without(record: Plain, keys: Collection[str]) -> Plain:
+    return {key: value for key, value in record.items() if key not in keys}
