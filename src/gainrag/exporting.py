@@ -10,13 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.lms.loading import loading_errors, quiet
 from gainrag.prompts import selector_text
 from gainrag.records import Record, Retrieved, disk_errors, write
-from gainrag.selectors.backends import Exported, need_installed
+from gainrag.selectors.backends import RUNTIMES, Exported, need_installed
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -76,8 +76,16 @@ def _export(
     """Write scratch/BACKEND/ with the model in it."""
     from sentence_transformers import CrossEncoder
 
-    more = {"provider": "CPUExecutionProvider"} if backend == "onnx" else {}
-    model = CrossEncoder(str(folder), device="cpu", backend=backend, model_kwargs={"export": True, **more})
+    from gainrag.selectors.first_token import only_first_token
+
+    plain = CrossEncoder(str(folder), device="cpu", trust_remote_code=False)
+    more: dict[str, Any] = {"provider": "CPUExecutionProvider"} if backend == "onnx" else {}
+    if backend == "openvino" and only_first_token(plain[0].auto_model):
+        # sentence-transformers would export the folder's own model, with the whole last layer.
+        source, more = _export_openvino(plain, folder, scratch), {"file_name": "openvino/openvino_model.xml"}
+    else:
+        source, more["export"] = folder, True
+    model = CrossEncoder(str(source), device="cpu", backend=backend, model_kwargs=more)
     if quantize == "none":
         model.save_pretrained(str(scratch), create_model_card=False)
     elif backend == "onnx":
@@ -86,6 +94,16 @@ def _export(
         export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(scratch))
     else:
         _quantize_openvino(model, scratch, candidates)
+
+
+def _export_openvino(model: CrossEncoder, folder: Path, scratch: Path) -> Path:
+    """The folder without its weights, and the model in it for OpenVINO."""
+    from optimum.exporters.openvino import export_from_model
+
+    whole = scratch / "whole"
+    shutil.copytree(folder, whole, ignore=shutil.ignore_patterns("*.safetensors", *RUNTIMES))
+    export_from_model(model[0].auto_model, whole / "openvino", task="text-classification", stateful=False)
+    return whole
 
 
 def _quantize_openvino(model: CrossEncoder, scratch: Path, candidates: Sequence[Retrieved]) -> None:

@@ -124,7 +124,10 @@ def _cross_encoder(name: str, folder: str, device: str, **more: Any) -> CrossEnc
 def _open_torch(name: str, folder: str, dtype: str, device: str) -> CrossEncoder:
     import torch
 
+    from gainrag.selectors.first_token import only_first_token
+
     model = _cross_encoder(name, folder, device, model_kwargs={"use_safetensors": True, "dtype": getattr(torch, dtype)})
+    only_first_token(model[0].auto_model)
     if dtype != "float32":
         # In bfloat16 a score has eight bits, and of a hundred passages some would tie.
         heads = [n for n, m in model.named_modules() if type(m) is torch.nn.Linear and m.out_features == 1]
