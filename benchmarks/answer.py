@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from common import RESULTS, ROUNDS, latency, write_results
+from common import RESULTS, ROUNDS, asked, latency, write_results
 
 from gainrag import CrossEncoderSelector, GainRAG, open_index, open_lm
 from gainrag.errors import DataError
@@ -114,7 +114,7 @@ def main() -> None:
         skipped = f"{rag.skipped_share:.0%}"
         rows.append({"pseudo-passage form": form, **shares, **latency(totals[form]), "skipped": skipped})
     heading = "Mean milliseconds of a question (share), and the whole answer's p50 and p95"
-    settings = {key: str(value) for key, value in vars(arguments).items() if key != "out"}
+    settings = asked(arguments)
     settings |= {"LLM dtype": lm.dtype, "selector dtype": selector.dtype, "selector backend": selector.backend}
     title = f"GainRAG.answer, {len(questions)} questions, {arguments.rounds} rounds"
     write_results("answer", title, settings, {heading: rows, **tables}, arguments.out)

@@ -6,6 +6,7 @@ A figure is the median over rounds of the figure within a round.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import time
@@ -115,6 +116,15 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def asked(arguments: argparse.Namespace) -> dict[str, str]:
+    """The command line as settings: of files and folders the name alone, where they lie is nobody's business."""
+    return {
+        key: Path(str(value)).name if Path(str(value)).exists() else str(value)
+        for key, value in vars(arguments).items()
+        if key != "out"
+    }
 
 
 def write_results(

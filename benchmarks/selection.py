@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, ROUNDS, in_turns, latency, times_faster, write_results
+from common import RESULTS, ROUNDS, asked, in_turns, latency, times_faster, write_results
 
 from gainrag.errors import DataError
 from gainrag.exporting import export
@@ -105,7 +105,7 @@ def main() -> None:
         }
         for name, found in scores.items()
     ]
-    settings = {key: str(value) for key, value in vars(arguments).items() if key != "out"}
+    settings = asked(arguments)
     title = f"Selection of 1 out of {arguments.passages}, {len(records)} questions, {arguments.rounds} rounds"
     write_results("selection", title, settings, {"Latency a question": table}, arguments.out)
 

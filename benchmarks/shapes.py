@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import RESULTS, ROUNDS, timed, write_results
+from common import RESULTS, ROUNDS, asked, timed, write_results
 
 from gainrag.lms.embedded import resolve
 from gainrag.lms.loading import load_tokenizer
@@ -108,7 +108,7 @@ def main() -> None:
         how = (arguments.dtype, arguments.device, arguments.alphas, arguments.rounds)
         rows.append(measure(shape, records, *how))
         print(rows[-1], flush=True)
-    settings = {key: str(value) for key, value in vars(arguments).items() if key != "out"}
+    settings = asked(arguments)
     tables = {"Share of the measured matrix-product peak, by the model's size": rows}
     write_results("shapes", "Scoring with models of several sizes", settings, tables, arguments.out)
 
