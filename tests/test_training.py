@@ -163,8 +163,8 @@ def test_how_many_pairs_go_through_at_once_changes_no_step(
     gains: list[GainRecord], tmp_path: Path, labels: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    for size in (2, 100):
-        monkeypatch.setattr("gainrag.training.MINI_BATCH", size)
+    for size in (200, 10_000):
+        monkeypatch.setattr("gainrag.selectors.scoring.CPU_TOKENS", size)
         own: dict[str, Any] = {"labels": labels, "epochs": 1, "groups_per_step": 4, "dropout": 0.0, "dtype": "float32"}
         selector = train(gains[:10], tmp_path / str(size), group_size=3, learning_rate=1e-3, **own)
         found.append(np.concatenate([selector.score(r.question, r.ctxs) for r in gains[10:14]]))

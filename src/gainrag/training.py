@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,13 +29,13 @@ from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.calibration import choose_order, fit, learn_prior
 from gainrag.selectors.lazy import calibration_questions, learn_threshold
 from gainrag.selectors.saving import save
-from gainrag.selectors.scoring import score_pairs
+from gainrag.selectors.scoring import in_parts, is_plain, score_pairs
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
 
-# Pairs that go through the model at once: bounds memory and padding, changes nothing else.
+# Pairs that go at once through a model that is no plain text encoder: bounds memory and padding, changes nothing else.
 MINI_BATCH = 16
 
 
@@ -309,9 +310,11 @@ def _fit(
     from gainrag.selectors.held_out import HeldOut
 
     steps_between = max(1, len(rows) // (rows_per_step * epochs))
-    # A list-wise loss cuts its lists itself; pairs that are learned one by one come to it in equal parts of a step.
+    plain = is_plain(model)
+    # A plain model cuts a step's pairs itself (in_parts). Else a list-wise loss cuts its lists, and pairs that are
+    # learned one by one come to it in equal parts of a step.
     rows_at_once = rows_per_step
-    if point_wise:
+    if point_wise and not plain:
         rows_at_once = max(n for n in range(1, MINI_BATCH + 1) if rows_per_step % n == 0)
     with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
         keep = {
@@ -344,9 +347,14 @@ def _fit(
             model=model,
             args=arguments,
             train_dataset=Dataset.from_list(rows),
-            loss=BinaryCrossEntropyLoss(model) if point_wise else ListNetLoss(model, mini_batch_size=MINI_BATCH),
+            loss=BinaryCrossEntropyLoss(model)
+            if point_wise
+            else ListNetLoss(model, mini_batch_size=-1 if plain else MINI_BATCH),  # -1: all
             evaluator=HeldOut(held, bf16=bf16) if held else None,
         )
-        with progress_bar("training", unit="steps", total=-(-len(rows) // rows_per_step)) as bar:
+        with (
+            in_parts(model) if plain else nullcontext(),
+            progress_bar("training", unit="steps", total=-(-len(rows) // rows_per_step)) as bar,
+        ):
             _show_progress(trainer, bar)
             trainer.train()

@@ -7,7 +7,8 @@ encoder (a chat model used as a reranker, one with prompts of its own) goes thro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,9 +50,8 @@ def score_pairs(
     ends = np.cumsum([len(passages) for _, passages in requests])
     if not requests or ends[-1] == 0:
         return [np.empty(0) for _ in requests]
-    if _is_plain(model):
-        cuda = model.device.type == "cuda"
-        scores = _score(model, requests, batch_tokens or (CUDA_TOKENS if cuda else CPU_TOKENS), bf16)
+    if is_plain(model):
+        scores = _score(model, requests, batch_tokens or _tokens(model), bf16)
     else:
         pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -59,12 +59,17 @@ def score_pairs(
     return [np.asarray(part) for part in np.split(scores, ends[:-1])]
 
 
-def _is_plain(model: CrossEncoder) -> bool:
+def _tokens(model: CrossEncoder) -> int:
+    return CUDA_TOKENS if model.device.type == "cuda" else CPU_TOKENS
+
+
+def is_plain(model: CrossEncoder) -> bool:
     """Whether its input is the tokens of question and passage and nothing else."""
     first = model[0]
     return (
         set(getattr(first, "modality_config", ())) == {"text"}
         and getattr(model.tokenizer, "is_fast", False)
+        and model.tokenizer.padding_side == "right"
         and not getattr(first, "processing_kwargs", None)
         and model._resolve_prompt(None, None) is None
     )
@@ -130,6 +135,36 @@ def make_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
             batches.append([])
         batches[-1].append(i)
     return batches
+
+
+@contextmanager
+def in_parts(model: CrossEncoder) -> Iterator[None]:
+    """While it lasts, pairs that a plain model is given together go through it in batches of like length, each as long
+    as its longest pair, and come back in their order. For training, where a step's pairs come together and few are long.
+    """
+    import torch
+
+    whole = model.forward
+
+    def forward(features: dict[str, Any], **more: Any) -> dict[str, Any]:
+        lengths = features["attention_mask"].sum(1).tolist()
+        batches = make_batches(lengths, _tokens(model))
+        tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
+        scores = torch.cat(
+            [
+                whole(features | {k: v[batch, : lengths[batch[0]]] for k, v in tensors.items()}, **more)["scores"]
+                for batch in batches
+            ]
+        )
+        order = [i for batch in batches for i in batch]
+        return {"scores": scores[torch.tensor(order).argsort().to(scores.device)]}
+
+    # An attribute of the instance hides the class's method until it is taken away again.
+    vars(model)["forward"] = forward
+    try:
+        yield
+    finally:
+        vars(model).pop("forward", None)
 
 
 def _pad(tokenizer: Any, encodings: Sequence[Encoding], multiple: int | None) -> dict[str, Any]:
