@@ -140,7 +140,7 @@ def make_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 @contextmanager
 def in_parts(model: CrossEncoder) -> Iterator[None]:
     """While it lasts, pairs that a plain model is given together go through it in batches of like length, each as long
-    as its longest pair, and come back in their order. For training, where a step's pairs come together and few are long.
+    as its longest pair, and come back in their order. For training: a step's pairs come together, few are long.
     """
     import torch
 
