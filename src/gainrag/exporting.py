@@ -76,15 +76,11 @@ def _export(
     """Write scratch/BACKEND/ with the model in it."""
     from sentence_transformers import CrossEncoder
 
-    from gainrag.selectors.first_token import only_first_token
-
-    plain = CrossEncoder(str(folder), device="cpu", trust_remote_code=False)
-    more: dict[str, Any] = {"provider": "CPUExecutionProvider"} if backend == "onnx" else {}
-    if backend == "openvino" and only_first_token(plain[0].auto_model):
-        # sentence-transformers would export the folder's own model, with the whole last layer.
-        source, more = _export_openvino(plain, folder, scratch), {"file_name": "openvino/openvino_model.xml"}
-    else:
-        source, more["export"] = folder, True
+    source, more = folder, dict[str, Any](export=True)
+    if backend == "onnx":
+        more["provider"] = "CPUExecutionProvider"
+    elif cut := _export_cut(folder, scratch):
+        source, more = cut, {"file_name": "openvino/openvino_model.xml"}
     model = CrossEncoder(str(source), device="cpu", backend=backend, model_kwargs=more)
     if quantize == "none":
         model.save_pretrained(str(scratch), create_model_card=False)
@@ -96,14 +92,21 @@ def _export(
         _quantize_openvino(model, scratch, candidates)
 
 
-def _export_openvino(model: CrossEncoder, folder: Path, scratch: Path) -> Path:
-    """The folder without its weights, and the model in it for OpenVINO."""
+def _export_cut(folder: Path, scratch: Path) -> Path | None:
+    """A copy of the folder with the model for OpenVINO in place of the weights, its last layer cut as PyTorch's is,
+    which an export of the folder itself would not have. None for a model that is not cut."""
     from optimum.exporters.openvino import export_from_model
+    from sentence_transformers import CrossEncoder
 
-    whole = scratch / "whole"
-    shutil.copytree(folder, whole, ignore=shutil.ignore_patterns("*.safetensors", *RUNTIMES))
-    export_from_model(model[0].auto_model, whole / "openvino", task="text-classification", stateful=False)
-    return whole
+    from gainrag.selectors.first_token import only_first_token
+
+    encoder = CrossEncoder(str(folder), device="cpu", trust_remote_code=False)[0].auto_model
+    if not only_first_token(encoder):
+        return None
+    copy = scratch / "copy"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.safetensors", *RUNTIMES))
+    export_from_model(encoder, copy / "openvino", task="text-classification", stateful=False)
+    return copy
 
 
 def _quantize_openvino(model: CrossEncoder, scratch: Path, candidates: Sequence[Retrieved]) -> None:
