@@ -158,13 +158,17 @@ def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
     assert "held-out regret (nats)" in card
 
 
+@pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("labels", ["gain", "information_gain"])
 def test_how_many_pairs_go_through_at_once_changes_no_step(
-    gains: list[GainRecord], tmp_path: Path, labels: Labels, monkeypatch: pytest.MonkeyPatch
+    gains: list[GainRecord], tmp_path: Path, labels: Labels, plain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not plain:
+        monkeypatch.setattr("gainrag.training.is_plain", lambda _: False)
     found = []
-    for size in (200, 10_000):
-        monkeypatch.setattr("gainrag.selectors.scoring.CPU_TOKENS", size)
+    for size in (200, 10_000) if plain else (2, 100):
+        bound = "gainrag.selectors.scoring.CPU_TOKENS" if plain else "gainrag.training.MINI_BATCH"
+        monkeypatch.setattr(bound, size)
         own: dict[str, Any] = {"labels": labels, "epochs": 1, "groups_per_step": 4, "dropout": 0.0, "dtype": "float32"}
         selector = train(gains[:10], tmp_path / str(size), group_size=3, learning_rate=1e-3, **own)
         found.append(np.concatenate([selector.score(r.question, r.ctxs) for r in gains[10:14]]))

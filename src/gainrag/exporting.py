@@ -16,7 +16,7 @@ from gainrag.errors import ConfigError, DataError
 from gainrag.lms.loading import loading_errors, quiet
 from gainrag.prompts import selector_text
 from gainrag.records import Record, Retrieved, disk_errors, write
-from gainrag.selectors.backends import RUNTIMES, Exported, need_installed
+from gainrag.selectors.backends import RUNTIMES, Exported, need_installed, open_model
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -96,12 +96,12 @@ def _export_cut(folder: Path, scratch: Path) -> Path | None:
     """A copy of the folder with the model for OpenVINO in place of the weights, its last layer cut as PyTorch's is,
     which an export of the folder itself would not have. None for a model that is not cut."""
     from optimum.exporters.openvino import export_from_model
-    from sentence_transformers import CrossEncoder
 
-    from gainrag.selectors.first_token import only_first_token
+    from gainrag.selectors.first_token import FirstTokenLayer
 
-    encoder = CrossEncoder(str(folder), device="cpu", trust_remote_code=False)[0].auto_model
-    if not only_first_token(encoder):
+    model, _ = open_model(str(folder), str(folder), "torch", "float32", "cpu")
+    encoder = model[0].auto_model
+    if not any(isinstance(module, FirstTokenLayer) for module in encoder.modules()):
         return None
     copy = scratch / "copy"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.safetensors", *RUNTIMES))

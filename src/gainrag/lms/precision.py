@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from gainrag.patching import with_forward
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
@@ -42,9 +44,9 @@ def wider(model: PreTrainedModel) -> Iterator[None]:
                 stack.callback(norm.register_forward_hook(_to_bfloat16).remove)
         if type(head) is torch.nn.Linear:
             weight, bias = _float32_head(head)
-            # An attribute of the instance hides the class's method until it is taken away again.
-            vars(head)["forward"] = lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias)
-            stack.callback(vars(head).pop, "forward")
+            stack.enter_context(
+                with_forward(head, lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias))
+            )
         yield
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gainrag.lms.packing import AnswerTree
+from gainrag.patching import with_forward
 
 if TYPE_CHECKING:
     import torch
@@ -101,12 +102,8 @@ def layers_skipped(model: PreTrainedModel) -> Iterator[None]:
     def forward(*_: Any, inputs_embeds: torch.Tensor, **__: Any) -> BaseModelOutputWithPast:
         return BaseModelOutputWithPast(last_hidden_state=inputs_embeds)
 
-    # An attribute of the instance hides the class's method until it is taken away again.
-    vars(model.base_model)["forward"] = forward
-    try:
+    with with_forward(model.base_model, forward):
         yield
-    finally:
-        del vars(model.base_model)["forward"]
 
 
 def reduce_hidden(lm: LocalLM, job: Job, passages: range, alphas: Sequence[float]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gainrag.patching import with_forward
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
@@ -159,12 +160,8 @@ def in_parts(model: CrossEncoder) -> Iterator[None]:
         order = [i for batch in batches for i in batch]
         return {"scores": scores[torch.tensor(order).argsort().to(scores.device)]}
 
-    # An attribute of the instance hides the class's method until it is taken away again.
-    vars(model)["forward"] = forward
-    try:
+    with with_forward(model, forward):
         yield
-    finally:
-        vars(model).pop("forward", None)
 
 
 def _pad(tokenizer: Any, encodings: Sequence[Encoding], multiple: int | None) -> dict[str, Any]:
