@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.lms.loading import loading_errors, quiet
+from gainrag.output_folder import open_output_folder
 from gainrag.prompts import selector_text
 from gainrag.records import Record, Retrieved, disk_errors, write
 from gainrag.selectors.backends import RUNTIMES, Exported, need_installed, open_model
@@ -64,9 +65,12 @@ def export(
     with disk_errors(target), tempfile.TemporaryDirectory(prefix="gainrag-export-") as scratch:
         with loading_errors(str(folder)), quiet():
             _export(folder, Path(scratch), candidates, backend, quantize)
-        if target != folder:
-            shutil.copytree(folder, target)
-        shutil.copytree(Path(scratch) / backend, target / backend, dirs_exist_ok=True)
+        if target == folder:
+            shutil.copytree(Path(scratch) / backend, target / backend, dirs_exist_ok=True)
+        else:
+            with open_output_folder(target) as made:
+                shutil.copytree(folder, made, dirs_exist_ok=True)
+                shutil.copytree(Path(scratch) / backend, made / backend, dirs_exist_ok=True)
     return target
 
 

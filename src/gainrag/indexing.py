@@ -11,7 +11,6 @@ The folder holds everything a search needs; the corpus file is looked at only to
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,10 @@ from typing import Any
 from gainrag.artefacts import versions
 from gainrag.errors import ConfigError, DataError, ResourceError, StaleError, unknown
 from gainrag.ingestion import read_passages
+from gainrag.output_folder import open_output_folder
 from gainrag.progress import progress
 from gainrag.protocols import Retriever
-from gainrag.records import disk_errors, file_hash, read_json, write_json
+from gainrag.records import file_hash, read_json, write_json
 from gainrag.retrievers.bm25 import BM25
 from gainrag.retrievers.dense import MODEL, Dense, load_encoder
 from gainrag.retrievers.hybrid import Hybrid
@@ -69,7 +69,7 @@ def index(
     if "dense" in parts:
         load_encoder(model)
     before = _look(corpus)
-    with _building(out) as folder:
+    with _short_writes(out), open_output_folder(out) as folder:
         passages = PassageStore.write(folder, progress(read_passages(corpus), "reading passages", unit="passages"))
         truncated: int | None = None
         if "bm25" in parts:
@@ -182,49 +182,6 @@ def _check_target(out: Path) -> None:
     if not out.exists() or (out / META_FILE).is_file() or (out.is_dir() and not any(out.iterdir())):
         return
     raise DataError("is there already and is no index", where=str(out), hint="choose another output folder")
-
-
-@contextmanager
-def _building(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place at the end; gone when something went wrong."""
-    with disk_errors(out), _short_writes(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
-        folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-        replaced = out.with_name(f".{out.name}.{os.getpid()}.old")
-        folder.mkdir()
-        try:
-            yield folder
-            if out.exists():
-                os.replace(out, replaced)
-            os.replace(folder, out)
-        finally:
-            if replaced.exists() and not out.exists():
-                os.replace(replaced, out)
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _remove_leftovers(out: Path) -> None:
-    """Sweep up after builds that were killed; the folders of processes still alive are left alone."""
-    for folder in out.parent.glob(f".{out.name}.*"):
-        pid, _, kind = folder.name.removeprefix(f".{out.name}.").partition(".")
-        if kind not in ("tmp", "old") or not pid.isdecimal() or _alive(int(pid)):
-            continue
-        if kind == "old" and not out.exists():  # killed between the two renames
-            os.replace(folder, out)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 @contextmanager

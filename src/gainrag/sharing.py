@@ -10,10 +10,8 @@ weights are not in it: a run makes them again where it needs them.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,11 +20,11 @@ import msgspec
 from gainrag.config import Config
 from gainrag.errors import DataError
 from gainrag.ingestion import read_passages
+from gainrag.output_folder import open_output_folder
 from gainrag.records import (
     Answer,
     GainRecord,
     Retrieved,
-    disk_errors,
     encode,
     from_builtins,
     open_output,
@@ -91,7 +89,8 @@ def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
     if not (folder / "config.toml").exists():
         raise DataError("is no run folder", where=str(folder), hint="make one with `gainrag run`")
     files: dict[str, str] = {}
-    with _new_folder(target) as made:
+    _check_new(target)
+    with open_output_folder(target) as made:
         texts = Texts(config)
         for path in sorted(path for room in ROOMS for path in (folder / room).rglob("*.jsonl*")):
             name = path.relative_to(folder).as_posix()
@@ -128,7 +127,8 @@ def restore(shared: str | Path, out: str | Path, config: Config) -> list[str]:
     """
     folder, target = Path(shared), Path(out)
     files: dict[str, str] = read_json(folder / MANIFEST)["files"]
-    with _new_folder(target) as made:
+    _check_new(target)
+    with open_output_folder(target) as made:
         texts = Texts(config)
         for name, digest in files.items():
             if PurePosixPath(name).parts[0] not in ROOMS or ".." in PurePosixPath(name).parts:
@@ -149,19 +149,9 @@ def restore(shared: str | Path, out: str | Path, config: Config) -> list[str]:
     return list(files)
 
 
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder beside the target that becomes it at the end; gone when something went wrong."""
+def _check_new(target: Path) -> None:
     if target.exists():
         raise DataError("is there already", where=str(target), hint="choose another output")
-    folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with disk_errors(target):
-            folder.mkdir(parents=True)
-            yield folder
-            os.replace(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy_settings(folder: Path, target: Path) -> None:

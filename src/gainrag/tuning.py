@@ -7,7 +7,6 @@ the alpha and temperature that were trained on, so that these can be compared by
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from gainrag.config import settings_of
 from gainrag.errors import ConfigError
 from gainrag.labels import Labels, regret, split
+from gainrag.output_folder import open_output_folder
 from gainrag.records import GainRecord, disk_errors
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.training import train
@@ -82,27 +82,21 @@ def tune(
     if own["labels"] == "relevance":
         grid["temperature"] = ()
     held = _held(records, own["labels"], own)
-    out = Path(out)
     trials: list[Trial] = []
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-tuning-"))
-        try:
-            best = _attempt(records, scratch / "0", facts, own, {}, held, trials)
-            for name, values in grid.items():
-                for value in values:
-                    changed = {k: v for k, v in {**trials[best].settings, name: value}.items() if v != own[k]}
-                    if any(changed == trial.settings for trial in trials):
-                        continue
-                    at = _attempt(records, scratch / str(len(trials)), facts, own, changed, held, trials)
-                    worse = at if trials[at].regret >= trials[best].regret else best
-                    best = best if worse == at else at
-                    shutil.rmtree(scratch / str(worse))
-            if out.exists():
-                shutil.rmtree(out)
-            os.replace(scratch / str(best), out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="gainrag-tuning-") as folder, disk_errors(folder):
+        scratch = Path(folder)
+        best = _attempt(records, scratch / "0", facts, own, {}, held, trials)
+        for name, values in grid.items():
+            for value in values:
+                changed = {k: v for k, v in {**trials[best].settings, name: value}.items() if v != own[k]}
+                if any(changed == trial.settings for trial in trials):
+                    continue
+                at = _attempt(records, scratch / str(len(trials)), facts, own, changed, held, trials)
+                worse = at if trials[at].regret >= trials[best].regret else best
+                best = best if worse == at else at
+                shutil.rmtree(scratch / str(worse))
+        with open_output_folder(out) as chosen:
+            shutil.copytree(scratch / str(best), chosen, dirs_exist_ok=True)
     return [msgspec.structs.replace(trial, best=n == best) for n, trial in enumerate(trials)]
 
 

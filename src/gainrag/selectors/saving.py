@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gainrag.errors import DataError
-from gainrag.records import disk_errors
+from gainrag.output_folder import open_output_folder
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.learned import write_learned
@@ -34,20 +31,12 @@ def save(
     """
     if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError("is no selector folder, and is not overwritten", where=str(out), hint="choose another output")
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-        try:
-            model.save_pretrained(str(scratch), create_model_card=False, safe_serialization=True)
-            for learned in (calibration, laziness):
-                if learned:
-                    write_learned(scratch, learned)
-            (scratch / "README.md").write_text(model_card(card), encoding="utf-8")
-            if out.exists():
-                shutil.rmtree(out)
-            os.replace(scratch, out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with open_output_folder(out) as folder:
+        model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+        for learned in (calibration, laziness):
+            if learned:
+                write_learned(folder, learned)
+        (folder / "README.md").write_text(model_card(card), encoding="utf-8")
 
 
 def model_card(facts: Mapping[str, Any]) -> str:
