@@ -102,7 +102,7 @@ def test_an_exported_selector_chooses_the_same(
     cross_encoder: Path, tmp_path: Path, candidates: list[Retrieved], quantize: str
 ) -> None:
     folder = export(cross_encoder, tmp_path / "out", candidates, backend="openvino", quantize=quantize)  # type: ignore[arg-type]
-    calibration = Calibration(0.5, 1.0, [-0.1, -2.0, -3.0], -1.0)
+    calibration = Calibration(0.5, {"bm25": 0.3, "dense": 0.2}, -1.0)
     write_learned(folder, calibration)
     write_learned(folder, Laziness(0.25, 9, True, 0.5, 0.0))
     fast, exact = CrossEncoderSelector(folder), CrossEncoderSelector(cross_encoder, dtype="float32")

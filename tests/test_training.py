@@ -147,7 +147,7 @@ def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
         learning_rate=3e-4,
         groups_per_step=4,
         validation=0.2,
-        rank_prior=True,
+        retrieval_prior=True,
     )
     assert trained.calibration is not None
     assert [record.ctxs[0].id[-1] for record in select(candidates[16:20], trained, k=1)] == ["c"] * 4
@@ -187,7 +187,7 @@ def test_every_held_out_question_is_scored_once(
         return score_pairs(model, requests, **how)
 
     monkeypatch.setattr("gainrag.training.score_pairs", count)
-    trained = train(gains, tmp_path / "selector", epochs=1, validation=0.5, rank_prior=True)
+    trained = train(gains, tmp_path / "selector", epochs=1, validation=0.5, retrieval_prior=True)
     assert len(asked) == len(set(asked)) >= 4
     assert trained.laziness is not None
     assert trained.laziness.held_out

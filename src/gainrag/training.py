@@ -26,7 +26,7 @@ from gainrag.prompts import RERANKER_TEMPLATE
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved, disk_errors
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.selectors.calibration import choose_order, fit, learn_prior
+from gainrag.selectors.calibration import fit
 from gainrag.selectors.lazy import calibration_questions, learn_threshold
 from gainrag.selectors.saving import save
 from gainrag.selectors.scoring import in_parts, is_plain, score_pairs
@@ -59,7 +59,7 @@ def train(
     last_layers: int = 0,
     max_length: int = 512,
     validation: float = 0.0,
-    rank_prior: bool = False,
+    retrieval_prior: bool = False,
     seed: int = 0,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     device: str = "auto",
@@ -88,7 +88,7 @@ def train(
         max_length: tokens of question and passage together, cut at the passage's end.
         validation: share of the questions held out, on average: a question's id decides, alike in every training. The
             epoch that does best on them is kept.
-        rank_prior: also learn what the retriever's order says, and weigh it by the held-out questions.
+        retrieval_prior: also weigh what the retrievers scored, by the held-out questions.
         seed: of sampling, order, and the fresh head.
         dtype: bfloat16 runs matrix products in it (the weights stay float32).
         device: auto, cpu, cuda, ...
@@ -106,8 +106,8 @@ def train(
         learning_rate=learning_rate,
         validation=validation,
     )
-    if rank_prior and validation == 0:
-        raise ConfigError("rank_prior needs held-out questions", where="train", hint="set validation, such as 0.2")
+    if retrieval_prior and validation == 0:
+        raise ConfigError("retrieval_prior needs held-out questions", where="train", hint="set validation, such as 0.2")
     rng = np.random.default_rng(seed)
     every: list[GainRecord | Retrieved] = list(records)
     learn, held = split(every, labels, only_kept, validation, rng)
@@ -157,19 +157,16 @@ def train(
     if held:
         lists, scores = [r.ctxs for r in held], [scores_of[id(r)] for r in held]
         figures = {"held-out regret (nats)": regret(scores, [own[id(r)] for r in held])}
-        order_by = choose_order([r.ctxs for r in learn], [own[id(r)] for r in learn])
-        prior = learn_prior([r.ctxs for r in learn], [teachers[id(r)] for r in learn], order_by)
-        fitted, with_prior, alone = fit(lists, scores, [teachers[id(r)] for r in held], prior)
+        fitted, together, alone = fit(lists, scores, [teachers[id(r)] for r in held])
         figures |= {"held-out cross-entropy (nats)": alone}
-        if rank_prior:
+        if retrieval_prior:
             calibration = fitted
             combined = [fitted.apply(passages, s) for passages, s in zip(lists, scores, strict=True)]
             figures |= {
-                "with rank prior: regret": regret(combined, [own[id(r)] for r in held]),
-                "with rank prior: cross-entropy": with_prior,
+                "with retrieval prior: regret": regret(combined, [own[id(r)] for r in held]),
+                "with retrieval prior: cross-entropy": together,
                 "scale": fitted.scale,
-                "weight of the rank prior": fitted.weight,
-                "rank prior by": fitted.order or "retrieval score",
+                **{f"weight of {name}": weight for name, weight in fitted.weights.items()},
                 "level of the pseudo-passage": fitted.pseudo,
             }
     laziness = None

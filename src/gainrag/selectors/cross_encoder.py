@@ -33,7 +33,7 @@ CLOSE = 8
 class CrossEncoderSelector:
     """A trained selector, or any cross-encoder reranker with one output.
 
-    A selector trained with `rank_prior` also weighs the retriever's order, see gainrag.selectors.calibration; one
+    A selector trained with `retrieval_prior` also weighs the retrievers' scores, see gainrag.selectors.calibration; one
     trained on gains knows when a retrieved passage is good enough to do without the pseudo-passage, see
     gainrag.selectors.lazy.
 
