@@ -57,7 +57,7 @@ def write_data(folder: Path) -> None:
         )
     ]
     questions = [
-        {"id": city, "question": f"Which river flows through {city}?", "answers": [river]}
+        {"id": city, "question": f"Which river flows through {city}?", "answers": [river], "level": "easy"}
         for city, river in RIVERS.items()
     ]
     for name, lines in (("corpus", corpus), ("train", questions[:4]), ("test", questions[4:])):

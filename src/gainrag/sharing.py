@@ -38,6 +38,8 @@ from gainrag.running import read_all
 # The rooms of a run folder whose files hold texts of the data sets.
 ROOMS = ("retrieved", "candidates", "gains", "scores", "selected", "answers")
 MANIFEST = "shared.json"
+# In a shared record: the keys that the data has and the record has not.
+ABSENT = "absent"
 
 Plain = dict[str, Any]
 
@@ -188,9 +190,9 @@ def _has_text(bare: Plain) -> bool:
 def _whole(bare: Plain, texts: Texts, where: str) -> bytes:
     """The record that `_bare` was made from, as one line."""
     kind = GainRecord if "silver" in bare else Answer if "prediction" in bare else Retrieved
-    ctxs = [{**texts.passage(bare, ctx), **ctx} for ctx in bare["ctxs"]]
+    ctxs = [_more(ctx, texts.passage(bare, ctx)) for ctx in bare["ctxs"]]
     try:
-        return encode(from_builtins(kind, {**texts.question(bare), **bare, "ctxs": ctxs}))
+        return encode(from_builtins(kind, _more({**bare, "ctxs": ctxs}, texts.question(bare))))
     except msgspec.ValidationError as error:
         raise DataError(str(error), where=where, hint="check --data: its question or a passage is not there") from None
 
@@ -200,8 +202,17 @@ def _encoded(line: Plain) -> bytes:
 
 
 def _less(record: Plain, known: Mapping[str, Any]) -> Plain:
-    return {key: value for key, value in record.items() if key not in known or known[key] != value}
+    """A record without what is known of it; what is known and not in it is named."""
+    own = {key: value for key, value in record.items() if key not in known or known[key] != value}
+    absent = [key for key in known if key not in record]
+    return {**own, ABSENT: absent} if absent else own
 
 
-def _without(record: Plain, keys: Collection[str]) -> Plain:
+def _more(own: Plain, known: Mapping[str, Any]) -> Plain:
+    """The record that `_less` was made from."""
+    absent = own.get(ABSENT, ())
+    return {**_without(known, absent), **_without(own, (ABSENT,))}
+
+
+def _without(record: Mapping[str, Any], keys: Collection[str]) -> Plain:
     return {key: value for key, value in record.items() if key not in keys}
