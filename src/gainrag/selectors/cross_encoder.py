@@ -33,9 +33,9 @@ CLOSE = 8
 class CrossEncoderSelector:
     """A trained selector, or any cross-encoder reranker with one output.
 
-    A selector trained with `retrieval_prior` also weighs the retrievers' scores, see gainrag.selectors.calibration; one
-    trained on gains knows when a retrieved passage is good enough to do without the pseudo-passage, see
-    gainrag.selectors.lazy.
+    A selector trained with `retrieval_prior` also weighs the retrievers' scores, see gainrag.selectors.calibration;
+    passages that come without those of the same retrievers have the cross-encoder's alone. One trained on gains knows
+    when a retrieved passage is good enough to do without the pseudo-passage, see gainrag.selectors.lazy.
 
     Args:
         path: a selector folder, a Hugging Face id or embedded:NAME.
