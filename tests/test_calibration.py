@@ -51,6 +51,13 @@ def test_the_retrievers_are_those_that_were_fused_or_the_one_there_was() -> None
     assert retrievers_of([foreign]) == [OWN]
 
 
+def test_permuting_passages_permutes_scores() -> None:
+    calibration = Calibration(0.5, {OWN: 1.0}, -0.3)
+    every, scores = passages(4.0, 3.0, 2.0, 1.0), np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    there, back = calibration.apply(every, scores), calibration.apply(every[::-1], scores[::-1])
+    assert there.tolist() == back[::-1].tolist()
+
+
 def test_the_pseudo_passage_scores_the_same_alone() -> None:
     """So that a lazy one can be scored after the retrieved passages."""
     calibration = Calibration(0.5, {OWN: 1.0}, -0.3)
@@ -81,7 +88,9 @@ def test_weight_goes_to_what_helps(useful: str) -> None:
         wanted = {"scores": 1.0}.get(name, 2.0) if name == useful else 0.0
         assert weight == pytest.approx(wanted, abs=0.02), name
     assert together <= alone + 1e-6
-    if useful != "scores":
+    if useful == "scores":
+        assert together > alone - 0.01
+    else:
         assert together < alone - 0.3
 
 
@@ -102,6 +111,8 @@ def test_the_level_of_pseudo_passages_is_learned_and_moves_nothing_else() -> Non
     calibration, loss, alone = fit(lists, raised, teachers)
     assert calibration.pseudo == pytest.approx(-2.0, abs=0.05)
     assert loss < alone - 0.1
+    order = [i for i in np.argsort(-calibration.apply(lists[0], raised[0])) if lists[0][i].origin != "generated"]
+    assert order == [i for i in np.argsort(-raised[0]) if lists[0][i].origin != "generated"]
 
 
 def test_it_reads_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:

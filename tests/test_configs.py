@@ -78,6 +78,7 @@ def test_the_small_runs_are_of_one_size() -> None:
     for name, config in configs.items():
         more = {"warm_start_questions": 1500, "top": [5]} if name == "six" else {}
         assert config.table("run") == {**sizes, **more}
+        assert config.table("warm_start")["epochs"] == 2
 
 
 def test_six_has_rivals_ablations_label_efficiency_and_transfer() -> None:

@@ -56,6 +56,10 @@ def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any]
     return {"settings": settings, "inputs": hashes(inputs)}
 
 
+def _read_config(path: str | Path, arguments: Arguments) -> config.Config:
+    return config.read_config(path, running.STAGES, arguments["data"])
+
+
 def ingest(arguments: Arguments) -> None:
     """An official release -> questions and, where it brings passages, a corpus."""
     name, source = arguments["name"], arguments["source"]
@@ -95,10 +99,15 @@ def retrieve(arguments: Arguments) -> None:
 
 def augment(arguments: Arguments) -> None:
     """Retrieved records -> candidates."""
-    retrieved = ingestion.read_retrieved(arguments["retrieved"], need_answers=False)
+    _ask(augmentation.augment, "retrieved", arguments)
+
+
+def _ask(stage: Callable[..., Any], source: str, arguments: Arguments) -> None:
+    """A stage in which the language model writes something for each record of a file, given as argument `source`."""
+    records = ingestion.read_retrieved(arguments[source], need_answers=False)
     lm, llm = _open_lm(arguments)
-    memory = _memory(augmentation.augment, arguments, llm, retrieved=arguments["retrieved"])
-    augmentation.augment(retrieved, lm, arguments["out"], memory, **_own(augmentation.augment, arguments))
+    memory = _memory(stage, arguments, llm, **{source: arguments[source]})
+    stage(records, lm, arguments["out"], memory, **_own(stage, arguments))
     write_meta(arguments["out"], memory["settings"], memory["inputs"])
 
 
@@ -171,11 +180,7 @@ def export(arguments: Arguments) -> None:
 
 def answer(arguments: Arguments) -> None:
     """Selected records -> answers."""
-    selected = ingestion.read_retrieved(arguments["selected"], need_answers=False)
-    lm, llm = _open_lm(arguments)
-    memory = _memory(answering.answer, arguments, llm, selected=arguments["selected"])
-    answering.answer(selected, lm, arguments["out"], memory, **_own(answering.answer, arguments))
-    write_meta(arguments["out"], memory["settings"], memory["inputs"])
+    _ask(answering.answer, "selected", arguments)
 
 
 def evaluate(arguments: Arguments) -> None:
@@ -196,7 +201,7 @@ def evaluate(arguments: Arguments) -> None:
 
 def run(arguments: Arguments) -> None:
     """A config -> a run folder."""
-    read = config.read_config(arguments["config"], running.STAGES, arguments["data"])
+    read = _read_config(arguments["config"], arguments)
     out = arguments["out"]
     own = {**read.table("run"), **_own(running.run, arguments)}
     found = running.run(read, out, arguments["update"], **own)
@@ -214,26 +219,23 @@ def report(arguments: Arguments) -> None:
 
 def share(arguments: Arguments) -> None:
     """A run folder -> one without the texts of its data."""
-    files = sharing.share(arguments["run"], arguments["out"], _own_config(arguments["run"], arguments))
+    folder = Path(arguments["run"])
+    files = sharing.share(folder, arguments["out"], _read_config(folder / "config.toml", arguments))
     print(f"{len(files)} files of records, without the data's texts, in {arguments['out']}", file=sys.stderr)
 
 
 def restore(arguments: Arguments) -> None:
     """What was shared -> a run folder."""
-    files = sharing.restore(arguments["shared"], arguments["out"], _own_config(arguments["shared"], arguments))
+    folder = Path(arguments["shared"])
+    files = sharing.restore(folder, arguments["out"], _read_config(folder / "config.toml", arguments))
     print(f"{len(files)} files of records, as they were shared, in {arguments['out']}", file=sys.stderr)
-
-
-def _own_config(folder: str, arguments: Arguments) -> config.Config:
-    """The config that a run folder was made with."""
-    return config.read_config(Path(folder) / "config.toml", running.STAGES, arguments["data"])
 
 
 def validate(arguments: Arguments) -> None:
     """A config -> what it would use, or the first thing wrong with it."""
     from gainrag import validation
 
-    read = config.read_config(arguments["config"], running.STAGES, arguments["data"])
+    read = _read_config(arguments["config"], arguments)
     for line in validation.validate(read):
         print(line, file=sys.stderr)
     print("valid", file=sys.stderr)

@@ -122,7 +122,7 @@ def train(
     if labels == "relevance":
         temperature = 1.0
     own = {id(r): targets(r, labels, alpha) for r in (*learn, *held)}
-    teachers = {key: teacher(values, temperature) for key, values in own.items()}
+    teachers = {id(r): teacher(own[id(r)], temperature) for r in held}
     device = choose_device(device)
     bf16 = choose_dtype(dtype, device) == "bfloat16"
     model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
