@@ -38,8 +38,13 @@ def request(lm: LocalLM, form: str = "completion") -> ScoringRequest:
     )
 
 
+# What is done at once, and whether a pack's rows are stacked, hangs on the device alone: a card's way runs here, too.
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("form", ["completion", "chat"])
-def test_losses_are_those_of_one_pass_a_passage_and_alias(smollm: LocalLM, form: str) -> None:
+def test_losses_are_those_of_one_pass_a_passage_and_alias(
+    smollm: LocalLM, form: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smollm, "kind", device)
     asked = request(smollm, form)
     alphas = [0.0, 0.5, 2.0]
     found = smollm.losses([asked], alphas)[0]
@@ -54,17 +59,19 @@ TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num
 TINY |= {"num_key_value_heads": 2, "head_dim": 8}
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(
     ("kind", "own"),
     [
         ("gemma2", {"final_logit_softcapping": 3.0, "attn_logit_softcapping": 2.0, "sliding_window": 16}),
+        ("gemma3_text", {"sliding_window": 16, "query_pre_attn_scalar": 8}),
         ("granite", {"logits_scaling": 0.25, "residual_multiplier": 0.5}),
         ("cohere", {"logit_scale": 4.0}),
         ("qwen3", {}),
     ],
 )
 def test_what_a_model_does_to_its_logits_is_kept(
-    smollm: LocalLM, kind: str, own: dict[str, float], tmp_path: Path
+    smollm: LocalLM, kind: str, own: dict[str, float], device: str, tmp_path: Path
 ) -> None:
     """Small models with random weights, of architectures that cap or scale their logits."""
     import torch
@@ -77,6 +84,7 @@ def test_what_a_model_does_to_its_logits_is_kept(
     model.save_pretrained(tmp_path)
     smollm.tokenizer.save_pretrained(tmp_path)
     lm = LocalLM(str(tmp_path), dtype="float32")
+    lm.kind = device
     asked = request(smollm)
     found = lm.losses([asked], [0.0, 0.5])[0]
     for p, prompt in enumerate(asked.with_prompts):

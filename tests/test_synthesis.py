@@ -10,8 +10,12 @@ from gainrag.gain import gain_from_loss
 from gainrag.prompts import for_model
 from gainrag.protocols import FloatArray, ScoringRequest
 from gainrag.records import GainRecord, Retrieved, read
-from gainrag.synthesis import CHUNK, describe, diagnose, gains_at, summarize, synthesize
+from gainrag.synthesis import CHUNK as CHUNKS
+from gainrag.synthesis import describe, diagnose, gains_at, summarize, synthesize
 from gainrag.testing import OverlapLM
+
+# Of a scorer that is on no card.
+CHUNK = CHUNKS["cpu"]
 
 
 class Killed(BaseException):

@@ -9,10 +9,10 @@ from typing import Protocol, runtime_checkable
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import Generator
 from gainrag.records import Answer, Retrieved
-from gainrag.resuming import chunks, write_resumable
+from gainrag.resuming import chunk_for, chunks, write_resumable
 
 # Questions answered together. Fixed, not a setting of the moment: see gainrag.resuming.
-CHUNK = 64
+CHUNK = {"cpu": 64, "cuda": 512}
 
 
 @runtime_checkable
@@ -67,7 +67,8 @@ def answer(
             for r, text in zip(part, predictions, strict=True)
         ]
 
+    chunk = chunk_for(lm, CHUNK)
     if out is None:
-        return [record for part in chunks(selected, CHUNK) for record in make(part)]
+        return [record for part in chunks(selected, chunk) for record in make(part)]
     own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens, "wording": wording(prompt)}
-    return write_resumable(out, selected, make, kind=Answer, chunk=CHUNK, settings=own, what="answering")
+    return write_resumable(out, selected, make, kind=Answer, chunk=chunk, settings=own, what="answering")

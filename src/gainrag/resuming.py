@@ -2,15 +2,15 @@
 
 A stage works through its input in fixed chunks; what a chunk gave is appended to `NAME.part` in one write and forced to
 the disk. Started again, it keeps whole chunks, cuts off what a kill left half-written, and goes on with the next
-chunk. Chunks are fixed by the input alone, so the final file is that of a run never stopped: a model in bfloat16 may
-answer a little differently in other company, and here the company is always the same.
+chunk. Chunks are fixed by the input and the kind of device alone, so the final file is that of a run never stopped: a
+model in bfloat16 may answer a little differently in other company, and here the company is always the same.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,11 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Consecutive slices of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def chunk_for(lm: object, sizes: Mapping[str, int]) -> int:
+    """The size of a stage's chunks for a language model: by its `kind` (cpu, cuda), the CPU's for any other."""
+    return sizes[getattr(lm, "kind", "cpu")]
 
 
 def write_resumable(

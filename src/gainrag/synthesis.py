@@ -22,10 +22,10 @@ from gainrag.progress import progress
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import Generator, Scorer, ScoringRequest
 from gainrag.records import Gained, GainRecord, Retrieved
-from gainrag.resuming import chunks, write_resumable
+from gainrag.resuming import chunk_for, chunks, write_resumable
 
 # Questions whose silver answers are generated together; also what a kill may cost. Fixed: see gainrag.resuming.
-CHUNK = 16
+CHUNK = {"cpu": 16, "cuda": 512}
 
 Keep = Literal["contains", "exact_match"]
 FILTERS = {"contains": metrics.contains, "exact_match": metrics.exact_match}
@@ -86,12 +86,13 @@ def synthesize(
         made = zip(part, losses, nothing, answers, strict=True)
         return [_record(r, loss, without, alphas, text, keep) for r, loss, without, text in made]
 
+    chunk = chunk_for(lm, CHUNK)
     if out is None:
-        return [record for part in chunks(candidates, CHUNK) for record in make(part)]
+        return [record for part in chunks(candidates, chunk) for record in make(part)]
     own = {**(settings or {}), "alpha": alphas, "prompt": prompt, "keep": keep, "max_new_tokens": max_new_tokens}
     own["wording"] = wording(prompt)
     rate = getattr(lm, "rate", None)  # a scorer of another kind need not know
-    return write_resumable(out, candidates, make, kind=GainRecord, chunk=CHUNK, settings=own, what="gains", rate=rate)
+    return write_resumable(out, candidates, make, kind=GainRecord, chunk=chunk, settings=own, what="gains", rate=rate)
 
 
 def as_alphas(alpha: float | Sequence[float]) -> list[float]:

@@ -20,7 +20,7 @@ from gainrag.errors import ConfigError, DataError
 from gainrag.gain import teacher
 from gainrag.labels import POINT_WISE, Labels, as_rows, draw, regret, split, targets
 from gainrag.lms.embedded import resolve
-from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, loading_errors, quiet
+from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, kind_of, loading_errors, quiet
 from gainrag.progress import progress_bar
 from gainrag.prompts import RERANKER_TEMPLATE
 from gainrag.protocols import FloatArray
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
 
 # Pairs that go at once through a model that is no plain text encoder: bounds memory and padding, changes nothing else.
-MINI_BATCH = 16
+MINI_BATCH = {"cpu": 16, "cuda": 64}
 
 
 def train(
@@ -307,12 +307,12 @@ def _fit(
     from gainrag.selectors.held_out import HeldOut
 
     steps_between = max(1, len(rows) // (rows_per_step * epochs))
-    plain = is_plain(model)
+    plain, mini_batch = is_plain(model), MINI_BATCH[kind_of(device)]
     # A plain model cuts a step's pairs itself (in_parts). Else a list-wise loss cuts its lists, and pairs that are
     # learned one by one come to it in equal parts of a step.
     rows_at_once = rows_per_step
     if point_wise and not plain:
-        rows_at_once = max(n for n in range(1, MINI_BATCH + 1) if rows_per_step % n == 0)
+        rows_at_once = max(n for n in range(1, mini_batch + 1) if rows_per_step % n == 0)
     with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
         keep = {
             "eval_strategy": "steps",
@@ -346,7 +346,7 @@ def _fit(
             train_dataset=Dataset.from_list(rows),
             loss=BinaryCrossEntropyLoss(model)
             if point_wise
-            else ListNetLoss(model, mini_batch_size=-1 if plain else MINI_BATCH),  # -1: all
+            else ListNetLoss(model, mini_batch_size=-1 if plain else mini_batch),  # -1: all
             evaluator=HeldOut(held, bf16=bf16) if held else None,
         )
         with (

@@ -2,22 +2,17 @@
 
 A *row* is a prompt and, behind it, the tree of all answers to be scored there: common prefixes of answers share their
 nodes, and a token that ends every answer it is in needs no node, since nothing is predicted from it. So one pass over a
-row serves every answer. A *pack* is several rows end to end; attention sees only a row at a time, everything else
-in the model works token by token and never sees where rows meet.
+row serves every answer. A *pack* is several rows end to end; attention sees only a row at a time (see
+gainrag.lms.attention), everything else in the model works token by token and never sees where rows meet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
-
-ATTENTION = "gainrag_packed"
 
 
 @dataclass
@@ -86,6 +81,11 @@ class Row:
         return len(self.prompt) + len(self.tree.tokens)
 
     @property
+    def positions(self) -> list[int]:
+        """Of each token: a node stands as far behind the prompt as it is deep in the tree."""
+        return [*range(len(self.prompt)), *(len(self.prompt) - 1 + depth for depth in self.tree.depth)]
+
+    @property
     def outputs(self) -> int:
         """How many positions are projected on the vocabulary."""
         return self.tree.outputs
@@ -113,106 +113,3 @@ def make_even_packs(rows: Sequence[Row], *, tokens: int, workers: int) -> list[l
     while len(packs := make_packs(rows, tokens=size)) > count:
         size += max(1, longest // 16)
     return packs
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Where a row lies in its pack: `start`, prompt length, and for its nodes the mask [node, prompt + node]."""
-
-    start: int
-    prompt: int
-    positions: torch.Tensor  # [prompt + node], of each token in its row
-    mask: torch.Tensor | None
-
-    @property
-    def end(self) -> int:
-        """Behind its last token."""
-        return self.start + len(self.positions)
-
-
-def register_attention() -> None:
-    """Make the packed attention known to transformers under `ATTENTION`; idempotent."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(ATTENTION, packed_attention)
-
-
-def packed_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    scaling: float | None = None,
-    segments: Sequence[Segment] = (),
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention within each segment of a pack: causal over its prompt, by the tree's mask behind it.
-
-    Shapes: query [1, heads, tokens, dim], key and value [1, key-value heads, tokens, dim] -> [1, tokens, heads, dim].
-    """
-    import torch
-    from torch.nn.functional import scaled_dot_product_attention
-
-    # Positions may have been turned into query and key in float32; the product is in the model's dtype.
-    query, key = query.to(value.dtype), key.to(value.dtype)
-    groups = query.shape[1] // key.shape[1]
-    written_out = softcap is not None or (
-        sliding_window is not None and any(len(s.positions) > sliding_window for s in segments)
-    )
-    if written_out and groups > 1:
-        key = key.repeat_interleave(groups, dim=1)
-        value = value.repeat_interleave(groups, dim=1)
-    out = torch.empty_like(query)
-    for segment in segments:
-        middle = segment.start + segment.prompt
-        for begin, end in ((segment.start, middle), (middle, segment.end)):
-            if begin == end:
-                continue
-            q, k, v = query[:, :, begin:end], key[:, :, segment.start : end], value[:, :, segment.start : end]
-            in_prompt = end == middle
-            if written_out:
-                seen = _seen(segment, begin - segment.start, end - segment.start, sliding_window)
-                out[:, :, begin:end] = _attention(q, k, v, seen, scaling, softcap)
-            else:
-                out[:, :, begin:end] = scaled_dot_product_attention(
-                    q,
-                    k,
-                    v,
-                    attn_mask=None if in_prompt else segment.mask,
-                    is_causal=in_prompt,
-                    scale=scaling,
-                    enable_gqa=groups > 1,
-                )
-    return out.transpose(1, 2), None
-
-
-def _seen(segment: Segment, begin: int, end: int, window: int | None) -> torch.Tensor:
-    """[query, key]: what tokens begin..end of a segment see: the tree's or causal mask, within the sliding window."""
-    import torch
-
-    positions = segment.positions
-    if begin < segment.prompt:
-        seen = torch.ones(end - begin, end, dtype=torch.bool, device=positions.device).tril(begin)
-    else:
-        assert segment.mask is not None
-        seen = segment.mask
-    if window is not None:
-        seen = seen & (positions[begin:end, None] - positions[None, :end] < window)
-    return seen
-
-
-def _attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seen: torch.Tensor, scaling: float | None, softcap: float | None
-) -> torch.Tensor:
-    """Attention written out, for models that cap their scores, or where a window cuts a row."""
-    import torch
-
-    scores = q @ k.transpose(-1, -2) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.masked_fill(~seen, float("-inf"))
-    return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype) @ v

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gainrag.errors import DataError, ModelError
-from gainrag.lms.packing import ATTENTION, AnswerTree, Row, Segment, make_even_packs
+from gainrag.lms.attention import ATTENTION, segments_of, stack_of
+from gainrag.lms.packing import AnswerTree, Row, make_even_packs
 from gainrag.lms.precision import wider
 from gainrag.lms.projection import Job, layers_skipped, on_device, parts_of, reduce_hidden
 from gainrag.protocols import FloatArray, ScoringRequest
@@ -91,7 +92,7 @@ def _job(lm: LocalLM, request: ScoringRequest, alphas: Sequence[float]) -> Job:
         prompts.setdefault(prompt, len(prompts))
     job = Job.of(
         AnswerTree.build(ids),
-        prompts=[lm.prompt_ids(prompt) for prompt in prompts],
+        prompts=lm.prompts_ids(list(prompts)),
         passages=[prompts[prompt] for prompt in request.with_prompts],
         contrast=contrast,
         alphas=len(alphas),
@@ -144,27 +145,14 @@ def hidden_states(lm: LocalLM, rows: Sequence[Row]) -> torch.Tensor:
     positions: list[int] = []
     outputs: list[int] = []
     for row in rows:
-        prompt = len(row.prompt)
-        outputs += range(len(ids) + prompt - 1, len(ids) + len(row))
+        outputs += range(len(ids) + len(row.prompt) - 1, len(ids) + len(row))
         ids += [*row.prompt, *row.tree.tokens]
-        positions += [*range(prompt), *(prompt - 1 + depth for depth in row.tree.depth)]
-    position_ids = on_device(lm.device, torch.tensor(positions))
-    segments: list[Segment] = []
-    masks: dict[int, torch.Tensor] = {}
-    start = 0
-    for row in rows:
-        tree, mask = row.tree, None
-        if tree.tokens:
-            if id(tree) not in masks:
-                masks[id(tree)] = on_device(lm.device, torch.from_numpy(tree.mask()))
-            prompt_seen = torch.ones(len(tree.tokens), len(row.prompt), dtype=torch.bool, device=lm.device)
-            mask = torch.cat([prompt_seen, masks[id(tree)]], dim=1)
-        segments.append(Segment(start, len(row.prompt), position_ids[start : start + len(row)], mask))
-        start += len(row)
+        positions += row.positions
+    stacked = lm.kind == "cuda"
     out = lm.model.base_model(
         input_ids=on_device(lm.device, torch.tensor([ids])),
-        position_ids=position_ids[None],
-        segments=segments,
+        position_ids=on_device(lm.device, torch.tensor([positions])),
+        **{"stack": stack_of(rows, lm.device)} if stacked else {"segments": segments_of(rows, lm.device)},
         use_cache=False,
     )
     # A copy of the few that are wanted: the whole may go.

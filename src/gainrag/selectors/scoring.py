@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gainrag.lms.loading import kind_of
 from gainrag.patching import with_forward
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # Tokens that go through the model at once, padding included. On a CPU few, so that a layer's activations stay in
 # the caches; a card wants more to be busy.
 CPU_TOKENS, CUDA_TOKENS = 2048, 32768
+# Pairs that do so where `CrossEncoder.predict` makes the batches.
+PAIRS = {"cpu": 32, "cuda": 256}
 # A runtime prepares itself anew for every shape it has not seen: lengths are padded to a multiple of this, so that
 # shapes come back.
 RUNTIME_MULTIPLE = 16
@@ -56,7 +59,8 @@ def score_pairs(
     else:
         pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
         with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
-            scores = np.asarray(model.predict(pairs, show_progress_bar=False), dtype=np.float64)
+            found = model.predict(pairs, batch_size=PAIRS[kind_of(model.device.type)], show_progress_bar=False)
+        scores = np.asarray(found, dtype=np.float64)
     return [np.asarray(part) for part in np.split(scores, ends[:-1])]
 
 

@@ -1,0 +1,217 @@
+"""Attention within each row of a pack: causal over its prompt, by the tree's mask behind it.
+
+Two ways to the same numbers. On a CPU row after row, as *segments*: nothing is padded, and a row's keys fit a core's
+cache. A card would spend its time on starting so many small products, so there a pack's rows are *stacked*: padded to
+the longest at their ends, with one product for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gainrag.lms.packing import Row
+
+if TYPE_CHECKING:
+    import torch
+
+ATTENTION = "gainrag_packed"
+# A stack's rows are padded to a multiple of this, which the card's kernels ask of a mask.
+MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where a row lies in its pack: `start`, prompt length, and for its nodes the mask [node, prompt + node]."""
+
+    start: int
+    prompt: int
+    positions: torch.Tensor  # [prompt + node], of each token in its row
+    mask: torch.Tensor | None
+
+    @property
+    def end(self) -> int:
+        """Behind its last token."""
+        return self.start + len(self.positions)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A pack's rows one above another.
+
+    tokens: [row * length], where in the pack each cell's token lies; that of padding is its first.
+    cells: [token], in which cell each token of the pack lies.
+    positions: [row, length], of each token in its row.
+    seen: [row, 1, length, length], what each token sees. Padding stands behind its row, so that none is seen.
+    """
+
+    tokens: torch.Tensor
+    cells: torch.Tensor
+    positions: torch.Tensor
+    seen: torch.Tensor
+
+
+def segments_of(rows: Sequence[Row], device: str) -> list[Segment]:
+    """The rows of a pack, each where it lies."""
+    import torch
+
+    segments: list[Segment] = []
+    masks: dict[int, torch.Tensor] = {}
+    start = 0
+    for row in rows:
+        tree, mask = row.tree, None
+        if tree.tokens:
+            if id(tree) not in masks:
+                masks[id(tree)] = torch.from_numpy(tree.mask()).to(device)
+            prompt_seen = torch.ones(len(tree.tokens), len(row.prompt), dtype=torch.bool, device=device)
+            mask = torch.cat([prompt_seen, masks[id(tree)]], dim=1)
+        positions = torch.tensor(row.positions, device=device)
+        segments.append(Segment(start, len(row.prompt), positions, mask))
+        start += len(row)
+    return segments
+
+
+def stack_of(rows: Sequence[Row], device: str) -> Stack:
+    """The rows of a pack, stacked."""
+    import torch
+
+    length = -(-max(map(len, rows)) // MULTIPLE) * MULTIPLE
+    tokens = np.zeros((len(rows), length), dtype=np.int64)
+    positions = np.zeros((len(rows), length), dtype=np.int64)
+    seen = np.tile(np.tri(length, dtype=np.bool_), (len(rows), 1, 1))
+    cells = []
+    start = 0
+    for i, row in enumerate(rows):
+        prompt, end = len(row.prompt), len(row)
+        tokens[i, :end] = np.arange(start, start + end)
+        positions[i, :end] = row.positions
+        cells.append(np.arange(i * length, i * length + end))
+        seen[i, prompt:end, prompt:end] = row.tree.mask()
+        start += end
+    return Stack(
+        *(torch.from_numpy(x).to(device) for x in (tokens.ravel(), np.concatenate(cells), positions, seen[:, None]))
+    )
+
+
+def register_attention() -> None:
+    """Make the packed attention known to transformers under `ATTENTION`; idempotent."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, packed_attention)
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    segments: Sequence[Segment] = (),
+    stack: Stack | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention within each row of a pack, given as segments or as a stack.
+
+    Shapes: query [1, heads, tokens, dim], key and value [1, key-value heads, tokens, dim] -> [1, tokens, heads, dim].
+    """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    # Positions may have been turned into query and key in float32; the product is in the model's dtype.
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    if stack is not None:
+        return _stacked(query, key, value, stack, scaling, sliding_window, softcap), None
+    groups = query.shape[1] // key.shape[1]
+    written_out = softcap is not None or (
+        sliding_window is not None and any(len(s.positions) > sliding_window for s in segments)
+    )
+    if written_out and groups > 1:
+        key = key.repeat_interleave(groups, dim=1)
+        value = value.repeat_interleave(groups, dim=1)
+    out = torch.empty_like(query)
+    for segment in segments:
+        middle = segment.start + segment.prompt
+        for begin, end in ((segment.start, middle), (middle, segment.end)):
+            if begin == end:
+                continue
+            q, k, v = query[:, :, begin:end], key[:, :, segment.start : end], value[:, :, segment.start : end]
+            in_prompt = end == middle
+            if written_out:
+                seen = _seen(segment, begin - segment.start, end - segment.start, sliding_window)
+                out[:, :, begin:end] = _attention(q, k, v, seen, scaling, softcap)
+            else:
+                out[:, :, begin:end] = scaled_dot_product_attention(
+                    q,
+                    k,
+                    v,
+                    attn_mask=None if in_prompt else segment.mask,
+                    is_causal=in_prompt,
+                    scale=scaling,
+                    enable_gqa=groups > 1,
+                )
+    return out.transpose(1, 2), None
+
+
+def _stacked(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    stack: Stack,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """[1, tokens, heads, dim], from one product over all rows of a stack."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    rows, length = stack.positions.shape
+    heads = query.shape[1]
+
+    def spread(part: torch.Tensor) -> torch.Tensor:
+        cells = part[0].repeat_interleave(heads // part.shape[1], dim=0)[:, stack.tokens]
+        return cells.view(heads, rows, length, -1).transpose(0, 1)
+
+    q, k, v = spread(query), spread(key), spread(value)
+    seen = stack.seen
+    if window is not None and length > window:
+        seen = seen & (stack.positions[:, None, :, None] - stack.positions[:, None, None, :] < window)
+    if softcap is not None:
+        out = _attention(q, k, v, seen, scaling, softcap)
+    else:
+        out = scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scaling)
+    return out.transpose(1, 2).reshape(1, rows * length, heads, -1)[:, stack.cells]
+
+
+def _seen(segment: Segment, begin: int, end: int, window: int | None) -> torch.Tensor:
+    """[query, key]: what tokens begin..end of a segment see: the tree's or causal mask, within the sliding window."""
+    import torch
+
+    positions = segment.positions
+    if begin < segment.prompt:
+        seen = torch.ones(end - begin, end, dtype=torch.bool, device=positions.device).tril(begin)
+    else:
+        assert segment.mask is not None
+        seen = segment.mask
+    if window is not None:
+        seen = seen & (positions[begin:end, None] - positions[None, :end] < window)
+    return seen
+
+
+def _attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seen: torch.Tensor, scaling: float | None, softcap: float | None
+) -> torch.Tensor:
+    """Attention written out, for models that cap their scores, or where a window cuts a row."""
+    import torch
+
+    scores = q @ k.transpose(-1, -2) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.masked_fill(~seen, float("-inf"))
+    return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype) @ v
