@@ -176,6 +176,16 @@ def test_generation_is_greedy_and_the_same_in_any_company(smollm: LocalLM) -> No
     assert together[0] == smollm.tokenizer.decode(ids[-8:], skip_special_tokens=True)
 
 
+def test_rows_generated_together_fit_their_memory(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = smollm.model.config
+    a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4  # float32
+    monkeypatch.setattr("gainrag.lms.local.GENERATION_CACHE", 10 * 100 * a_token)
+    lengths = [100] * 23 + [400, 5000]
+    batches = list(smollm._batches(range(len(lengths)), lengths))
+    assert [len(batch) for batch in batches] == [10, 10, 3, 1, 1]
+    assert [i for batch in batches for i in batch] == list(range(len(lengths)))
+
+
 def test_stopping_saves_what_is_behind_the_stop(smollm: LocalLM) -> None:
     prompt = ["Answer the question below concisely in a few words.\nQuestion: What is the capital of France?\nAnswer:"]
     whole = smollm.generate(prompt, 24)[0].lstrip(" ").split("\n")[0]

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from gainrag import systems, training, variants
+from gainrag.config import Config
 from gainrag.errors import ConfigError, DataError, StaleError
 from gainrag.labels import is_held_out
 from gainrag.records import Answer, GainRecord, Retrieved, read
 from gainrag.report import report
+from gainrag.run_folder import Run
 from gainrag.selection import rank
 from gainrag.selectors import CrossEncoderSelector
 from tests.rivers import CONFIG, RIVERS, Model, run
@@ -135,6 +137,14 @@ def test_more_passages_than_are_retrieved_are_an_error_before_anything_is_labell
     with pytest.raises(DataError, match="passages are wanted of 4 candidates"):
         run(folder)
     assert not (folder / "out" / "gains").exists()
+
+
+def test_what_a_card_made_is_gone_on_with_on_a_cpu(tmp_path: Path) -> None:
+    def settings(device: str, dtype: str) -> dict[str, Any]:
+        config = Config((), {"llm": {"model": "some/model", "dtype": dtype, "device": device}})
+        return Run(tmp_path, config, update=False).llm_settings()
+
+    assert settings("cuda", "bfloat16") == settings("cpu", "bfloat16") != settings("cpu", "float32")
 
 
 def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

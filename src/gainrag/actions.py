@@ -48,7 +48,7 @@ def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
 def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
     lm = lms.open_lm(**{**_own(lms.open_lm, arguments), "model": arguments["llm"]})
     print(f"{lm.name}: {lm.dtype} on {lm.device}", file=sys.stderr)
-    return lm, {"model": lm.name, "dtype": lm.dtype, "device": lm.device}
+    return lm, {"model": lm.name, "dtype": lm.dtype}
 
 
 def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any], **inputs: str) -> dict[str, Any]:

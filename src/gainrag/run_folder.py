@@ -38,12 +38,12 @@ class Run:
         return self._lm[0]
 
     def llm_settings(self) -> dict[str, Any]:
-        """What results depend on: the model and the dtype it really runs in."""
+        """What results depend on: the model and the dtype it really runs in. Not the device: what was labelled on a
+        card is gone on with on a CPU, and differs by no more than the order of sums."""
         from gainrag.lms.loading import choose_device, choose_dtype
 
         full = settings_of(lms.open_lm, self.config.table("llm"))
-        device = choose_device(full["device"])
-        return {"model": full["model"], "dtype": choose_dtype(full["dtype"], device), "device": device}
+        return {"model": full["model"], "dtype": choose_dtype(full["dtype"], choose_device(full["device"]))}
 
     def prompted(
         self, stage: Callable[..., Any], table: Mapping[str, Any], *, background: bool = False
