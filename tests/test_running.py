@@ -67,9 +67,11 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     assert [len(q["passages"]) for q in shown["questions"]] == [5, 5]
 
 
+@pytest.mark.parametrize("judged", [False, True])
 def test_a_warm_start_has_not_seen_what_a_selector_is_calibrated_on(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, judged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It may be judged by those questions, where it holds questions out itself."""
     learned: dict[str, set[str]] = {}
 
     @wraps(training.train)  # its settings are read off its signature
@@ -81,12 +83,16 @@ def test_a_warm_start_has_not_seen_what_a_selector_is_calibrated_on(
     labelled = list(RIVERS)[:4]
     validation = next(v / 100 for v in range(100) if any(is_held_out(city, v / 100) for city in labelled))
     text = CONFIG.replace("warm_start_questions = 3", "").replace("epochs = 1", f"validation = {validation}")
+    if judged:
+        text += f"\n[warm_start]\nvalidation = {validation}\n"
     (folder / "config.toml").write_text(text)
     run(folder)
     held = {city for city in labelled if is_held_out(city, validation)}
     assert learned["selector"] == set(labelled)
     assert held
-    assert learned["warm_start"] == set(labelled) - held
+    assert learned["warm_start"] == set(labelled) - (set() if judged else held)
+    card = (folder / "out" / "warm_start" / "README.md").read_text()
+    assert f"| questions | {len(labelled) - len(held)} |" in card
 
 
 def test_a_sweep_is_added_to_a_finished_run_and_asks_nothing_again(

@@ -101,7 +101,7 @@ def run(
     if diagnose:
         _diagnose(state, gains, diagnose)
     warm = {q.id for q in _draw(train, warm_start_questions, seed)} if warm_start else set()
-    warm -= variants.held_out(config, labelled)
+    warm -= variants.not_for_warm_starts(config, labelled)
     selectors = variants.train_all(state, [r for r in retrieved_all if r.id in warm], gains)
     chosen = systems.choose(state, test_lists, candidates["test"], best, selectors, top)
     answered: dict[systems.Reading, str] = {}

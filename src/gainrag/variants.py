@@ -105,11 +105,13 @@ def check_enough(config: Config, labelled: Mapping[str, int]) -> None:
                 )
 
 
-def held_out(config: Config, labelled: Iterable[str]) -> set[str]:
-    """The labelled questions that some selector of the run holds out, by id: no warm start may learn from them."""
+def not_for_warm_starts(config: Config, labelled: Iterable[str]) -> set[str]:
+    """The labelled questions, by id, that no warm start may be given: some selector of the run holds them out, and the
+    warm start would learn from them. Those that it holds out itself are its own to be judged by."""
     tables = (config.table("train"), *(variant.settings for variant in config.variants))
     validation = max(float(table.get("validation", 0.0)) for table in tables)
-    return {question for question in labelled if is_held_out(question, validation)}
+    own = float(config.table("warm_start").get("validation", 0.0))
+    return {question for question in labelled if is_held_out(question, validation) and not is_held_out(question, own)}
 
 
 def train_all(
