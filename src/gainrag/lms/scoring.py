@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # A pack must fill one core, or a card.
 PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
+# Cells of a stack's mask: rows too unlike in length would be mostly padding, and are run as segments.
+STACK = 2**27
 # Numbers in the hidden states that are held until they are projected.
 HIDDEN = 2**26
 OTHERS = "use a model of another architecture (Llama, Qwen, Mistral, Gemma, Phi, ...) for scoring"
@@ -148,7 +150,7 @@ def hidden_states(lm: LocalLM, rows: Sequence[Row]) -> torch.Tensor:
         outputs += range(len(ids) + len(row.prompt) - 1, len(ids) + len(row))
         ids += [*row.prompt, *row.tree.tokens]
         positions += row.positions
-    stacked = lm.kind == "cuda"
+    stacked = lm.kind == "cuda" and len(rows) * max(map(len, rows)) ** 2 <= STACK
     out = lm.model.base_model(
         input_ids=on_device(lm.device, torch.tensor([ids])),
         position_ids=on_device(lm.device, torch.tensor([positions])),
