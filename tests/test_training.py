@@ -14,7 +14,7 @@ from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Passage, Retrieved
 from gainrag.selection import select
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.selectors.scoring import score_pairs
+from gainrag.selectors.scoring import TOKENS, score_pairs
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
 from gainrag.training import MINI_BATCH, open_cross_encoder, train
@@ -167,10 +167,7 @@ def test_how_many_pairs_go_through_at_once_changes_no_step(
         monkeypatch.setattr("gainrag.training.is_plain", lambda _: False)
     found = []
     for size in (200, 10_000) if plain else (2, 100):
-        if plain:
-            monkeypatch.setattr("gainrag.selectors.scoring.CPU_TOKENS", size)
-        else:
-            monkeypatch.setitem(MINI_BATCH, "cpu", size)
+        monkeypatch.setitem(TOKENS if plain else MINI_BATCH, "cpu", size)
         own: dict[str, Any] = {"labels": labels, "epochs": 1, "groups_per_step": 4, "dropout": 0.0, "dtype": "float32"}
         selector = train(gains[:10], tmp_path / str(size), group_size=3, learning_rate=1e-3, **own)
         found.append(np.concatenate([selector.score(r.question, r.ctxs) for r in gains[10:14]]))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gainrag.lms.packing import Row
+from gainrag.lms.projection import on_device
 
 if TYPE_CHECKING:
     import torch
@@ -54,46 +55,42 @@ class Stack:
     seen: torch.Tensor
 
 
-def segments_of(rows: Sequence[Row], device: str) -> list[Segment]:
-    """The rows of a pack, each where it lies."""
+def segments_of(rows: Sequence[Row], positions: torch.Tensor) -> list[Segment]:
+    """The rows of a pack, each where it lies; positions [token] are the pack's, on the model's device."""
     import torch
 
     segments: list[Segment] = []
-    masks: dict[int, torch.Tensor] = {}
     start = 0
     for row in rows:
-        tree, mask = row.tree, None
-        if tree.tokens:
-            if id(tree) not in masks:
-                masks[id(tree)] = torch.from_numpy(tree.mask()).to(device)
-            prompt_seen = torch.ones(len(tree.tokens), len(row.prompt), dtype=torch.bool, device=device)
-            mask = torch.cat([prompt_seen, masks[id(tree)]], dim=1)
-        positions = torch.tensor(row.positions, device=device)
-        segments.append(Segment(start, len(row.prompt), positions, mask))
+        mask = None
+        if row.tree.tokens:
+            prompt_seen = torch.ones(len(row.tree.tokens), len(row.prompt), dtype=torch.bool)
+            mask = torch.cat([prompt_seen, torch.from_numpy(row.tree.mask)], dim=1).to(positions.device)
+        segments.append(Segment(start, len(row.prompt), positions[start : start + len(row)], mask))
         start += len(row)
     return segments
 
 
-def stack_of(rows: Sequence[Row], device: str) -> Stack:
-    """The rows of a pack, stacked."""
+def stack_of(rows: Sequence[Row], positions: torch.Tensor) -> Stack:
+    """The rows of a pack, stacked; positions [token] are the pack's, on the model's device."""
     import torch
 
     length = -(-max(map(len, rows)) // MULTIPLE) * MULTIPLE
-    tokens = np.zeros((len(rows), length), dtype=np.int64)
-    positions = np.zeros((len(rows), length), dtype=np.int64)
+    places = np.zeros((len(rows), length), dtype=np.int64)
     seen = np.tile(np.tri(length, dtype=np.bool_), (len(rows), 1, 1))
-    cells = []
+    in_cells = []
     start = 0
     for i, row in enumerate(rows):
         prompt, end = len(row.prompt), len(row)
-        tokens[i, :end] = np.arange(start, start + end)
-        positions[i, :end] = row.positions
-        cells.append(np.arange(i * length, i * length + end))
-        seen[i, prompt:end, prompt:end] = row.tree.mask()
+        places[i, :end] = np.arange(start, start + end)
+        in_cells.append(np.arange(i * length, i * length + end))
+        seen[i, prompt:end, prompt:end] = row.tree.mask
         start += end
-    return Stack(
-        *(torch.from_numpy(x).to(device) for x in (tokens.ravel(), np.concatenate(cells), positions, seen[:, None]))
+    device = str(positions.device)
+    tokens, cells, sees = (
+        on_device(device, torch.from_numpy(x)) for x in (places.ravel(), np.concatenate(in_cells), seen[:, None])
     )
+    return Stack(tokens, cells, positions[tokens].view(len(rows), length), sees)
 
 
 def register_attention() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,10 @@ class AnswerTree:
         """How many positions predict an answer's token: the prompt's last one and every node."""
         return 1 + len(self.tokens)
 
+    @cached_property
     def mask(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[node, node]: whether a node sees another: itself and its ancestors."""
+        """[node, node]: whether a node sees another: itself and its ancestors. Of a tree that is built: made once for
+        all rows that have it."""
         n = len(self.tokens)
         seen = np.eye(n, dtype=np.bool_)
         for i, parent in enumerate(self.parent):  # parents come before their children

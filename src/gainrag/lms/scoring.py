@@ -150,11 +150,12 @@ def hidden_states(lm: LocalLM, rows: Sequence[Row]) -> torch.Tensor:
         outputs += range(len(ids) + len(row.prompt) - 1, len(ids) + len(row))
         ids += [*row.prompt, *row.tree.tokens]
         positions += row.positions
+    position_ids = on_device(lm.device, torch.tensor(positions))
     stacked = lm.kind == "cuda" and len(rows) * max(map(len, rows)) ** 2 <= STACK
     out = lm.model.base_model(
         input_ids=on_device(lm.device, torch.tensor([ids])),
-        position_ids=on_device(lm.device, torch.tensor([positions])),
-        **{"stack": stack_of(rows, lm.device)} if stacked else {"segments": segments_of(rows, lm.device)},
+        position_ids=position_ids[None],
+        **{"stack": stack_of(rows, position_ids)} if stacked else {"segments": segments_of(rows, position_ids)},
         use_cache=False,
     )
     # A copy of the few that are wanted: the whole may go.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Tokens that go through the model at once, padding included. On a CPU few, so that a layer's activations stay in
 # the caches; a card wants more to be busy.
-CPU_TOKENS, CUDA_TOKENS = 2048, 32768
+TOKENS = {"cpu": 2048, "cuda": 32768}
 # Pairs that do so where `CrossEncoder.predict` makes the batches.
 PAIRS = {"cpu": 32, "cuda": 256}
 # A runtime prepares itself anew for every shape it has not seen: lengths are padded to a multiple of this, so that
@@ -65,7 +65,7 @@ def score_pairs(
 
 
 def _tokens(model: CrossEncoder) -> int:
-    return CUDA_TOKENS if model.device.type == "cuda" else CPU_TOKENS
+    return TOKENS[kind_of(model.device.type)]
 
 
 def is_plain(model: CrossEncoder) -> bool:
