@@ -10,14 +10,15 @@ import pytest
 from gainrag.augmentation import augment
 from gainrag.errors import ConfigError, DataError
 from gainrag.labels import Labels, split
+from gainrag.lms.local import LocalLM
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Passage, Retrieved
 from gainrag.selection import select
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.selectors.scoring import TOKENS, score_pairs
+from gainrag.selectors.scoring import TOKENS, make_batches, score_pairs
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
-from gainrag.training import MINI_BATCH, open_cross_encoder, train
+from gainrag.training import open_cross_encoder, train
 from gainrag.tuning import plain_regret, tune
 
 
@@ -158,19 +159,45 @@ def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
     assert "held-out regret (nats)" in card
 
 
-@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("base", ["encoder", "causal"])
 @pytest.mark.parametrize("labels", ["gain", "information_gain"])
 def test_how_many_pairs_go_through_at_once_changes_no_step(
-    gains: list[GainRecord], tmp_path: Path, labels: Labels, plain: bool, monkeypatch: pytest.MonkeyPatch
+    gains: list[GainRecord], tmp_path: Path, labels: Labels, base: str, smollm: LocalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not plain:
-        monkeypatch.setattr("gainrag.training.is_plain", lambda _: False)
-    found = []
-    for size in (200, 10_000) if plain else (2, 100):
-        monkeypatch.setitem(TOKENS if plain else MINI_BATCH, "cpu", size)
-        own: dict[str, Any] = {"labels": labels, "epochs": 1, "groups_per_step": 4, "dropout": 0.0, "dtype": "float32"}
+    """A causal base, here one with random weights, is padded at the rows' beginning."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if base == "causal":
+        config = AutoConfig.for_model(
+            "llama",
+            vocab_size=smollm.vocabulary,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+        )
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / base)
+        smollm.tokenizer.save_pretrained(tmp_path / base)
+    own: dict[str, Any] = {"base": str(tmp_path / base)} if base == "causal" else {}
+    own |= {"labels": labels, "epochs": 1, "groups_per_step": 4, "dropout": 0.0, "dtype": "float32"}
+    for n, record in enumerate(gains):
+        record.ctxs[n % 3].text += " and so on" * 20  # of unlike length, so that there is padding to leave away
+    batches: list[int] = []
+
+    def count(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+        made = make_batches(lengths, tokens)
+        batches.append(len(made))
+        return made
+
+    monkeypatch.setattr("gainrag.selectors.scoring.make_batches", count)
+    found, most = [], []
+    for size in (200, 10_000):
+        monkeypatch.setitem(TOKENS, "cpu", size)
+        batches.clear()
         selector = train(gains[:10], tmp_path / str(size), group_size=3, learning_rate=1e-3, **own)
+        most.append(max(batches))
         found.append(np.concatenate([selector.score(r.question, r.ctxs) for r in gains[10:14]]))
+    assert most[0] > most[1] == 1
     assert np.abs(found[0] - found[1]).max() < 1e-2 * np.abs(found[1]).max()
 
 

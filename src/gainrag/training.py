@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +19,7 @@ from gainrag.errors import ConfigError, DataError
 from gainrag.gain import teacher
 from gainrag.labels import POINT_WISE, Labels, as_rows, draw, regret, split, targets
 from gainrag.lms.embedded import resolve
-from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, kind_of, loading_errors, quiet
+from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, loading_errors, quiet
 from gainrag.progress import progress_bar
 from gainrag.prompts import RERANKER_TEMPLATE
 from gainrag.protocols import FloatArray
@@ -29,14 +28,11 @@ from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.calibration import fit
 from gainrag.selectors.lazy import calibration_questions, learn_threshold
 from gainrag.selectors.saving import save
-from gainrag.selectors.scoring import in_parts, is_plain, score_pairs
+from gainrag.selectors.scoring import in_parts, score_pairs
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
-
-# Pairs that go at once through a model that is no plain text encoder: bounds memory and padding, changes nothing else.
-MINI_BATCH = {"cpu": 16, "cuda": 64}
 
 
 def train(
@@ -308,12 +304,6 @@ def _fit(
     from gainrag.selectors.held_out import HeldOut
 
     steps_between = max(1, len(rows) // (rows_per_step * epochs))
-    plain, mini_batch = is_plain(model), MINI_BATCH[kind_of(device)]
-    # A plain model cuts a step's pairs itself (in_parts). Else a list-wise loss cuts its lists, and pairs that are
-    # learned one by one come to it in equal parts of a step.
-    rows_at_once = rows_per_step
-    if point_wise and not plain:
-        rows_at_once = max(n for n in range(1, mini_batch + 1) if rows_per_step % n == 0)
     with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
         keep = {
             "eval_strategy": "steps",
@@ -327,8 +317,7 @@ def _fit(
         }
         arguments = CrossEncoderTrainingArguments(
             output_dir=scratch,
-            per_device_train_batch_size=rows_at_once,
-            gradient_accumulation_steps=rows_per_step // rows_at_once,
+            per_device_train_batch_size=rows_per_step,
             num_train_epochs=1,  # `rows` hold all of them already
             learning_rate=learning_rate,
             warmup_steps=int(warmup * len(rows) / rows_per_step),
@@ -345,13 +334,12 @@ def _fit(
             model=model,
             args=arguments,
             train_dataset=Dataset.from_list(rows),
-            loss=BinaryCrossEntropyLoss(model)
-            if point_wise
-            else ListNetLoss(model, mini_batch_size=-1 if plain else mini_batch),  # -1: all
+            # All pairs of a step at once (-1); the model cuts them by their length itself.
+            loss=BinaryCrossEntropyLoss(model) if point_wise else ListNetLoss(model, mini_batch_size=-1),
             evaluator=HeldOut(held, bf16=bf16) if held else None,
         )
         with (
-            in_parts(model) if plain else nullcontext(),
+            in_parts(model),
             progress_bar("training", unit="steps", total=-(-len(rows) // rows_per_step)) as bar,
         ):
             _show_progress(trainer, bar)

@@ -144,22 +144,28 @@ def make_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 
 @contextmanager
 def in_parts(model: CrossEncoder) -> Iterator[None]:
-    """While it lasts, pairs that a plain model is given together go through it in batches of like length, each as long
-    as its longest pair, and come back in their order. For training: a step's pairs come together, few are long.
+    """While it lasts, pairs that a model is given together go through it in batches of like length, each as long as its
+    longest pair, and come back in their order. For training: a step's pairs come together, few are long.
+
+    A causal model's rows are padded at their beginning; it sees distances between tokens, not where a row begins.
     """
     import torch
 
     whole = model.forward
 
     def forward(features: dict[str, Any], **more: Any) -> dict[str, Any]:
-        lengths = features["attention_mask"].sum(1).tolist()
+        mask = features["attention_mask"]
+        lengths = mask.sum(1).tolist()
         batches = make_batches(lengths, _tokens(model))
-        tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
+        by_token = {k: v for k, v in features.items() if isinstance(v, torch.Tensor) and v.shape == mask.shape}
+        left = model.tokenizer.padding_side == "left"
+
+        def cut(tensor: torch.Tensor, batch: list[int]) -> torch.Tensor:
+            longest = lengths[batch[0]]
+            return tensor[batch, -longest:] if left else tensor[batch, :longest]
+
         scores = torch.cat(
-            [
-                whole(features | {k: v[batch, : lengths[batch[0]]] for k, v in tensors.items()}, **more)["scores"]
-                for batch in batches
-            ]
+            [whole(features | {k: cut(v, batch) for k, v in by_token.items()}, **more)["scores"] for batch in batches]
         )
         order = [i for batch in batches for i in batch]
         return {"scores": scores[torch.tensor(order).argsort().to(scores.device)]}
