@@ -181,10 +181,12 @@ def test_generation_is_greedy_and_the_same_in_any_company(smollm: LocalLM) -> No
     assert together[0] == smollm.tokenizer.decode(ids[-8:], skip_special_tokens=True)
 
 
-def test_rows_generated_together_fit_their_memory(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound", ["GENERATION_CACHE", "GENERATION_TOKENS"])
+def test_rows_generated_together_are_bounded(smollm: LocalLM, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = smollm.model.config
     a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4  # float32
-    monkeypatch.setattr("gainrag.lms.local.GENERATION_CACHE", 10 * 100 * a_token)
+    most = {"GENERATION_CACHE": 10 * 100 * a_token, "GENERATION_TOKENS": {"cpu": 10 * 100}}[bound]
+    monkeypatch.setattr(f"gainrag.lms.local.{bound}", most)
     lengths = [100] * 23 + [400, 5000]
     batches = list(smollm._batches(range(len(lengths)), lengths))
     assert [len(batch) for batch in batches] == [10, 10, 3, 1, 1]

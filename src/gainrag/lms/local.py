@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 # Rows that are generated together. More fill the cores better, but wait for the longest answer and are padded to the
 # longest prompt: on two cores 32 write pseudo-passages 1.6 times and answers 1.2 times as fast as 16; with 96 answers
-# come more slowly. A card takes for many rows hardly longer than for a few, as long as their keys and values fit: the
-# bytes that they may take.
+# come more slowly. Of long prompts, whose reading is most of the work, few: what passes between the layers should stay
+# in the caches, so their tokens are bounded, too. A card takes for many rows hardly longer than for a few, as long as
+# their keys and values fit: the bytes that they may take.
 GENERATION_BATCH = {"cpu": 32, "cuda": 512}
+GENERATION_TOKENS = {"cpu": 8192, "cuda": 2**22}
 GENERATION_CACHE = 2**32
 
 
@@ -143,9 +145,10 @@ class LocalLM:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         a_token = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize  # bytes: keys and values
+        tokens = min(GENERATION_TOKENS[self.kind], GENERATION_CACHE // a_token)
         batch: list[int] = []
         for i in order:
-            too_large = (len(batch) + 1) * lengths[i] * a_token > GENERATION_CACHE
+            too_large = (len(batch) + 1) * lengths[i] > tokens
             if batch and (too_large or len(batch) == GENERATION_BATCH[self.kind]):
                 yield batch
                 batch = []
