@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import Generator
 from gainrag.records import Answer, Retrieved
-from gainrag.resuming import chunk_for, chunks, write_resumable
+from gainrag.resuming import chunk_for, write_resumable
 
 # Questions answered together. Fixed, not a setting of the moment: see gainrag.resuming.
 CHUNK = {"cpu": 64, "cuda": 512}
@@ -68,7 +68,5 @@ def answer(
         ]
 
     chunk = chunk_for(lm, CHUNK)
-    if out is None:
-        return [record for part in chunks(selected, chunk) for record in make(part)]
     own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens, "wording": wording(prompt)}
     return write_resumable(out, selected, make, kind=Answer, chunk=chunk, settings=own, what="answering")

@@ -15,7 +15,7 @@ from gainrag.metrics import has_answer
 from gainrag.prompts import NOT_AVAILABLE, PromptForm, for_model, wording
 from gainrag.protocols import Generator
 from gainrag.records import Question, Retrieved, Scored
-from gainrag.resuming import chunk_for, chunks, write_resumable
+from gainrag.resuming import chunk_for, write_resumable
 
 # Questions written for together. Fixed: see gainrag.resuming.
 CHUNK = {"cpu": 32, "cuda": 512}
@@ -89,8 +89,6 @@ def augment(
         ]
 
     chunk = chunk_for(lm, CHUNK)
-    if out is None:
-        return [record for part in chunks(retrieved, chunk) for record in make(part)]
     own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens}
     own["wording"] = wording(prompt, background=True)
     return write_resumable(out, retrieved, make, kind=Retrieved, chunk=chunk, settings=own, what="pseudo-passages")

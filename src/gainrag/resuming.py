@@ -34,7 +34,7 @@ def chunk_for(lm: object, sizes: Mapping[str, int]) -> int:
 
 
 def write_resumable(
-    out: str | Path,
+    out: str | Path | None,
     items: Sequence[T],
     make: Callable[[Sequence[T]], Sequence[R]],
     *,
@@ -47,6 +47,7 @@ def write_resumable(
     """Write `make(chunk)` for every chunk of items to `out`, one record an item, and return all records.
 
     Args:
+        out: "-" is standard output; without a file the records are returned alone. Neither can be resumed.
         settings: what the records depend on besides the items; a `.part` begun with others is not continued.
         what: the words in front of the progress bar.
         rate: what else the bar says of the speed, asked after each chunk.
@@ -55,6 +56,8 @@ def write_resumable(
         StaleError: `NAME.part` was begun with other settings.
         ResourceError: the disk is full; what is written so far stays, and running again goes on from there.
     """
+    if out is None:
+        return [record for part in chunks(items, chunk) for record in make(part)]
     if str(out) == "-":
         with open_output(out) as stream, progress_bar(what, unit="questions", total=len(items)) as bar:
             records: list[R] = []

@@ -22,7 +22,7 @@ from gainrag.progress import progress
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import Generator, Scorer, ScoringRequest
 from gainrag.records import Gained, GainRecord, Retrieved
-from gainrag.resuming import chunk_for, chunks, write_resumable
+from gainrag.resuming import chunk_for, write_resumable
 
 # Questions whose silver answers are generated together; also what a kill may cost. Fixed: see gainrag.resuming.
 CHUNK = {"cpu": 16, "cuda": 512}
@@ -87,8 +87,6 @@ def synthesize(
         return [_record(r, loss, without, alphas, text, keep) for r, loss, without, text in made]
 
     chunk = chunk_for(lm, CHUNK)
-    if out is None:
-        return [record for part in chunks(candidates, chunk) for record in make(part)]
     own = {**(settings or {}), "alpha": alphas, "prompt": prompt, "keep": keep, "max_new_tokens": max_new_tokens}
     own["wording"] = wording(prompt)
     rate = getattr(lm, "rate", None)  # a scorer of another kind need not know
