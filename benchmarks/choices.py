@@ -1,27 +1,30 @@
 """What a finished run's choices are worth: the table on the test questions that no earlier run had, and regrets.
 
-    python benchmarks/choices.py runs/six --data FOLDER --seen 200
+    python benchmarks/choices.py runs/six --data FOLDER --seen 200 --other runs/gemma
 
-Two tables. The first is the run's own, without the questions that a run with `test_questions` = SEEN draws. The second
-is on all: by how much the first passage of each ranking loses against the best candidate, in nats a token of the plain
-loss (alpha 0), with standard errors, and how often it holds an answer; beside the rankings the passages that somebody
-would choose who knew which candidates hold an answer and nothing else.
+Three tables. The first is the run's own, without the questions that a run with `test_questions` = SEEN draws. The
+second is on all: by how much the first passage of each ranking loses against the best candidate, in nats a token of the
+plain loss (alpha 0), with standard errors, and how often it holds an answer; beside the rankings the passages that
+somebody would choose who knew which candidates hold an answer and nothing else, or another reader's gains (OTHER, a run
+of the same questions). The third divides the same loss by what went wrong, and says what a ranking loses among the
+passages that hold an answer, where two or more do.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from gainrag import config, evaluation, reporting, running, systems
 from gainrag.protocols import FloatArray
-from gainrag.records import Answer, Gained, GainRecord, Retrieved, read
+from gainrag.records import Answer, GainRecord, Retrieved, read
 from gainrag.synthesis import losses_at
 
-Choice = Callable[[Sequence[Gained]], Gained]
+HYBRID = "hybrid's first"
 
 
 def unseen(run: Path, settings: config.Config, seen: int) -> str:
@@ -37,34 +40,86 @@ def unseen(run: Path, settings: config.Config, seen: int) -> str:
     return reporting.text_table(evaluation.evaluate(answers, group_by="dataset"), baseline=systems.GAINRAG)
 
 
-def regrets(run: Path) -> str:
-    """By whose choice: the mean regret, and the share of choices that hold an answer."""
+class Choices(NamedTuple):
+    """Who would put which candidates first, and what that costs; by question id.
+
+    plain: the loss of each candidate; orders: by chooser, the candidates' ids, best first; holds: those with an answer.
+    """
+
+    plain: dict[str, dict[str, float]]
+    orders: dict[str, dict[str, list[str]]]
+    holds: dict[str, set[str]]
+
+    def lost(self, chooser: str) -> FloatArray:
+        """Of each question the loss of the first candidate above that of the best."""
+        first = self.orders[chooser]
+        return np.array([losses[first[i][0]] - min(losses.values()) for i, losses in self.plain.items()])
+
+
+def read_choices(run: Path, other: Path | None) -> Choices:
+    """The choices of a run's rankings, and of those who know something of the answers."""
     gains = {record.id: record for record in read(run / "gains" / "test.jsonl", GainRecord)}
-    plain = {i: dict(zip((c.id for c in r.ctxs), losses_at(r, 0.0), strict=True)) for i, r in gains.items()}
+    holds = {i: {ctx.id for ctx in r.ctxs if ctx.hasanswer} for i, r in gains.items()}
     rng = np.random.default_rng(0)
-
-    def choose(who: Choice, *, knows: bool) -> dict[str, str]:
-        found = {}
-        for i, record in gains.items():
-            holds = [ctx for ctx in record.ctxs if ctx.hasanswer] if knows else []
-            found[i] = who(holds or record.ctxs).id
-        return found
-
-    chosen = {
-        "hybrid's first": choose(lambda ctxs: ctxs[0], knows=False),
-        "the first that holds an answer": choose(lambda ctxs: ctxs[0], knows=True),
-        "any that holds an answer": choose(lambda ctxs: ctxs[rng.integers(len(ctxs))], knows=True),
+    retrieved = {i: [ctx.id for ctx in r.ctxs] for i, r in gains.items()}
+    shuffled = {i: [str(c) for c in rng.permutation(ids)] for i, ids in retrieved.items()}
+    orders = {
+        HYBRID: retrieved,
+        "the first that holds an answer": {i: _first_of(ids, holds[i]) for i, ids in retrieved.items()},
+        "any that holds an answer": {i: _first_of(ids, holds[i]) for i, ids in shuffled.items()},
     }
-    best = {i: min(losses.values()) for i, losses in plain.items()}
+    if other:
+        theirs = {i: losses for i, losses in _plain(other).items() if i in gains}
+        shared = {i: [c for c in ids if c in theirs[i]] for i, ids in retrieved.items()}
+        orders["the other reader's best"] = {i: sorted(ids, key=theirs[i].__getitem__) for i, ids in shared.items()}
     for path in sorted((run / "scores").glob("*.jsonl")):
-        chosen[path.stem] = {record.id: record.ctxs[0].id for record in read(path, Retrieved)}
+        orders[path.stem] = {record.id: [ctx.id for ctx in record.ctxs] for record in read(path, Retrieved)}
+    return Choices(_plain(run), orders, holds)
+
+
+def regrets(choices: Choices) -> str:
+    """By whose choice: the mean regret, and the share of choices that hold an answer."""
     lines = [f"{'choice':48} {'regret':16} {'above GainRAG':16} holds an answer"]
-    lost = {name: np.array([plain[i][first[i]] - best[i] for i in gains]) for name, first in chosen.items()}
-    for name, first in chosen.items():
-        holds = np.mean([any(c.id == first[i] and c.hasanswer for c in r.ctxs) for i, r in gains.items()])
-        above = lost[name] - lost[systems.file_name(systems.GAINRAG)]
-        lines.append(f"{name:48} {_mean(lost[name]):16} {_mean(above):16} {holds:.1%}")
+    own = choices.lost(systems.file_name(systems.GAINRAG))
+    for name, order in choices.orders.items():
+        lost = choices.lost(name)
+        holds = np.mean([order[i][0] in choices.holds[i] for i in choices.plain])
+        lines.append(f"{name:48} {_mean(lost):16} {_mean(lost - own):16} {holds:.1%}")
     return "\n".join(lines)
+
+
+def parts(choices: Choices) -> str:
+    """The regret of each choice as a sum: over questions where a candidate holds an answer and the first does not,
+    where the first does, and where none does."""
+    lines = [f"{'choice':48} {'missed the answer':20} {'holds it':10} {'none does':10} among those that hold it"]
+    ids = list(choices.plain)
+    several = [i for i in ids if len(choices.holds[i]) > 1]
+    none = np.array([not choices.holds[i] for i in ids])
+    for name, order in choices.orders.items():
+        lost = choices.lost(name)
+        holds = np.array([order[i][0] in choices.holds[i] for i in ids])
+        missed = ~holds & ~none
+        among = []
+        for i in several:
+            losses = choices.plain[i]
+            best = min(losses[c] for c in choices.holds[i])
+            among.append(losses[next(c for c in order[i] if c in choices.holds[i])] - best)
+        lines.append(
+            f"{name:48} {(lost * missed).mean():.3f} ({missed.mean():.1%})        {(lost * holds).mean():<10.3f} "
+            f"{(lost * none).mean():<10.3f} {_mean(np.array(among))}"
+        )
+    return "\n".join(lines)
+
+
+def _plain(run: Path) -> dict[str, dict[str, float]]:
+    """The plain loss of each candidate of each test question."""
+    records = read(run / "gains" / "test.jsonl", GainRecord)
+    return {r.id: dict(zip((ctx.id for ctx in r.ctxs), losses_at(r, 0.0), strict=True)) for r in records}
+
+
+def _first_of(ids: Sequence[str], known: set[str]) -> list[str]:
+    """The known ones first, otherwise in their order."""
+    return sorted(ids, key=lambda c: c not in known)
 
 
 def _mean(values: FloatArray) -> str:
@@ -77,9 +132,11 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seen", type=int, default=200, help="test questions a data set that earlier runs had")
+    parser.add_argument("--other", type=Path, help="the run of another reader")
     arguments = parser.parse_args()
     settings = config.read_config(arguments.run / "config.toml", running.STAGES, arguments.data)
-    print(unseen(arguments.run, settings, arguments.seen), regrets(arguments.run), sep="\n\n")
+    choices = read_choices(arguments.run, arguments.other)
+    print(unseen(arguments.run, settings, arguments.seen), regrets(choices), parts(choices), sep="\n\n")
 
 
 if __name__ == "__main__":
