@@ -5,7 +5,7 @@
 Each learns from the run's first LEARN labelled questions that no selector holds out and is judged by JUDGE questions
 that all of them hold out: by how much the first passage loses against the best candidate, in nats a token of the plain
 loss (alpha 0), and by its difference to the first trial, with standard errors. Test questions play no part. Trials
-that FILE has already are not made again. Beyond what `gainrag tune` varies there are labels, what the selector starts
+that FILE has already are not made again; all are made, or those that --trial names. Beyond what `gainrag tune` varies there are labels, what the selector starts
 from, and gains averaged over two readers (--other: a run of the same questions and passages with another one).
 """
 
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--other", type=Path, help="the run of another reader")
     parser.add_argument("--learn", type=int, default=600)
     parser.add_argument("--judge", type=int, default=500)
+    parser.add_argument("--trial", action="append", choices=TRIALS, help="one of them; may be given several times")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     table = read_json(arguments.run / "selector.meta.json")["settings"]
@@ -76,7 +77,8 @@ def main() -> None:
     learn = [r for r in records if not is_held_out(r.id, shared["validation"])]
     plain = [np.array(losses_at(r, 0.0)) for r in held]
     done: dict[str, Any] = read_json(arguments.output) if arguments.output.exists() else {}
-    for name, changed in TRIALS.items():
+    for name in arguments.trial or TRIALS:
+        changed = TRIALS[name]
         if name in done or (name == TWO_READERS and not arguments.other):
             continue
         own = {**shared, **changed}

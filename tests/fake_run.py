@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from gainrag import evaluation, systems
+from gainrag.metrics import has_answer
 from gainrag.records import Answer, Gained, GainRecord, Retrieved, Scored, write, write_json
 from gainrag.selection import rescored
 
@@ -24,6 +25,7 @@ SYSTEMS = (
     systems.RELEVANCE,
     systems.NO_PSEUDO,
     systems.GAINRAG,
+    systems.FIRST_WITH,
     systems.ORACLE,
 )
 BITES = '</script><script>window.bitten = 1</script><!-- <img src="http://example.org/x.png" onerror="bitten = 1">'
@@ -85,6 +87,7 @@ def make_run(
             systems.RELEVANCE: order[systems.RELEVANCE][:1],
             systems.NO_PSEUDO: [c for c in order[systems.GAINRAG] if c.origin != "generated"][:1],
             systems.GAINRAG: order[systems.GAINRAG][:1],
+            systems.FIRST_WITH: rescored(plain, [has_answer(c.text, record.answers) for c in plain], 1),
             systems.ORACLE: rescored(plain, true, 1),
             **{name: ranked[:1] for name, ranked in others.items()},
         }

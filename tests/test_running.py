@@ -15,6 +15,7 @@ from gainrag import systems, training, variants
 from gainrag.config import Config
 from gainrag.errors import ConfigError, DataError, StaleError
 from gainrag.labels import is_held_out
+from gainrag.metrics import has_answer
 from gainrag.records import Answer, GainRecord, Retrieved, read
 from gainrag.report import report
 from gainrag.run_folder import Run
@@ -29,13 +30,18 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     assert "reused" not in first
     assert set(found.overall.systems) == {
         systems.NO_RETRIEVAL, "bm25 top-1", "dense top-1", "hybrid top-1", systems.PSEUDO, systems.RELEVANCE,
-        systems.NO_PSEUDO, systems.GAINRAG, systems.ORACLE,
+        systems.NO_PSEUDO, systems.GAINRAG, systems.FIRST_WITH, systems.ORACLE,
     }  # fmt: skip
     assert found.overall.n == 2
     learned = [json.loads((folder / "out" / f"{name}.meta.json").read_text()) for name in ("warm_start", "gains/train")]
     assert learned[0]["settings"]["questions"] == 3
     assert learned[1]["summary"]["questions"] == 4
     assert found.overall.systems[systems.ORACLE].metrics["contains"].value == 1.0
+    candidates = read(folder / "out" / "candidates" / "test.jsonl", Retrieved)
+    known = read(folder / "out" / "answers" / "first_with_an_answer.jsonl", Answer)
+    for record, answer in zip(candidates, known, strict=True):
+        holds = [ctx.id for ctx in record.ctxs if has_answer(ctx.text, record.answers)]
+        assert [ctx.id for ctx in answer.ctxs] == (holds or [record.ctxs[0].id])[:1]
     scored = list(read(folder / "out" / "scores" / "gainrag.jsonl", Retrieved))
     chosen = list(read(folder / "out" / "selected" / "gainrag.jsonl", Retrieved))
     assert [len(r.ctxs) for r in scored] == [5, 5]  # every candidate and the pseudo-passage
@@ -206,9 +212,9 @@ def test_variants_and_rerankers_are_systems_of_the_run(
     text += f'[[reranker]]\nname = "ready-made"\nmodel = "{cross_encoder}"\n'
     (folder / "config.toml").write_text(text)
     found = run(folder)
-    assert list(found.overall.systems)[-7:] == [
+    assert list(found.overall.systems)[-8:] == [
         "ready-made", systems.RELEVANCE, systems.NO_PSEUDO, systems.GAINRAG, "information gain", "the other",
-        systems.ORACLE,
+        systems.FIRST_WITH, systems.ORACLE,
     ]  # fmt: skip
     out = folder / "out"
     candidates = list(read(out / "candidates" / "test.jsonl", Retrieved))

@@ -11,6 +11,7 @@ import msgspec
 from gainrag import answering, selection, synthesis, training
 from gainrag.config import settings_of
 from gainrag.lms.embedded import resolve
+from gainrag.metrics import has_answer
 from gainrag.records import Answer, GainRecord, Retrieved, read, write
 from gainrag.selectors import CrossEncoderSelector
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from gainrag.run_folder import Run
 
 NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
-GAINRAG, NO_PSEUDO, ORACLE = "GainRAG", "GainRAG without pseudo-passage", "oracle"
-BUILT_IN = (NO_RETRIEVAL, PSEUDO, RELEVANCE, GAINRAG, NO_PSEUDO, ORACLE)  # and the retrievers', which end in top-K
+GAINRAG, NO_PSEUDO = "GainRAG", "GainRAG without pseudo-passage"
+# Two that know the gold answers. What lies between the retrievers and the first is to be had by telling which passages
+# hold an answer; what lies between the two, by knowing what the language model makes of them.
+FIRST_WITH, ORACLE = "first with an answer", "oracle"
+# Beside them the retrievers', which end in top-K.
+BUILT_IN = (NO_RETRIEVAL, PSEUDO, RELEVANCE, GAINRAG, NO_PSEUDO, FIRST_WITH, ORACLE)
 
 
 # What the language model reads, and its question.
@@ -34,7 +39,8 @@ def choose(
     selectors: Mapping[str, Mapping[str, Path]],
     top: Sequence[int] = (),
 ) -> dict[str, list[Retrieved]]:
-    """What each system gives to the language model, by the system's name; the oracle only with the test's gains.
+    """What each system gives to the language model, by the system's name; those that know the answers only with the
+    test's gains.
 
     Args:
         lists: by retriever, what it found; "test" are the candidates before the pseudo-passage.
@@ -64,6 +70,9 @@ def choose(
         write(state.path("selected", f"{file_name(system)}.jsonl"), records)
     systems |= chosen
     if gains:
+        systems[FIRST_WITH] = [
+            _with(r, selection.rescored(r.ctxs, [has_answer(c.text, r.answers) for c in r.ctxs], k)) for r in candidates
+        ]
         systems[ORACLE] = [
             _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
             for r, g in zip(candidates, gains, strict=True)

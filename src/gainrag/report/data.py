@@ -3,7 +3,7 @@
 | key         | what                                                                                               |
 |-------------|----------------------------------------------------------------------------------------------------|
 | `run`       | the run folder's name                                                                              |
-| `roles`     | which systems are `gainrag`, `baseline`, `without_pseudo`, `oracle`                                |
+| `roles`     | which systems are `gainrag`, `baseline`, `without_pseudo`, `first_with`, `oracle`                  |
 | `evaluation`| evaluation.json as it is                                                                           |
 | `analyses`  | what gainrag.analysis, agreement and report.variants found, by data set where there are several    |
 | `absent`    | parts that cannot be made, with the reason                                                         |
@@ -89,6 +89,7 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
             "gainrag": gainrag,
             "baseline": base,
             "without_pseudo": without,
+            "first_with": systems.FIRST_WITH if systems.FIRST_WITH in names else None,
             "oracle": systems.ORACLE if systems.ORACLE in names else None,
         },
         "passages": passages,

@@ -32,7 +32,7 @@ def sections(data: Plain) -> list[Section]:
 
 
 def headline(data: Plain) -> list[Tile]:
-    """The report in four numbers: GainRAG, the baseline, their difference, and the way to the oracle."""
+    """The report in a few numbers: GainRAG, the baseline, their difference, and what those reach who know more."""
     evaluation = Evaluation.from_json(data["evaluation"])
     scope = evaluation.macro or evaluation.overall
     roles = data["roles"]
@@ -49,9 +49,13 @@ def headline(data: Plain) -> list[Tile]:
             + ("" if reporting.stars(found) else ": not significant"),
         ),
     ]
-    if roles["oracle"]:
-        best = scope.systems[roles["oracle"]].metrics["mean"]
-        tiles.append(Tile(percent(best.value), "oracle", "chooses by the true gain: the most a selector could reach"))
+    knowing = {
+        "first_with": "the most that telling which passages hold an answer could reach",
+        "oracle": "chooses by the true gain: the most a selector could reach",
+    }
+    for role, what in knowing.items():
+        if roles[role]:
+            tiles.append(Tile(percent(scope.systems[roles[role]].metrics["mean"].value), roles[role], what))
     return tiles
 
 
