@@ -5,8 +5,9 @@
 Each learns from the run's first LEARN labelled questions that no selector holds out and is judged by JUDGE questions
 that all of them hold out: by how much the first passage loses against the best candidate, in nats a token of the plain
 loss (alpha 0), and by its difference to the first trial, with standard errors. Test questions play no part. Trials
-that FILE has already are not made again; all are made, or those that --trial names. Beyond what `gainrag tune` varies there are labels, what the selector starts
-from, and gains averaged over two readers (--other: a run of the same questions and passages with another one).
+that FILE has already are not made again; all others are, or those that --trial names. Beyond what `gainrag tune` varies
+there are labels, what the selector starts from, and gains averaged over two readers (--other: a run of the same
+questions and passages with another one).
 """
 
 from __future__ import annotations
