@@ -91,7 +91,8 @@ def main() -> None:
             own["only_kept"] = False
         with tempfile.TemporaryDirectory() as folder:
             selector = train(taught, Path(folder) / "selector", **own)
-        scores = selector.score_many([(r.question, r.ctxs) for r in held])
+            # Within: near-ties are scored again by a copy that is loaded then.
+            scores = selector.score_many([(r.question, r.ctxs) for r in held])
         lost = [float(p[int(np.argmax(s))] - p.min()) for p, s in zip(plain, scores, strict=True)]
         holds = [bool(r.ctxs[int(np.argmax(s))].hasanswer) for r, s in zip(held, scores, strict=True)]
         done[name] = {"questions": len(usable), "regrets": [round(x, 5) for x in lost], "holds an answer": holds}
