@@ -134,7 +134,7 @@ def train(
     _fit(
         model,
         [row for visit in visits for row in visit],
-        held=[(r, teachers[id(r)]) for r in held],
+        held=[(r, teachers[id(r)]) for r in held] if epochs > 1 else [],  # of one there is nothing to choose
         point_wise=labels in POINT_WISE,
         epochs=epochs,
         rows_per_step=groups_per_step * max(map(len, visits)),
