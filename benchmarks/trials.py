@@ -31,6 +31,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "gains averaged over two readers": {},
     "temperature 1": {"temperature": 1.0},
     "all 11 candidates a visit": {"group_size": 11},
+    "negatives among the first five": {},
     "no warm start": {"base": "embedded:all-minilm-l6-v2"},
     "kept questions alone": {"only_kept": True},
     "learning rate a third": {"learning_rate": 2e-5},
@@ -41,7 +42,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "labels by likelihood": {"labels": "likelihood"},
     "point-wise loss": {"labels": "information_gain"},
 }
-TWO_READERS = "gains averaged over two readers"
+TWO_READERS, HARDER = "gains averaged over two readers", "negatives among the first five"
 
 
 def averaged(records: Sequence[GainRecord], other: Sequence[GainRecord]) -> list[GainRecord]:
@@ -56,6 +57,16 @@ def averaged(records: Sequence[GainRecord], other: Sequence[GainRecord]) -> list
             loss = {a: (mine + theirs[a]) / 2 for a, mine in ctx.loss.items()} if theirs else ctx.loss
             ctxs.append(msgspec.structs.replace(ctx, loss=loss))
         found.append(msgspec.structs.replace(record, ctxs=ctxs))
+    return found
+
+
+def harder(records: Sequence[GainRecord]) -> list[GainRecord]:
+    """The records with nothing but the candidate of the highest gain and the first five that were retrieved."""
+    found = []
+    for record in records:
+        best = max(record.ctxs, key=lambda ctx: ctx.gain)
+        first = [*record.ctxs[:5], *([] if best in record.ctxs[:5] else [best])]
+        found.append(msgspec.structs.replace(record, ctxs=first))
     return found
 
 
@@ -84,7 +95,7 @@ def main() -> None:
             continue
         own = {**shared, **changed}
         usable = [r for r in learn if r.kept or not own["only_kept"]][: arguments.learn]
-        taught = [*usable, *held]
+        taught = [*(harder(usable) if name == HARDER else usable), *held]
         if name == TWO_READERS:
             taught = averaged(taught, list(read(arguments.other / "gains" / "train.jsonl", GainRecord)))
         if own["only_kept"]:  # the judges stay the same: the filter is of what is learned
