@@ -13,7 +13,7 @@ passages that hold an answer, where two or more do.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ class Choices(NamedTuple):
 
 def read_choices(run: Path, other: Path | None) -> Choices:
     """The choices of a run's rankings, and of those who know something of the answers."""
-    gains = {record.id: record for record in read(run / "gains" / "test.jsonl", GainRecord)}
+    gains = _gains(run)
     holds = {i: {ctx.id for ctx in r.ctxs if ctx.hasanswer} for i, r in gains.items()}
     rng = np.random.default_rng(0)
     retrieved = {i: [ctx.id for ctx in r.ctxs] for i, r in gains.items()}
@@ -69,12 +69,12 @@ def read_choices(run: Path, other: Path | None) -> Choices:
         "any that holds an answer": {i: _first_of(ids, holds[i]) for i, ids in shuffled.items()},
     }
     if other:
-        theirs = {i: losses for i, losses in _plain(other).items() if i in gains}
+        theirs = _plain(_gains(other))
         shared = {i: [c for c in ids if c in theirs[i]] for i, ids in retrieved.items()}
         orders["the other reader's best"] = {i: sorted(ids, key=theirs[i].__getitem__) for i, ids in shared.items()}
     for path in sorted((run / "scores").glob("*.jsonl")):
         orders[path.stem] = {record.id: [ctx.id for ctx in record.ctxs] for record in read(path, Retrieved)}
-    return Choices(_plain(run), orders, holds)
+    return Choices(_plain(gains), orders, holds)
 
 
 def regrets(choices: Choices) -> str:
@@ -111,10 +111,14 @@ def parts(choices: Choices) -> str:
     return "\n".join(lines)
 
 
-def _plain(run: Path) -> dict[str, dict[str, float]]:
-    """The plain loss of each candidate of each test question."""
-    records = read(run / "gains" / "test.jsonl", GainRecord)
-    return {r.id: dict(zip((ctx.id for ctx in r.ctxs), losses_at(r, 0.0), strict=True)) for r in records}
+def _gains(run: Path) -> dict[str, GainRecord]:
+    """The gains of the test questions, by question id."""
+    return {record.id: record for record in read(run / "gains" / "test.jsonl", GainRecord)}
+
+
+def _plain(gains: Mapping[str, GainRecord]) -> dict[str, dict[str, float]]:
+    """The plain loss of each candidate of each question."""
+    return {i: dict(zip((c.id for c in r.ctxs), losses_at(r, 0.0), strict=True)) for i, r in gains.items()}
 
 
 def _first_of(ids: Sequence[str], known: set[str]) -> list[str]:
@@ -127,7 +131,7 @@ def _mean(values: FloatArray) -> str:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)

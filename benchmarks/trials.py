@@ -98,8 +98,7 @@ def main() -> None:
         taught = [*(harder(usable) if name == HARDER else usable), *held]
         if name == TWO_READERS:
             taught = averaged(taught, list(read(arguments.other / "gains" / "train.jsonl", GainRecord)))
-        if own["only_kept"]:  # the judges stay the same: the filter is of what is learned
-            own["only_kept"] = False
+        own["only_kept"] = False  # the judges stay the same: the filter is of what is learned
         with tempfile.TemporaryDirectory() as folder:
             selector = train(taught, Path(folder) / "selector", **own)
             # Within: near-ties are scored again by a copy that is loaded then.

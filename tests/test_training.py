@@ -165,9 +165,11 @@ def test_how_many_pairs_go_through_at_once_changes_no_step(
     gains: list[GainRecord], tmp_path: Path, labels: Labels, base: str, smollm: LocalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A causal base, here one with random weights, is padded at the rows' beginning."""
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if base == "causal":
+        torch.manual_seed(0)
         config = AutoConfig.for_model(
             "llama",
             vocab_size=smollm.vocabulary,
