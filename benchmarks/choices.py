@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from common import with_error
 
 from gainrag import config, evaluation, reporting, running, systems
 from gainrag.protocols import FloatArray
@@ -84,7 +85,7 @@ def regrets(choices: Choices) -> str:
     for name, order in choices.orders.items():
         lost = choices.lost(name)
         holds = np.mean([order[i][0] in choices.holds[i] for i in choices.plain])
-        lines.append(f"{name:48} {_mean(lost):16} {_mean(lost - own):16} {holds:.1%}")
+        lines.append(f"{name:48} {with_error(lost):16} {with_error(lost - own):16} {holds:.1%}")
     return "\n".join(lines)
 
 
@@ -106,7 +107,7 @@ def parts(choices: Choices) -> str:
             among.append(losses[next(c for c in order[i] if c in choices.holds[i])] - best)
         lines.append(
             f"{name:48} {(lost * missed).mean():.3f} ({missed.mean():.1%})        {(lost * holds).mean():<10.3f} "
-            f"{(lost * none).mean():<10.3f} {_mean(np.array(among))}"
+            f"{(lost * none).mean():<10.3f} {with_error(np.array(among))}"
         )
     return "\n".join(lines)
 
@@ -124,10 +125,6 @@ def _plain(gains: Mapping[str, GainRecord]) -> dict[str, dict[str, float]]:
 def _first_of(ids: Sequence[str], known: set[str]) -> list[str]:
     """The known ones first, otherwise in their order."""
     return sorted(ids, key=lambda c: c not in known)
-
-
-def _mean(values: FloatArray) -> str:
-    return f"{values.mean():.3f} ({values.std() / len(values) ** 0.5:.3f})"
 
 
 def main() -> None:

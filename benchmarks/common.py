@@ -1,4 +1,4 @@
-"""What the benchmarks share: what ran where, timing that takes turns, medians, and results as JSON and a table.
+"""What the benchmarks share: what ran where, timing that takes turns, medians, means, and results as JSON and a table.
 
 Two things to compare are timed in turns on the same input, so that whatever else the machine does falls on both alike.
 A figure is the median over rounds of the figure within a round.
@@ -108,6 +108,11 @@ def latency(seconds: np.ndarray[Any, Any]) -> dict[str, float]:
 def times_faster(seconds: np.ndarray[Any, Any], baseline: np.ndarray[Any, Any]) -> float:
     """Baseline over row, p50 within a round, median over rounds."""
     return round(median((np.median(baseline, axis=1) / np.median(seconds, axis=1)).tolist()), 2)
+
+
+def with_error(values: np.ndarray[Any, Any], sign: str = "") -> str:
+    """The mean of some values with its standard error in brackets; a sign of "+" shows which way a difference goes."""
+    return f"{values.mean():{sign}.3f} ({values.std() / len(values) ** 0.5:.3f})"
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

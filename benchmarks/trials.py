@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from common import with_error
 
 from gainrag.labels import is_held_out
 from gainrag.records import GainRecord, read, read_json, write_json
@@ -116,12 +117,8 @@ def describe(done: dict[str, Any]) -> str:
     lines = [f"{'trial':34} {'regret':16} {'above the first':18} holds an answer"]
     for name, found in done.items():
         lost = np.array(found["regrets"])
-        above = lost - first
-        error = [x.std() / len(x) ** 0.5 for x in (lost, above)]
-        lines.append(
-            f"{name:34} {lost.mean():.3f} ({error[0]:.3f})    {above.mean():+.3f} ({error[1]:.3f})     "
-            f"{np.mean(found['holds an answer']):.1%}"
-        )
+        holds = np.mean(found["holds an answer"])
+        lines.append(f"{name:34} {with_error(lost):16} {with_error(lost - first, '+'):18} {holds:.1%}")
     return "\n".join(lines)
 
 
