@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import shutil
@@ -228,10 +229,39 @@ def test_what_a_run_lacks_is_said(tmp_path: Path) -> None:
     data = report(folder)
     assert data["analyses"]["selector"] is None
     assert data["analyses"]["k_sweep"] is None
-    assert set(data["absent"]) == {"selector", "k_sweep", "diagnosis"}
+    assert set(data["absent"]) == {"selector", "k_sweep", "diagnosis", "selector_card"}
     text = (folder / "report.md").read_text()
     assert "the run has no scores/ of all candidates" in text
     assert "answers/K/SYSTEM" in text
+
+
+def test_the_gains_are_those_that_tuning_chose(copy: Path) -> None:
+    """The oracle, the calibration and every regret are of the labels that the selector learned from."""
+    records = copy / "gains" / "test.jsonl"
+    text = [json.loads(line) for line in records.read_text().splitlines()]
+    for record in text:
+        for ctx in record["ctxs"]:
+            ctx["loss"]["0.5"] = 2 * ctx["loss"]["0.0"]
+    records.write_text("".join(json.dumps(record) + "\n" for record in text))
+    before = report(copy)["analyses"]["selector"]
+    trials = [{"settings": {}, "best": False}, {"settings": {"alpha": 0.5, "temperature": 2.0}, "best": True}]
+    write_json(copy / "selector.meta.json", {"summary": {"trials": trials}})
+    data = report(copy)
+    after = data["analyses"]["selector"]
+    assert (after["alpha"], after["temperature"]) == (0.5, 2.0)
+    assert "at alpha 0.5" in section(data, "selector").text[0]
+    assert after["calibration"] != before["calibration"]
+    assert data["questions"][0]["passages"][0]["gain"] == pytest.approx(
+        -math.log1p(math.exp(text[0]["ctxs"][0]["loss"]["0.5"])), abs=1e-5
+    )
+
+
+def test_the_commands_have_the_flags_of_the_run(copy: Path) -> None:
+    was = {"test_questions": 300, "oracle": False, "top": [3, 5], "seed": 0, "train_k": None}
+    write_json(copy / "evaluation.meta.json", {"settings": {"run": was}})
+    assert report(copy)["commands"][0] == (
+        "gainrag run config.toml --data FOLDER -o runs/copy --test-questions 300 --no-oracle --top 3 --top 5"
+    )
 
 
 def test_a_folder_that_is_no_finished_run_is_refused(tmp_path: Path, copy: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from functools import wraps
 from pathlib import Path
@@ -188,6 +189,14 @@ test = "test.jsonl"
     assert set(found.groups) == {"others"}
     assert systems.ORACLE not in found.overall.systems
     assert not (folder / "out" / "gains" / "test.jsonl").exists()
+    shown = report(folder / "out")
+    assert shown["absent"]["gains"] == "the run did not measure the test candidates' gains (oracle = false)"
+    assert shown["analyses"]["selector"] is None
+    assert {p["gain"] for q in shown["questions"] for p in q["passages"]} == {None}
+    assert all(p["candidate"] for q in shown["questions"] for p in q["passages"])
+    text = (folder / "out" / "report.md").read_text()
+    assert "Not known: the run did not measure" in text
+    assert "no candidate" not in text
     assert [p.name for p in (folder / "out" / "index").iterdir() if p.is_dir()] == ["rivers"]
     for name, k in (("train", 2), ("test", 4)):
         lines = (folder / "out" / "retrieved" / f"{name}.jsonl").read_text().splitlines()
@@ -195,7 +204,7 @@ test = "test.jsonl"
 
 
 def test_variants_and_rerankers_are_systems_of_the_run(
-    folder: Path, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, lm: Model, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ""
     for n, name in enumerate(("west", "east")):
@@ -239,10 +248,58 @@ def test_variants_and_rerankers_are_systems_of_the_run(
     # Another variant is added to a finished run: what is there stays.
     (folder / "config.toml").write_text(text + '[[variant]]\nname = "few"\nquestions = 2\n')
     capsys.readouterr()
+    before = list(lm.prompts)
     assert "few" in run(folder, update=True).overall.systems
     started = [line for line in capsys.readouterr().err.splitlines() if line.endswith(": started")]
     assert started[0] == "variants/few/selector: started"
-    assert set(started[1:]) <= {"scores/few.jsonl: started", "answers/pool.jsonl: started"}
+    assert set(started[1:]) <= {"scores/few.jsonl: started", "answers/pool.1.jsonl: started"}
+    assert not set(lm.prompts[len(before) :]) & set(before)
+
+
+def test_what_a_finished_run_answered_is_not_asked_again(
+    folder: Path, lm: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(folder)
+    before, pool = list(lm.prompts), (folder / "out" / "answers" / "pool.jsonl").read_bytes()
+    (folder / "config.toml").write_text(CONFIG.replace("[run]", "[run]\ntop = [3]"))
+    capsys.readouterr()
+    run(folder, update=True)
+    said = capsys.readouterr().err
+    assert "answers/pool.jsonl: reused" in said
+    assert "answers/pool.1.jsonl: started" in said
+    new = lm.prompts[len(before) :]
+    assert new
+    assert not set(new) & set(before)
+    assert (folder / "out" / "answers" / "pool.jsonl").read_bytes() == pool
+    answers = folder / "out" / "answers"
+    for name in ("hybrid_top_1", "hybrid_top_3"):
+        read_back = {a.id: a.prediction for a in read(answers / f"{name}.jsonl", Answer)}
+        assert len(read_back) == 2
+    # Once more, with less: nothing is asked.
+    (folder / "config.toml").write_text(CONFIG)
+    asked = len(lm.prompts)
+    found = run(folder, update=True)
+    assert len(lm.prompts) == asked
+    assert "hybrid top-3" not in found.overall.systems
+    # Answers of other settings are no answers.
+    (folder / "config.toml").write_text(CONFIG + "\n[answer]\nmax_new_tokens = 3\n")
+    run(folder, update=True)
+    assert len(lm.prompts) > asked
+
+
+def test_questions_are_grouped_by_another_key_or_the_run_stops_at_once(folder: Path) -> None:
+    (folder / "config.toml").write_text(CONFIG + '\n[evaluate]\ngroup_by = "level"\n')
+    lines = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    for line, level in zip(lines, ("easy", "hard"), strict=True):
+        line["level"] = level
+    (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert set(run(folder).groups) == {"easy", "hard"}
+    del lines[1]["level"]
+    (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.rmtree(folder / "out")
+    with pytest.raises(ConfigError, match="1 of 2 test questions have no 'level', such as"):
+        run(folder)
+    assert not (folder / "out" / "candidates").exists()
 
 
 def test_a_name_that_is_taken_or_too_many_questions_stop_a_run_before_it_labels(folder: Path) -> None:

@@ -38,6 +38,9 @@ ALPHAS = "[synthesize]\nalpha = [0.5]\n"
         ('[[variant]]\nname = "GainRAG"\n', ConfigError, "choose another one"),
         ('[[variant]]\nname = "v"\nbase = "embedded:none"\n', ModelError, "unknown embedded model 'none'"),
         ('[[reranker]]\nname = "r"\nmodel = "embedded:none"\n', ModelError, "unknown embedded model 'none'"),
+        ('[[reranker]]\nname = "r"\nmodel = "runs/other/selector"\n', ModelError, "no such folder"),
+        ('[[reranker]]\nname = "pool.1"\nmodel = "some/model"\n', ConfigError, "a file of the run's answers"),
+        ('[select]\npseudo = "lazy"\n', ConfigError, "has pseudo 'lazy'"),
     ],
 )
 def test_what_would_fail_after_hours_fails_at_once(

@@ -1,4 +1,5 @@
-"""How well a selector's scores agree with the true gains of a question's candidates: pure functions, plain data.
+"""How well a selector's scores agree with the true gains of a question's candidates: pure functions, plain data, of
+runs that measured them.
 
 | function           | of a question's candidates                                                                      |
 |--------------------|-------------------------------------------------------------------------------------------------|
@@ -36,7 +37,7 @@ def rank_correlation(cases: Sequence[Case], system: str, **interval: int | float
 
     found = []
     for case in cases:
-        scores, gains = case.scored[system], [c.gain for c in case.candidates]
+        scores, gains = case.scored[system], case.gains()
         if len(set(scores)) > 1 and len(set(gains)) > 1:
             found.append(float(spearmanr(scores, gains).statistic))
     low, high = mean_interval(found, **interval)  # type: ignore[arg-type]
@@ -66,7 +67,7 @@ def top1_regret(cases: Sequence[Case], system: str | None, **interval: int | flo
     """
     regrets, chance = [], []
     for case in cases:
-        gains = np.array([c.gain for c in case.candidates])
+        gains = np.array(case.gains())
         if system is None:
             at = next((i for i, c in enumerate(case.candidates) if c.origin != "generated"), 0)
         else:
@@ -99,7 +100,7 @@ def calibration(cases: Sequence[Case], system: str, temperature: float, bins: in
     if not temperature > 0 or bins < 1:
         raise ConfigError(f"temperature {temperature}, {bins} bins", where="calibration", hint="both are above 0")
     mine = np.concatenate([teacher(case.scored[system]) for case in cases])
-    target = np.concatenate([teacher([c.gain for c in case.candidates], temperature) for case in cases])
+    target = np.concatenate([teacher(case.gains(), temperature) for case in cases])
     at = np.minimum((mine * bins).astype(int), bins - 1)
     return [
         {

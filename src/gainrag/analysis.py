@@ -15,6 +15,7 @@ The score is mean(contains, F1) of an answer, 0 to 1. How well a selector orders
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -23,13 +24,17 @@ import numpy as np
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.evaluation import score_questions
 from gainrag.metrics import has_answer, normalise, recall_at_k
-from gainrag.records import Answer, Gained, Passage
+from gainrag.records import Answer, Gained, Passage, Scored
 from gainrag.selection import top
 
 Plain = dict[str, Any]
 
 # Scores nearer than this are one score: the same fraction, summed in another order.
 _SAME = 1e-9
+
+_ASKING = {word: word for word in ("who", "what", "which", "when", "where", "why", "how")}
+_ASKING |= {"whom": "who", "whose": "who", "whos": "who", "whats": "what", "wheres": "where"}
+_YES_OR_NO = {"are", "can", "could", "did", "do", "does", "had", "has", "have", "is", "was", "were", "will", "would"}
 
 # What stands for all questions beside the names of data sets.
 ALL = "all"
@@ -38,7 +43,7 @@ ALL = "all"
 class Case(msgspec.Struct, frozen=True):
     """A test question with everything a run knows of it.
 
-    candidates: with their true gains, in retrieval order, the pseudo-passage among them.
+    candidates: in retrieval order, the pseudo-passage among them; with their true gains where the run measured them.
     scored: by system that has a selector, its score of each candidate, in the same order.
     answered: by system, its answer; all cases have the same systems.
     scores: by system, `contains`, `f1`, `mean`, `recall` .. of its answer (see `gainrag.evaluation.score_questions`).
@@ -48,7 +53,7 @@ class Case(msgspec.Struct, frozen=True):
     question: str
     answers: list[str]
     dataset: str
-    candidates: list[Gained]
+    candidates: list[Gained] | list[Scored]
     answered: dict[str, Answer]
     scores: dict[str, dict[str, float]]
     scored: dict[str, list[float]] = {}
@@ -62,9 +67,13 @@ class Case(msgspec.Struct, frozen=True):
         """Where the pseudo-passage is among the candidates."""
         return next((i for i, c in enumerate(self.candidates) if c.origin == "generated"), None)
 
+    def gains(self) -> list[float]:
+        """The true gain of each candidate; nothing where the run measured none."""
+        return [c.gain for c in self.candidates if isinstance(c, Gained)]
+
     def gain(self, passage: Passage) -> float | None:
-        """The true gain of a passage; None for one that is no candidate."""
-        return next((c.gain for c in self.candidates if same(c, passage)), None)
+        """The true gain of a passage; None for one that is no candidate, and where the run measured none."""
+        return next((c.gain for c in self.candidates if isinstance(c, Gained) and same(c, passage)), None)
 
 
 def same(one: Passage, other: Passage) -> bool:
@@ -180,7 +189,7 @@ def k_sweep(sweep: Mapping[int, Mapping[str, Sequence[Answer]]]) -> Plain:
 def pseudo_choice(cases: Sequence[Case], system: str, without: str | None = None) -> Plain:
     """When a system's first passage is the pseudo-passage, and whether that was right.
 
-    Of the questions that have one:
+    Of the questions that have one, the last of these and those on true gain without a value where a run measured none:
 
     | key                    | what                                                                              |
     |------------------------|-----------------------------------------------------------------------------------|
@@ -203,12 +212,17 @@ def pseudo_choice(cases: Sequence[Case], system: str, without: str | None = None
     having = [case for case in cases if case.pseudo() is not None and len(case.candidates) > 1]
     chosen = [case for case in having if _chose_pseudo(case, system)]
     others = [case for case in having if not _chose_pseudo(case, system)]
-    known = [(case, score) for case in chosen if (score := _score_of_best_retrieved(case)) is not None]
+    measured = bool(cases[0].gains())
+    known = [(c, score) for c in chosen if measured and (score := _score_of_best_retrieved(c)) is not None]
+
+    def best(part: Sequence[Case]) -> Plain:
+        return share(sum(map(_pseudo_is_best, part)), len(part)) if measured else share(0, 0)
+
     return {
         "chosen": share(len(chosen), len(having)),
-        "best": share(sum(map(_pseudo_is_best, having)), len(having)),
-        "best_of_chosen": share(sum(map(_pseudo_is_best, chosen)), len(chosen)),
-        "best_of_others": share(sum(map(_pseudo_is_best, others)), len(others)),
+        "best": best(having),
+        "best_of_chosen": best(chosen),
+        "best_of_others": best(others),
         "score": mean_of([case.mean(system) for case in chosen]),
         "score_without": mean_of([case.mean(without) for case in chosen]) if without else None,
         "score_best_retrieved": {
@@ -226,13 +240,15 @@ def _chose_pseudo(case: Case, system: str) -> bool:
 def _pseudo_is_best(case: Case) -> bool:
     at = case.pseudo()
     assert at is not None
-    return case.candidates[at].gain > max(c.gain for i, c in enumerate(case.candidates) if i != at)
+    gains = case.gains()
+    return gains[at] > max(gain for i, gain in enumerate(gains) if i != at)
 
 
 def _score_of_best_retrieved(case: Case) -> float | None:
     """The score of an answer from the retrieved candidate of highest gain alone, by whichever system gave it."""
     retrieved = [c for c in case.candidates if c.origin != "generated"]
-    best = retrieved[top([c.gain for c in retrieved], 1)[0]]
+    gains = [gain for c, gain in zip(case.candidates, case.gains(), strict=True) if c.origin != "generated"]
+    best = retrieved[top(gains, 1)[0]]
     for system, answer in case.answered.items():
         if len(answer.ctxs) == 1 and same(answer.ctxs[0], best):
             return case.mean(system)
@@ -271,14 +287,15 @@ def compare_groups(
 ) -> list[Plain]:
     """`compare` for each group of questions, by each way of grouping them.
 
-    Ways: data set; each of `keys` that some question has; length of the shortest gold answer; whether some
-    candidate holds an answer. A way with a single group says nothing and is left out.
+    Ways: data set; each of `keys` that some question has; the word that asks; length of the shortest gold answer;
+    whether some candidate holds an answer. A way with a single group says nothing and is left out.
 
     Args:
         keys: keys of the questions, such as "question_type".
     """
     ways: dict[str, Callable[[Case], str]] = {"dataset": lambda case: case.dataset}
     ways |= {key: lambda case, key=key: str(case.extra.get(key, "not given")) for key in keys}  # type: ignore[misc]
+    ways["asked by"] = lambda case: question_word(case.question)
     ways["shortest answer"] = answer_length
     ways["candidates"] = lambda case: "some hold an answer" if _answerable(case) else "none holds an answer"
     found = []
@@ -315,6 +332,23 @@ def difference(case: Case, system: str, baseline: str) -> float:
     """By how much a system scores above the baseline on a question; exactly 0 where they score the same."""
     found = case.mean(system) - case.mean(baseline)
     return 0.0 if abs(found) < _SAME else found
+
+
+def question_word(question: str) -> str:
+    """The first English word that asks, as a group's name.
+
+    >>> question_word("In which year was Emma written?"), question_word("How many rivers cross it?")
+    ('which', 'how many')
+    >>> question_word("Is the Danube longer than the Rhine?"), question_word("Name the author of Emma")
+    ('yes or no', 'other')
+    """
+    words = normalise(question).split()
+    for word, following in zip_longest(words, words[1:]):
+        if word == "how" and following in ("many", "much"):
+            return "how many"
+        if word in _ASKING:
+            return _ASKING[word]
+    return "yes or no" if words and words[0] in _YES_OR_NO else "other"
 
 
 def answer_length(case: Case) -> str:

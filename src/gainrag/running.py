@@ -37,9 +37,10 @@ from gainrag import (
     tuning,
     variants,
 )
-from gainrag.artefacts import hashes, is_current, meta_path, was_made
+from gainrag.artefacts import digest, hashes, is_current, meta_path, was_made, write_meta
 from gainrag.config import Config, parameters, settings_of
-from gainrag.errors import DataError
+from gainrag.errors import ConfigError, DataError
+from gainrag.lms.embedded import whence
 from gainrag.records import Answer, GainRecord, Question, Retrieved, open_output, read, read_json, write, write_json
 from gainrag.run_folder import Run, claim, say
 from gainrag.selectors import CrossEncoderSelector
@@ -77,17 +78,23 @@ def run(
 
     Raises:
         StaleError: the folder was made with another config and `update` is off.
-        ConfigError: a system's name is taken, or a variant wants more labelled questions than there are.
+        ConfigError: `check` finds something, a variant wants more labelled questions than there are, or test questions
+            lack the key to group by.
+        ModelError: the folder of a further system is not there.
         GainragError: whatever a stage raises.
     """
-    variants.check(config)
+    given = dict(locals())
+    check(config)
     folder = Path(out)
     claim(folder, config, update)
     state = Run(folder, config, update)
     train, test = _questions(state, train_questions, test_questions, seed)
     labelled = {q.id: str(q.extra["dataset"]) for q in _draw(train, train_questions, seed)}
     variants.check_enough(config, Counter(labelled.values()))
-    retrieved_all, test_lists = _retrieve(state, train, test, train_k)
+    _check_groups(test, systems.group_by(config))
+    # A warm start may want any of them, now or once more are labelled.
+    wanted = train if warm_start else [q for q in train if q.id in labelled]
+    retrieved_all, test_lists = _retrieve(state, wanted, test, train_k, some=len(wanted) < len(train))
     swept = config.table("sweep") if "sweep" in config.tables else None
     depths = {*top, *(() if swept is None else settings_of(sweep, swept)["k"])}
     for depth in {settings_of(selection.select, config.table("select"))["k"], *depths}:
@@ -105,10 +112,42 @@ def run(
     selectors = variants.train_all(state, [r for r in retrieved_all if r.id in warm], gains)
     chosen = systems.choose(state, test_lists, candidates["test"], best, selectors, top)
     answered: dict[systems.Reading, str] = {}
-    found = _evaluate(state, systems.answer_all(state, chosen, answered))
+    own = {name: given[name] for name in parameters(run)}
+    found = _evaluate(state, own, systems.answer_all(state, chosen, answered))
     if swept is not None:
         sweep(state, test, answered, seed, **swept)
     return found
+
+
+def check(config: Config) -> None:
+    """Whether a config asks for what a run can do, before anything is made.
+
+    Raises:
+        ConfigError: a system's name is taken or no file's, the run's own selectors are to learn other labels, or the
+            pseudo-passage is to be chosen in a way that runs do not have.
+        ModelError: the folder of a further system is not there.
+    """
+    variants.check(config)
+    for model in (*(v.settings.get("base") for v in config.variants), *(r.model for r in config.rerankers)):
+        if model is not None:
+            whence(model)
+    pseudo = selection.as_pseudo(config.table("select").get("pseudo", "eager"))
+    if pseudo != "eager":
+        raise ConfigError(
+            f"in a run [select] has pseudo {pseudo!r}",
+            where="pseudo",
+            hint=f"leave it out: {systems.NO_PSEUDO!r} is a system of every run, and lazy is for answering",
+        )
+
+
+def _check_groups(test: Sequence[Question], group_by: str) -> None:
+    """Whether every test question has the key to group by, before hours are spent on their answers."""
+    if without := [question.id for question in test if group_by not in question.extra]:
+        raise ConfigError(
+            f"{len(without)} of {len(test)} test questions have no {group_by!r}, such as {without[0]}",
+            where="[evaluate] group_by",
+            hint="give them one, or leave it out to group by data set",
+        )
 
 
 def _draw(questions: Sequence[Question], n: int, seed: int) -> list[Question]:
@@ -167,10 +206,14 @@ def _write(path: Path, records: Sequence[Any]) -> None:
 
 
 def _retrieve(
-    state: Run, train: Sequence[Question], test: Sequence[Question], train_k: int | None
+    state: Run, train: Sequence[Question], test: Sequence[Question], train_k: int | None, *, some: bool
 ) -> tuple[list[Retrieved], dict[str, list[Retrieved]]]:
-    """Candidates of all training questions, and for the test questions those of every retriever: "test" are the
-    candidates, other keys the retrievers' names."""
+    """Candidates of the training questions, and for the test questions those of every retriever: "test" are the
+    candidates, other keys the retrievers' names.
+
+    Args:
+        some: whether there are further training questions in questions/train.jsonl.
+    """
     table, whole = state.config.table("retrieve"), settings_of(indexing.index, state.config.table("index"))["retriever"]
     homes: dict[Path, str] = {}  # where a corpus is indexed: once, however many data sets search it
     for dataset in state.config.datasets:
@@ -186,6 +229,8 @@ def _retrieve(
         inputs = {"questions": state.path("questions", f"{split}.jsonl"), **indexes.metas()}
         own = {**table, "k": train_k} if split == "train" and train_k is not None else table
         settings = {**settings_of(retrieval.retrieve, own), "retriever": only}
+        if split == "train" and some:
+            settings["ids"] = digest("\n".join(question.id for question in questions))
 
         def make(
             _: dict[str, Any],
@@ -300,10 +345,20 @@ def _diagnose(state: Run, gains: Sequence[GainRecord], sample: int) -> None:
     say(synthesis.describe(found["summary"], found["diagnosis"]))
 
 
-def _evaluate(state: Run, answers: Mapping[str, list[Answer]]) -> evaluation.Evaluation:
-    table = {"group_by": "dataset", **state.config.table("evaluate")}
+def _evaluate(
+    state: Run, own: Mapping[str, Any], answers: Mapping[str, list[Answer]]
+) -> evaluation.Evaluation:
+    """The table of the run.
+
+    Args:
+        own: the settings of `run` itself. Flags may have changed them, which the config's copy does not show.
+    """
+    table = {**state.config.table("evaluate"), "group_by": systems.group_by(state.config)}
     found = evaluation.evaluate(answers, **table)
-    write_json(state.path("evaluation.json"), found.to_json())
+    artefact = state.path("evaluation.json")
+    write_json(artefact, found.to_json())
+    files = {name: state.path("answers", f"{systems.file_name(name)}.jsonl") for name in answers}
+    write_meta(artefact, {**settings_of(evaluation.evaluate, table), "run": own}, hashes(files))
     text = reporting.text_table(found, baseline=systems.GAINRAG)
     with open_output(state.path("table.txt")) as stream:
         stream.write(text.encode() + b"\n")

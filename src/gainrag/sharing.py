@@ -49,28 +49,34 @@ class Texts:
 
     def __init__(self, config: Config) -> None:
         self.questions: dict[str, Plain] = {}
-        self._passages: dict[str, dict[str, Plain]] = {}
+        self._corpora: dict[str, dict[str, Plain]] = {}  # by data set
+        self._brought: dict[str, dict[str, Plain]] = {}  # by question, where there is no corpus
         for question in (q for questions in read_all(config).values() for q in questions):
             self.questions[question.id] = _without(to_builtins(question), ("ctxs",))
-            own = self._passages.setdefault(str(question.extra["dataset"]), {})
-            brought = getattr(question, "ctxs", ())  # where there is no corpus
-            own |= {ctx.id: _without(to_builtins(ctx), ("score", "hasanswer")) for ctx in brought}
+            brought = getattr(question, "ctxs", ())
+            own = {ctx.id: _without(to_builtins(ctx), ("score", "hasanswer")) for ctx in brought}
+            self._brought[question.id] = own
         corpora: dict[Path, dict[str, Plain]] = {}
         for dataset in config.datasets:
             if dataset.corpus and dataset.corpus not in corpora:
                 corpora[dataset.corpus] = {p.id: to_builtins(p) for p in read_passages(dataset.corpus)}
             if dataset.corpus:
-                self._passages[dataset.name] = corpora[dataset.corpus]
+                self._corpora[dataset.name] = corpora[dataset.corpus]
 
     def question(self, record: Plain) -> Plain:
         """What the data says of a record's question; where a run asks one several times, a number is behind its id."""
-        own = self.questions.get(record["id"])
-        return self.questions.get(record["id"].rpartition("#")[0], {}) if own is None else own
+        return self.questions.get(self._id(record), {})
 
     def passage(self, record: Plain, ctx: Plain) -> Plain:
         """What the data says of one of its passages; nothing of one that a model wrote."""
-        name = self.question(record).get("dataset", "")
-        return {} if ctx.get("origin") == "generated" else self._passages.get(name, {}).get(ctx["id"], {})
+        if ctx.get("origin") == "generated":
+            return {}
+        corpus = self._corpora.get(self.question(record).get("dataset", ""))
+        return (self._brought.get(self._id(record), {}) if corpus is None else corpus).get(ctx["id"], {})
+
+    def _id(self, record: Plain) -> str:
+        given: str = record["id"]
+        return given if given in self.questions else given.rpartition("#")[0]
 
 
 def share(run: str | Path, out: str | Path, config: Config) -> list[str]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
-from gainrag import answering, selection, synthesis, training
-from gainrag.config import settings_of
+from gainrag import answering, selection, synthesis, tuning
+from gainrag.artefacts import hashes, is_current
+from gainrag.config import Config, settings_of
 from gainrag.lms.embedded import resolve
 from gainrag.metrics import has_answer
 from gainrag.records import Answer, GainRecord, Retrieved, read, write
+from gainrag.run_folder import Run, say
 from gainrag.selectors import CrossEncoderSelector
-
-if TYPE_CHECKING:
-    from gainrag.run_folder import Run
 
 NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
 GAINRAG, NO_PSEUDO = "GainRAG", "GainRAG without pseudo-passage"
@@ -49,7 +49,7 @@ def choose(
             a selector's system reads there is always one to compare it with.
     """
     k = settings_of(selection.select, state.config.table("select"))["k"]
-    alpha = settings_of(training.train, state.config.table("train"))["alpha"]
+    alpha = tuning.taught(state.config.table("train"), state.path("selector"))["alpha"]
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
         if name != "test":
@@ -110,13 +110,18 @@ def _rank(
     return list(read(artefact, Retrieved))
 
 
+def group_by(config: Config) -> str:
+    """The key of the questions that a run's evaluation groups them by."""
+    return str(config.table("evaluate").get("group_by", "dataset"))
+
+
 def file_name(system: str) -> str:
     """A system's name as a file name."""
     return "_".join(system.lower().replace("-", " ").split())
 
 
 def _with(record: Retrieved, passages: Sequence[Any]) -> Retrieved:
-    return msgspec.structs.replace(record, ctxs=list(passages))
+    return replace(record, ctxs=list(passages))
 
 
 def answer_all(
@@ -127,16 +132,16 @@ def answer_all(
     Args:
         systems: by name, what they read; a name K/SYSTEM goes to answers/K/SYSTEM.jsonl.
         answered: what was answered before, by what was read; what is answered now is added to it.
-        pool: the file of what is answered now. What is asked for in a later call has a file of its own, so that it can
-            be added to a finished run without asking the earlier again.
+        pool: the file of what is answered now. What is asked for in a later call, or added to a finished run, has a
+            file of its own (POOL.1, POOL.2 ..), so that the earlier is not asked again.
     """
+    keys = dict.fromkeys(("dataset", group_by(state.config)))
     unique: dict[Reading, Retrieved] = {}
     for records in systems.values():
         for r in records:
             if (key := _reading(r)) not in answered:
-                unique.setdefault(key, msgspec.structs.replace(r, id=f"{r.id}#{len(unique)}"))
-    if unique:
-        answered |= _answer_new(state, unique, pool)
+                unique.setdefault(key, replace(r, id=f"{r.id}#{len(unique)}"))
+    answered |= _answer_new(state, unique, pool)
     answers: dict[str, list[Answer]] = {}
     for system, records in systems.items():
         answers[system] = [
@@ -146,7 +151,7 @@ def answer_all(
                 answers=r.answers,
                 prediction=answered[_reading(r)],
                 ctxs=r.ctxs,
-                extra={"dataset": r.extra["dataset"]},
+                extra={key: r.extra[key] for key in keys},
             )
             for r in records
         ]
@@ -155,17 +160,34 @@ def answer_all(
 
 
 def _answer_new(state: Run, unique: Mapping[Reading, Retrieved], name: str) -> dict[Reading, str]:
-    pool = state.path("answers", f"{name}.jsonl")
-    asked = state.path("answers", f"{name}.asked.jsonl")
-    write(asked, unique.values())
+    """The answers in the pools that are current, and of what is in none of them, in a further pool."""
     table = state.config.table("answer")
     settings = state.prompted(answering.answer, table)
+    found: dict[Reading, str] = {}
+    for n in count():
+        pool = state.path("answers", f"{name}.{n}.jsonl" if n else f"{name}.jsonl")
+        asked = pool.with_suffix(".asked.jsonl")
+        if not (asked.exists() and is_current(pool, settings, hashes({"asked": asked}))):
+            break
+        say(f"{pool.relative_to(state.folder)}: reused")
+        found |= _read_pool(asked, pool)
+    missing = [record for key, record in unique.items() if key not in found]
 
     def make(memory: dict[str, Any]) -> None:
-        answering.answer(list(unique.values()), state.lm(), pool, memory, **table)
+        answering.answer(missing, state.lm(), pool, memory, **table)
 
-    state.stage(pool, settings, {"asked": asked}, make)
-    return {key: a.prediction for key, a in zip(unique, read(pool, Answer), strict=True)}
+    if missing:
+        write(asked, missing)
+        state.stage(pool, settings, {"asked": asked}, make)
+        found |= _read_pool(asked, pool)
+    return found
+
+
+def _read_pool(asked: Path, pool: Path) -> dict[Reading, str]:
+    """What a pool answers, by what was read."""
+    records = zip(read(asked, Retrieved), read(pool, Answer), strict=True)
+    # There an id has a number behind it, as a question is asked several times.
+    return {_reading(replace(r, id=r.id.rpartition("#")[0])): answer.prediction for r, answer in records}
 
 
 def _reading(record: Retrieved) -> Reading:

@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from gainrag.artefacts import meta_path
 from gainrag.config import settings_of
 from gainrag.errors import ConfigError
 from gainrag.labels import Labels, regret, split
 from gainrag.output_folder import open_output_folder
-from gainrag.records import GainRecord, disk_errors
+from gainrag.records import GainRecord, disk_errors, read_json
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.training import train
 
@@ -127,6 +128,18 @@ def plain_regret(selector: CrossEncoderSelector, held: Sequence[GainRecord]) -> 
     scores = selector.score_many([(record.question, record.ctxs) for record in held])
     names = ["0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss)) for record in held]
     return regret(scores, [[-ctx.loss[name] for ctx in r.ctxs] for r, name in zip(held, names, strict=True)])
+
+
+def taught(table: Mapping[str, Any], selector: Path) -> dict[str, Any]:
+    """The settings that the selector of a run was trained with: the configured ones, over them what tuning chose."""
+    return settings_of(train, {**table, **chosen_settings(selector)})
+
+
+def chosen_settings(selector: Path) -> dict[str, Any]:
+    """The settings in which what tuning chose for a selector differs from what was configured."""
+    meta = meta_path(selector)
+    trials = read_json(meta).get("summary", {}).get("trials", []) if meta.exists() else []
+    return next((dict(trial["settings"]) for trial in trials if trial["best"]), {})
 
 
 def describe(trials: Sequence[Trial]) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from gainrag import indexing, ingestion, labels, lms, running, synthesis, training, variants
 from gainrag.config import Config, settings_of
 from gainrag.errors import ConfigError
-from gainrag.lms.embedded import PREFIX, resolve
+from gainrag.lms.embedded import whence
 
 
 def validate(config: Config) -> list[str]:
@@ -38,7 +37,7 @@ def validate(config: Config) -> list[str]:
         questions = " and ".join(f"{n} {split}" for split, n in counts.items())
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
         lines.append(f"{dataset.name}: {questions} questions{passages}")
-    variants.check(config)
+    running.check(config)
     variants.check_enough(config, labelled)
     _check_alpha(config)
     models: list[tuple[str, str, Callable[..., Any]]] = []
@@ -47,12 +46,12 @@ def validate(config: Config) -> list[str]:
     models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
     for table, key, stage in models:
         name = settings_of(stage, config.table(table))[key]
-        lines.append(f"[{table}] {key}: {name} ({_look(name)})")
+        lines.append(f"[{table}] {key}: {name} ({whence(name)})")
     for variant in config.variants:
         if (base := variant.settings.get("base")) is not None:
-            lines.append(f"[[variant]] {variant.name}: base {base} ({_look(base)})")
+            lines.append(f"[[variant]] {variant.name}: base {base} ({whence(base)})")
     for reranker in config.rerankers:
-        lines.append(f"[[reranker]] {reranker.name}: {reranker.model} ({_look(reranker.model)})")
+        lines.append(f"[[reranker]] {reranker.name}: {reranker.model} ({whence(reranker.model)})")
     return lines
 
 
@@ -72,11 +71,3 @@ def _check_alpha(config: Config) -> None:
                 where="alpha",
                 hint="add it to the alphas of [synthesize]",
             )
-
-
-def _look(model: str) -> str:
-    """Where a model would come from; an embedded one must be installed."""
-    if model.startswith(PREFIX):
-        resolve(model)
-        return "installed"
-    return "a local folder" if Path(model).exists() else "from the Hugging Face hub when the run starts"

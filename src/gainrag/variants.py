@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainrag import synthesis, systems, training, tuning
-from gainrag.artefacts import digest, meta_path
+from gainrag.artefacts import digest
 from gainrag.config import Config, Variant, settings_of
 from gainrag.errors import ConfigError
 from gainrag.labels import is_held_out
-from gainrag.records import GainRecord, Retrieved, read_json
+from gainrag.records import GainRecord, Retrieved
 from gainrag.run_folder import Run, say
 
 # A system's name is a file's, too.
 _NAME = re.compile(r"\w[^/\\\x00-\x1f]{0,99}")
+# Answers lie beside these files, see `systems.answer_all`.
+_POOL = re.compile(r"(pool|sweep)(\..*)?")
 
 
 class Fold(NamedTuple):
@@ -51,6 +53,10 @@ def check(config: Config) -> None:
                 "the name cannot be a file's",
                 where=f"system {name!r}",
                 hint="begin with a letter or digit, without slashes, 100 characters at most",
+            )
+        if _POOL.fullmatch(file):
+            raise ConfigError(
+                "the name is that of a file of the run's answers", where=f"system {name!r}", hint="choose another one"
             )
         if file in taken or re.search(r"_top_\d+$", file):
             other = f"that of the system {taken[file]!r}" if file in taken else "a retriever's, which end in top-K"
@@ -140,7 +146,7 @@ def train_all(
         own = {**table, "labels": labels}
         _distil(state, state.path(folder), gains, own, everything, start(everything), {}, grid)
         found[system] = {dataset.name: state.path(folder) for dataset in config.datasets}
-    tuned = _tuned(state.path("selector"))
+    tuned = tuning.chosen_settings(state.path("selector"))
     for variant in config.variants:
         own = {**table, "labels": "gain", **tuned, **variant.settings}
         home, by_dataset = state.path("variants", systems.file_name(variant.name)), folds(config, variant)
@@ -151,12 +157,6 @@ def train_all(
             _distil(state, home / fold.folder, records, own, fold.sources, first, more)
         found[variant.name] = {dataset: home / fold.folder for dataset, fold in by_dataset.items()}
     return found
-
-
-def _tuned(selector: Path) -> dict[str, Any]:
-    """The settings that tuning chose for a selector; none where nothing was tuned."""
-    trials = read_json(meta_path(selector)).get("summary", {}).get("trials", [])
-    return next((dict(trial["settings"]) for trial in trials if trial["best"]), {})
 
 
 def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list[GainRecord]:

@@ -105,6 +105,24 @@ def resolve(model: str) -> str:
     return str(source if source.is_dir() else unpack_gguf(source, folder))
 
 
+def whence(model: str) -> str:
+    """Where a model would come from, in words, without loading it.
+
+    Raises:
+        ModelError: no embedded model of this name, its package is not installed, or the name can only be a folder's
+            and there is none.
+    """
+    if model.startswith(PREFIX):
+        resolve(model)
+        return "installed"
+    if Path(model).exists():
+        return "a local folder"
+    # An id of the hub is NAME or OWNER/NAME.
+    if model.startswith(("/", ".", "~")) or model.count("/") > 1:
+        raise ModelError("no such folder", where=model, hint="make it first, or name a Hugging Face id")
+    return "from the Hugging Face hub when the run starts"
+
+
 def _package_folder(module: str, requirement: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:

@@ -22,8 +22,11 @@ def settings(values: Plain, prefix: str = "") -> str:
 def passage(found: Plain) -> str:
     """A passage in a table: what it is, its true gain, and its beginning where texts are shown."""
     name = "pseudo-passage" if found["generated"] else found["title"] or "untitled passage"
-    gain = "no candidate" if found["gain"] is None else f"gain {found['gain']:.2f}"
-    return f"{name} ({gain})" + (f": {found['text']}" if "text" in found else "")
+    if found["gain"] is not None:
+        name += f" (gain {found['gain']:.2f})"
+    elif not found["candidate"]:
+        name += " (no candidate)"
+    return name + (f": {found['text']}" if "text" in found else "")
 
 
 def share(found: Plain) -> str:

@@ -17,8 +17,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gainrag import __version__, agreement, analysis, systems
+from gainrag import __version__, agreement, analysis, running, systems
 from gainrag.analysis import Case, Plain, by_dataset
+from gainrag.config import settings_of
 from gainrag.errors import ConfigError, unknown
 from gainrag.metrics import has_answer
 from gainrag.records import Passage
@@ -76,9 +77,9 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
             "wins": [_extreme(case, gainrag, base, passages) for case in wins],
             "losses": [_extreme(case, gainrag, base, passages) for case in losses],
         },
-        "selector": _selector(run, scoring, interval) if scoring else None,
+        "selector": _selector(run, scoring, interval) if scoring and "gains" not in absent else None,
     }
-    regrets = analyses["selector"]["top1_regret"] if scoring else {}
+    regrets = analyses["selector"]["top1_regret"] if analyses["selector"] else {}
     trained = {variant.name: variant.table for variant in run.config.variants}
     analyses["variants"] = variants.compare(found, trained, gainrag, run.labelled, regrets)
     absent |= variants.absences(found, trained, run.labelled)
@@ -105,10 +106,31 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         "diagnosis": (run.diagnosis or {}).get("diagnosis"),
         "config": run.config.text,
         "commands": [
-            f"gainrag run config.toml --data FOLDER -o runs/{run.name}",
+            " ".join([f"gainrag run config.toml --data FOLDER -o runs/{run.name}", *_run_flags(run)]),
             " ".join([f"gainrag report runs/{run.name}", *flags]),
         ],
     }
+
+
+def _run_flags(run: Finished) -> list[str]:
+    """The flags with which the run was made: in what its settings were not those of its config."""
+    was = run.metas.get("evaluation", {}).get("settings", {}).get("run", {})
+    configured = settings_of(running.run, run.config.table("run"))
+    flags = []
+    for name, value in was.items():
+        flag = name.replace("_", "-")
+        if name not in configured or value == _plain(configured[name]):
+            continue
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            flags += [f"--{flag} {one}" for one in (value if isinstance(value, list) else [value])]
+    return flags
+
+
+def _plain(value: Any) -> Any:
+    """A setting as it reads back from JSON."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _baseline(names: Sequence[str], wanted: str | None, k: int) -> str:
@@ -131,6 +153,7 @@ def _selector(run: Finished, scoring: Sequence[str], interval: Mapping[str, Any]
         return by_dataset(run.cases, lambda cases: agreement.top1_regret(cases, system, **interval))
 
     return {
+        "alpha": run.alpha,
         "temperature": run.temperature,
         "rank_correlation": {
             name: by_dataset(
@@ -183,6 +206,7 @@ def _question(case: Case, passages: bool, keys: Sequence[str]) -> Plain:
 def _passage(case: Case, passage: Passage, with_text: bool) -> Plain:
     gain = case.gain(passage)
     return {
+        "candidate": any(analysis.same(c, passage) for c in case.candidates),
         "title": passage.title,
         **({"text": excerpt(passage.text)} if with_text else {}),
         "generated": passage.origin == "generated",

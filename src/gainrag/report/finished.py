@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from gainrag import selection, synthesis, systems, training
+from gainrag import running, selection, synthesis, systems, tuning
 from gainrag.analysis import Case, same
 from gainrag.config import Config, read_config, settings_of
 from gainrag.errors import DataError
 from gainrag.evaluation import Evaluation, score_questions
-from gainrag.records import Answer, GainRecord, Retrieved, read, read_json, read_lines
+from gainrag.records import Answer, Gained, GainRecord, Retrieved, read, read_json, read_lines
 
 _HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
 
@@ -30,7 +30,8 @@ class Finished:
 
     labelled: how many labelled questions the selector was trained on; None where the run's labels are not there.
     k: how many passages GainRAG reads.
-    temperature: of the teacher the selector was trained on.
+    alpha: of the true gains, and of those the selector was trained on.
+    temperature: of the teacher it was trained on.
     sweep: by K, by system, its answers from K passages to the same questions, all or some of the run's; from
         answers/K/SYSTEM.jsonl.
     metas: by artefact, its meta file.
@@ -43,6 +44,7 @@ class Finished:
     evaluation: Evaluation
     cases: list[Case]
     k: int
+    alpha: float
     temperature: float
     sweep: dict[int, dict[str, list[Answer]]] = field(default_factory=dict)
     metas: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -58,29 +60,36 @@ def read_run(folder: str | Path) -> Finished:
     Raises:
         DataError: it is no finished run, or its files are not of one run.
     """
-    from gainrag.running import STAGES
-
     folder = Path(folder)
-    for name in ("config.toml", "evaluation.json", "gains/test.jsonl"):
-        if not (folder / name).exists():
-            raise DataError(f"is no finished run: {name} is not there", where=str(folder), hint=_HINT)
-    config = read_config(folder / "config.toml", STAGES)
-    train = settings_of(training.train, config.table("train"))
+    _check_there(folder, "config.toml", "evaluation.json")
+    config = read_config(folder / "config.toml", running.STAGES)
+    train = tuning.taught(config.table("train"), folder / "selector")
     evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"))
     names = {systems.file_name(name): name for name in evaluation.overall.systems}
     answers = {
         name: {a.id: a for a in read(folder / "answers" / f"{file}.jsonl", Answer)} for file, name in names.items()
     }
-    gains = list(read(folder / "gains" / "test.jsonl", GainRecord))
     absent: dict[str, str] = {}
+    alphas = synthesis.as_alphas(settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
+    # The oracle is a system of every run that measured them.
+    measured = systems.ORACLE in names.values()
+    _check_there(folder, source := f"{'gains' if measured else 'candidates'}/test.jsonl")
+    records: list[GainRecord] | list[Retrieved]
+    if measured:
+        records = list(read(folder / source, GainRecord))
+    else:
+        records = list(read(folder / source, Retrieved))
+        absent["gains"] = "the run did not measure the test candidates' gains (oracle = false)"
     scored = {
         name: {r.id: r for r in read(path, Retrieved)}
         for file, name in names.items()
         if (path := folder / "scores" / f"{file}.jsonl").exists()
     }
-    if systems.GAINRAG not in scored:
+    if "gains" in absent:
+        absent["selector"] = absent["gains"]
+    elif systems.GAINRAG not in scored:
         absent["selector"] = "the run has no scores/ of all candidates; run it again with this version"
-    cases = _cases(gains, answers, scored, train["alpha"], str(folder))
+    cases = _cases(records, source, answers, scored, train["alpha"], str(folder))
     _check_evaluation(evaluation, cases, str(folder))
     sweep = _read_sweep(folder / "answers", names, answers, scored)
     if not sweep:
@@ -88,36 +97,48 @@ def read_run(folder: str | Path) -> Finished:
     labels = folder / "gains" / "train.jsonl"
     diagnosis = folder / "diagnosis.json"
     if not diagnosis.exists():
-        absent["diagnosis"] = "the run compared no alphas (diagnose = 0)"
+        none = settings_of(running.run, config.table("run"))["diagnose"] == 0
+        absent["diagnosis"] = "the run compared no alphas (diagnose = 0)" if none else "diagnosis.json is not there"
+    card = folder / "selector" / "README.md"
+    if not card.exists():
+        absent["selector_card"] = "selector/README.md is not there"
     return Finished(
         name=folder.resolve().name,
         config=config,
         evaluation=evaluation,
         cases=cases,
         k=settings_of(selection.select, config.table("select"))["k"],
+        alpha=float(alphas[0] if train["alpha"] is None else train["alpha"]),
         temperature=float(train["temperature"]),
         sweep=sweep,
         metas=_metas(folder),
-        card=_card(folder / "selector" / "README.md"),
+        card=_card(card),
         labelled=sum(1 for _ in read_lines(labels)) if labels.exists() else None,
         diagnosis=read_json(diagnosis) if diagnosis.exists() else None,
         absent=absent,
     )
 
 
+def _check_there(folder: Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).exists():
+            raise DataError(f"is no finished run: {name} is not there", where=str(folder), hint=_HINT)
+
+
 def _cases(
-    gains: Sequence[GainRecord],
+    asked: Sequence[GainRecord | Retrieved],
+    source: str,
     answers: Mapping[str, Mapping[str, Answer]],
     scored: Mapping[str, Mapping[str, Retrieved]],
     alpha: float | None,
     where: str,
 ) -> list[Case]:
-    ids = {record.id for record in gains}
+    ids = {record.id for record in asked}
     for kind, by_system in (("answers", answers), ("scores", scored)):
         for system, records in by_system.items():
             if other := ids ^ records.keys():
                 raise DataError(
-                    f"{kind} of {system!r} and gains/test.jsonl are not of the same questions ({min(other)!r})",
+                    f"{kind} of {system!r} and {source} are not of the same questions ({min(other)!r})",
                     where=where,
                     hint="run it again; what is not current is made again",
                 )
@@ -125,15 +146,14 @@ def _cases(
     for row in score_questions({system: list(records.values()) for system, records in answers.items()}):
         scores.setdefault(row["id"], {})[row["system"]] = row
     cases = []
-    for record in gains:
-        at_alpha = zip(record.ctxs, synthesis.gains_at(record, alpha), strict=True)
+    for record in asked:
         cases.append(
             Case(
                 id=record.id,
                 question=record.question,
                 answers=record.answers,
                 dataset=str(record.extra.get("dataset", "questions")),
-                candidates=[msgspec.structs.replace(ctx, gain=gain) for ctx, gain in at_alpha],
+                candidates=_at(record, alpha) if isinstance(record, GainRecord) else record.ctxs,
                 answered={system: records[record.id] for system, records in answers.items()},
                 scores=scores[record.id],
                 scored={system: _scores(record, records[record.id], where) for system, records in scored.items()},
@@ -143,14 +163,20 @@ def _cases(
     return cases
 
 
-def _scores(record: GainRecord, ranked: Retrieved, where: str) -> list[float]:
-    """A selector's scores in the order of the gain record's candidates."""
+def _at(record: GainRecord, alpha: float | None) -> list[Gained]:
+    """The candidates of a record with their gains at an alpha; None is the labels' own."""
+    gains = synthesis.gains_at(record, alpha)
+    return [msgspec.structs.replace(ctx, gain=gain) for ctx, gain in zip(record.ctxs, gains, strict=True)]
+
+
+def _scores(record: GainRecord | Retrieved, ranked: Retrieved, where: str) -> list[float]:
+    """A selector's scores in the order of a record's candidates."""
     found = []
     for ctx in record.ctxs:
         score = next((c.score for c in ranked.ctxs if same(c, ctx)), None)
         if score is None:
             raise DataError(
-                f"question {record.id}: candidate {ctx.id!r} has a gain but no selector score",
+                f"question {record.id}: candidate {ctx.id!r} has no selector score",
                 where=where,
                 hint="run it again; what is not current is made again",
             )

@@ -50,8 +50,8 @@ def headline(data: Plain) -> list[Tile]:
         ),
     ]
     knowing = {
-        "first_with": "the most that telling which passages hold an answer could reach",
-        "oracle": "chooses by the true gain: the most a selector could reach",
+        "first_with": "reads the first candidate that holds an answer: telling relevance without fault",
+        "oracle": "reads the candidate of the highest true gain: choosing by gain without fault",
     }
     for role, what in knowing.items():
         if roles[role]:
@@ -90,10 +90,21 @@ def _result(data: Plain) -> Section:
         [
             "answer in: the share of questions with a gold answer in the passages read; pseudo: the share answered "
             f"from the pseudo-passage. A score is marked where it {reporting.legend(gainrag)}.",
+            *_averages(evaluation),
         ],
         tables,
         [(figures.intervals("result", title, rows, "mean(contains, F1), percent", [gainrag]), title)],
     )
+
+
+def _averages(evaluation: Evaluation) -> list[str]:
+    """What is averaged over what, where that makes a difference."""
+    if not evaluation.macro:
+        return []
+    return [
+        "The numbers at the top, the differences and the figure average over groups, each weighing the same. Tables of "
+        "all questions, here and below, average over questions, so that large groups weigh more, unless they say else."
+    ]
 
 
 def _gap(data: Plain) -> Section:
@@ -208,10 +219,11 @@ def _pseudo(data: Plain) -> Section:
         )
     bars = {name: (row["chosen"]["value"], row["chosen"]["n"]) for name, row in found.items()}
     right = {name: (row["best_of_chosen"]["value"], row["best_of_chosen"]["n"]) for name, row in found.items()}
-    shown = [
-        ("pseudo-chosen", "Which passage is chosen", bars, ("pseudo-passage", "a retrieved one")),
-        ("pseudo-right", "The pseudo-passage, where chosen", right, ("gains most", "a retrieved one gains more")),
-    ]
+    shown = [("pseudo-chosen", "Which passage is chosen", bars, ("pseudo-passage", "a retrieved one"))]
+    why = data["absent"].get("gains")
+    if not why:
+        parts = ("gains most", "a retrieved one gains more")
+        shown.append(("pseudo-right", "The pseudo-passage, where chosen", right, parts))
     return Section(
         "pseudo-passage",
         "The pseudo-passage",
@@ -219,6 +231,7 @@ def _pseudo(data: Plain) -> Section:
             f"When {roles['gainrag']} chooses the passage that the model wrote itself, and whether that was right: by "
             "true gain, and by the score of the answer beside what the best retrieved passage would have given, once "
             "the best by the selector's own score, once the best by true gain where some system was given it alone.",
+            *([f"By true gain nothing is known: {why}."] if why else []),
         ],
         [Table("Shares in percent with Wilson's 95% intervals; scores are mean(contains, F1) in percent", rows)],
         [(figures.shares(key, title, part, parts), title) for key, title, part, parts in shown],
@@ -296,7 +309,8 @@ def _selector(data: Plain) -> Section:
                 ]
             )
     text = [
-        "On each test question's candidates: Spearman's rank correlation of the selector's score and the true gain; "
+        f"On each test question's candidates, by their true gain at alpha {found['alpha']:g}, that of the labels: "
+        "Spearman's rank correlation of the selector's score and the true gain; "
         "the regret, by how many nats of gain the first choice falls short of the best candidate (of chance: of one "
         "drawn at random); and the share of questions where the first choice is the best.",
     ]
@@ -339,6 +353,9 @@ def _run(data: Plain) -> Section:
         caption = f"Alphas compared on {data['diagnosis']['sample']} training questions"
         tables.append(Table(caption, rows, folded=True))
     text = [f"Made with gainrag {data['gainrag']} from the run folder {data['run']}."]
+    for part in ("diagnosis", "selector_card"):
+        if part in data["absent"]:
+            text.append(f"Not here: {part.replace('_', ' ')}, {data['absent'][part]}.")
     if not data["passages"]:
         text.append("Texts of passages were left out of this report (--no-passages).")
     return Section("run", "Settings, versions, and how to repeat it", text, tables)

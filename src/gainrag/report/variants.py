@@ -94,8 +94,9 @@ def section(data: Plain) -> Section | None:
         )
     text = [
         "The same selector trained another way, on the same candidates and test questions. labels: the labelled "
-        "questions it learned from, where it has a number of its own; score: mean(contains, F1) in percent; regret: by "
-        "how much gain its first choice falls short of the best candidate.",
+        "questions it learned from, where it has a number of its own; score: mean(contains, F1) in percent"
+        + (", averaged over groups" if data["evaluation"]["macro"] else "")
+        + "; regret: by how much gain its first choice falls short of the best candidate, averaged over questions.",
         *(f"Not here: {what}, {why}." for what, why in data["absent"].items() if what.startswith(_ABSENT)),
     ]
     return Section(

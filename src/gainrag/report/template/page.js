@@ -99,14 +99,15 @@
     const part = make("div", "body");
     part.append(make("h3", "", "Gold answers"), make("p", "", q.answers.join(" | ")));
     part.append(make("h3", "", "Answers of the systems"), answers(q));
-    part.append(make("h3", "", "Candidates, highest true gain first"));
+    const measured = q.passages.some((p) => p.gain !== null);
+    part.append(make("h3", "", measured ? "Candidates, highest true gain first" : "Candidates, as they were retrieved"));
     const order = q.passages.map((_, i) => i).sort((a, b) =>
       (q.passages[b].gain ?? -Infinity) - (q.passages[a].gain ?? -Infinity) || a - b);
     // A bar is the place between the least and the highest of the question.
     const gains = range(q.passages.map((p) => p.gain));
     const scores = range(q.passages.map((p) => p.score));
     let rank = 0;
-    const ranks = q.passages.map((p) => (p.generated || p.gain === null ? null : (rank += 1)));
+    const ranks = q.passages.map((p) => (p.generated || !p.candidate ? null : (rank += 1)));
     part.append(...order.map((i) => candidate(q, i, ranks[i], gains, scores)));
     return part;
   }
