@@ -209,9 +209,17 @@ def test_bad_questions(lines: Write) -> None:
 
 
 def test_retrieved_round_trip(lines: Write, tmp_path: Path) -> None:
-    records = read_retrieved(lines(RETRIEVED, name="r.jsonl.gz"), need_answers=True)
+    marked = with_ctx(hasanswer=False)  # by somebody's own rule
+    records = read_retrieved(lines(marked, name="r.jsonl.gz"), need_answers=True)
     write(tmp_path / "again.jsonl", records)
-    assert json.loads((tmp_path / "again.jsonl").read_text()) == RETRIEVED
+    assert json.loads((tmp_path / "again.jsonl").read_text()) == marked
+
+
+def test_passages_without_a_mark_are_marked_where_the_answers_are_known(lines: Write) -> None:
+    found = read_retrieved(lines({**RETRIEVED, "ctxs": [CTX, {**CTX, "id": "2", "text": "Rain."}]}), need_answers=True)
+    assert [ctx.hasanswer for ctx in found[0].ctxs] == [True, False]
+    found = read_retrieved(lines({**RETRIEVED, "answers": []}, name="asked.jsonl"), need_answers=False)
+    assert found[0].ctxs[0].hasanswer is None
 
 
 def test_dpr_array_gets_positions_as_ids(tmp_path: Path) -> None:

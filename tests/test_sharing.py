@@ -12,7 +12,7 @@ from gainrag import cli
 from gainrag.errors import DataError
 from gainrag.report import report
 from gainrag.sharing import restore, share
-from tests.rivers import RIVERS, Model, config_of, run
+from tests.rivers import CONFIG, RIVERS, Model, config_of, run
 
 
 def _stop(*_: object) -> None:
@@ -60,6 +60,22 @@ def test_a_restored_run_goes_on_without_making_labels_or_indexes_again(
     assert "index" not in said
     assert "warm_start: started" in said  # weights are not shared
     assert set(again.overall.systems) == set(found.overall.systems)
+
+
+def test_passages_that_questions_brought_may_share_an_id(folder: Path) -> None:
+    """Where there is no corpus a passage's id is its question's own."""
+    for split in ("train", "test"):
+        lines = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+        for line in lines:
+            city = line["id"]
+            texts = (f"{RIVERS[city]} flows through {city}.", f"Rain falls on {city}.", "Rivers are wet.")
+            line["ctxs"] = [{"id": str(n), "text": text, "score": -n} for n, text in enumerate(texts)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "config.toml").write_text(CONFIG.replace('corpus = "corpus.jsonl"\n', "").replace("k = 4", "k = 3"))
+    run(folder)
+    share(folder / "out", folder / "shared", config_of(folder))
+    restore(folder / "shared", folder / "again", config_of(folder))
+    assert records_of(folder / "again") == records_of(folder / "out")
 
 
 def test_labels_that_were_stopped_go_on_where_they_were(folder: Path, lm: Model) -> None:

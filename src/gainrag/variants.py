@@ -1,7 +1,7 @@
 """The selectors of a run: GainRAG's own, its rival on relevance, and the variants, each a system of its own.
 
 warm_start/              on relevance, from training questions of all data sets: what the others start from
-selector/ relevance/     GainRAG's, and its rival on the same questions
+selector/ relevance/     GainRAG's, and its rival on relevance, from those of the same questions that can teach it
 warm_starts/A+B/         from the training questions of these data sets alone
 variants/NAME/selector/  a variant's
 variants/NAME/without_A/ of a variant with leave_out, the one that never saw data set A and ranks its test questions
@@ -140,7 +140,7 @@ def train_all(
         return _warm_start(state, warm, sources) if warm else None
 
     found: dict[str, dict[str, Path]] = {}
-    # GainRAG's selector and its rival learn from the same questions.
+    # GainRAG's selector and its rival are given the same questions; which of them can teach either, see gainrag.labels.
     main = ((systems.RELEVANCE, "relevance", "relevance"), (systems.GAINRAG, "selector", "gain"))
     for system, folder, labels in main:
         own = {**table, "labels": labels}

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gainrag.errors import DataError
+from gainrag.metrics import has_answer
 from gainrag.records import Passage, Question, Record, Retrieved, from_builtins, open_input, read_lines
 
 R = TypeVar("R", bound=Record)
@@ -81,7 +82,7 @@ def read_retrieved(path: str | Path, *, need_answers: bool) -> list[Retrieved]:
     |---|---|---|
     | id | needed | where there is none, the position in the array, from 0: DPR's results have no ids |
     | scores | number, or a string that is one | the same |
-    | ctx's gold-answer mark | `hasanswer` or `has_answer` | the same |
+    | ctx's gold-answer mark | `hasanswer` or `has_answer`; where there is none, made from the answers | the same |
     | errors name | file and line | file and record, from 1 |
 
     Args:
@@ -98,6 +99,10 @@ def read_retrieved(path: str | Path, *, need_answers: bool) -> list[Retrieved]:
         record = _convert(Retrieved, _one_spelling(value), where)
         check_question(record, where, places, need_answers=need_answers)
         _check_candidates(record, where)
+        for ctx in record.ctxs:
+            # Another retriever's file may have none, and relevance is learned from them.
+            if ctx.hasanswer is None and record.answers:
+                ctx.hasanswer = has_answer(ctx.text, record.answers)
         records.append(record)
     if not records:
         raise _empty(path, "retrieved questions")
