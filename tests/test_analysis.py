@@ -21,7 +21,7 @@ from gainrag.analysis import (
     share,
 )
 from gainrag.errors import ConfigError
-from gainrag.evaluation import score_questions
+from gainrag.evaluation import evaluate, score_questions
 from gainrag.records import Answer, Gained
 
 # Each question's candidates: two retrieved and the pseudo-passage; which of them say "Paris".
@@ -125,11 +125,20 @@ def test_recall_grows_with_k_in_either_order() -> None:
 
 
 def test_the_sweep_is_in_the_order_of_k() -> None:
-    answers = [c.answered["new"] for c in CASES[:3]]
-    found = k_sweep({10: {"new": answers}, 2: {"new": answers[:1]}})
-    assert found == {
-        "new": [{"k": 2, "n": 1, "recall": 0.0, "score": 1.0}, {"k": 10, "n": 3, "recall": 1 / 3, "score": 2 / 3}]
-    }
+    old, new = ([c.answered[system] for c in CASES[:3]] for system in ("old", "new"))
+    found = k_sweep({10: {"it": new}, 2: {"it": old, "once": old}}, resamples=200, confidence=0.9)
+    assert [(row["k"], row["n"]) for row in found["it"]] == [(2, 3), (10, 3)]
+    assert found["it"][0]["difference"] is None
+    assert [row["k"] for row in found["once"]] == [2]
+    whole = evaluate({"few": old, "many": new}, resamples=200, confidence=0.9).overall
+    for row, name in zip(found["it"], ("few", "many"), strict=True):
+        recall = whole.systems[name].recall
+        assert recall is not None
+        assert (row["score"], row["recall"]) == pytest.approx((whole.systems[name].metrics["mean"].value, recall.value))
+    above = whole.difference("many", "few")
+    assert found["it"][1]["difference"] == {
+        "difference": above.value, "low": above.low, "high": above.high, "p": above.p
+    }  # fmt: skip
 
 
 def test_when_the_pseudo_passage_is_chosen_and_whether_that_was_right() -> None:

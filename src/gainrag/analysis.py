@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from gainrag.errors import ConfigError, DataError, unknown
-from gainrag.evaluation import score_questions
+from gainrag.evaluation import evaluate, score_questions
 from gainrag.metrics import has_answer, normalise, recall_at_k
 from gainrag.records import Answer, Gained, Passage, Scored
 from gainrag.selection import top
@@ -165,22 +165,33 @@ def recall_by_k(cases: Sequence[Case], order: str | None = None, longest: int = 
     return [{"k": k, "recall": recall_at_k(flags, k)} for k in range(1, min(longest, max(map(len, flags))) + 1)]
 
 
-def k_sweep(sweep: Mapping[int, Mapping[str, Sequence[Answer]]]) -> Plain:
-    """By system, recall of the passages read and mean score for each k, smallest first.
+def k_sweep(sweep: Mapping[int, Mapping[str, Sequence[Answer]]], **interval: Any) -> Plain:
+    """By system, recall of the passages read and mean score for each k, smallest first, and the difference in score
+    from the smallest, with its interval and p (None for the smallest itself).
 
     Args:
-        sweep: by k, by system, its answers from k passages.
+        sweep: by k, by system, its answers from k passages, of each system to the same questions.
+        interval: `resamples`, `confidence` and `seed`, see `gainrag.evaluation.evaluate`.
     """
-    found: dict[str, list[Plain]] = {}
+    by_system: dict[str, dict[int, Sequence[Answer]]] = {}
     for k, systems in sorted(sweep.items()):
         for system, answers in systems.items():
+            by_system.setdefault(system, {})[k] = answers
+    found: dict[str, list[Plain]] = {}
+    for system, by_k in by_system.items():
+        first = str(min(by_k))
+        whole = evaluate({str(k): answers for k, answers in by_k.items()}, **interval).overall
+        for k, answers in by_k.items():
             rows = score_questions({system: answers})
+            above = None if str(k) == first else whole.difference(str(k), first)
             found.setdefault(system, []).append(
                 {
                     "k": k,
                     "n": len(rows),
                     "recall": float(np.mean([row["recall"] for row in rows])),
                     "score": float(np.mean([row["mean"] for row in rows])),
+                    "difference": above
+                    and {"difference": above.value, "low": above.low, "high": above.high, "p": above.p},
                 }
             )
     return found

@@ -69,7 +69,7 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
             "retriever": analysis.recall_by_k(run.cases),
             **{name: analysis.recall_by_k(run.cases, name) for name in scoring},
         },
-        "k_sweep": analysis.k_sweep(run.sweep) or None,
+        "k_sweep": analysis.k_sweep(run.sweep, **interval) or None,
         "pseudo_choice": by_dataset(run.cases, lambda cases: analysis.pseudo_choice(cases, gainrag, without)),
         "comparison": {
             "overall": analysis.compare(run.cases, gainrag, base, **interval),

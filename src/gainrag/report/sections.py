@@ -12,7 +12,7 @@ from gainrag.analysis import ALL, Plain
 from gainrag.evaluation import Evaluation
 from gainrag.report import cells, figures, variants
 from gainrag.report.parts import Section, Table, Tile, first
-from gainrag.reporting import NOT_AVAILABLE, percent, signed
+from gainrag.reporting import NOT_AVAILABLE, p_value, percent, signed
 
 
 def sections(data: Plain) -> list[Section]:
@@ -164,10 +164,12 @@ def _passages(data: Plain) -> Section:
             series = {s: [_point(row, what) for row in sweep[s]] for s in first(gainrag, sweep)}
             title = f"{title} as more passages are read"
             drawn.append((figures.lines(f"sweep-{what}", title, series, "passages read, K", "percent"), title))
-        rows = [["system", "K", "answer in", "score"]]
-        rows += [
-            [s, str(r["k"]), percent(r["recall"]), percent(r["score"])] for s, swept in sweep.items() for r in swept
-        ]
+        rows = [["system", "K", "answer in", "score", "against its fewest", "p"]]
+        for system, swept in sweep.items():
+            for row in swept:
+                d = row["difference"]
+                more = [cells.difference(d), p_value(d["p"])] if d else [NOT_AVAILABLE, NOT_AVAILABLE]
+                rows.append([system, str(row["k"]), percent(row["recall"]), percent(row["score"]), *more])
         n, total = next(iter(sweep.values()))[0]["n"], data["evaluation"]["overall"]["n"]
         tables.append(Table(f"Answers from K passages, percent of {n} questions", rows))
         some = "all" if n == total else f"{n} of the"
@@ -182,8 +184,8 @@ def _passages(data: Plain) -> Section:
     ks = [row["k"] for row in max(found.values(), key=len)]
     rows = [["order by", *(f"K = {k}" for k in ks)]]
     for order, by_k in found.items():
-        cells = [percent(row["recall"]) for row in by_k]
-        rows.append([order, *cells, *[NOT_AVAILABLE] * (len(ks) - len(cells))])
+        recalls = [percent(row["recall"]) for row in by_k]
+        rows.append([order, *recalls, *[NOT_AVAILABLE] * (len(ks) - len(recalls))])
     tables.append(Table(f"{title}, percent", rows))
     return Section("passages", "More passages", text, tables, drawn)
 
