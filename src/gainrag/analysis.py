@@ -200,7 +200,7 @@ def k_sweep(sweep: Mapping[int, Mapping[str, Sequence[Answer]]], **interval: Any
 def pseudo_choice(cases: Sequence[Case], system: str, without: str | None = None) -> Plain:
     """When a system's first passage is the pseudo-passage, and whether that was right.
 
-    Of the questions that have one, the last of these and those on true gain without a value where a run measured none:
+    Of the questions that have one; what is by true gain has no value where a run measured none:
 
     | key                    | what                                                                              |
     |------------------------|-----------------------------------------------------------------------------------|
