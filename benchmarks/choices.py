@@ -30,7 +30,7 @@ HYBRID = "hybrid's first"
 
 def unseen(run: Path, settings: config.Config, seen: int) -> str:
     """The table over the other test questions."""
-    drawn = {q.id for q in running._draw(running.read_all(settings)["test"], seen, 0)}
+    drawn = {q.id for q in running._draw(running.read_all(settings)["test"], seen, 0)} if seen else set()
     answers = {}
     extra = [*(v.name for v in settings.variants), *(r.name for r in settings.rerankers)]
     retrievers = [f"{name} top-1" for name in ("bm25", "dense", "hybrid")]
@@ -38,6 +38,8 @@ def unseen(run: Path, settings: config.Config, seen: int) -> str:
         path = run / "answers" / f"{systems.file_name(name)}.jsonl"
         if path.exists():
             answers[name] = [answer for answer in read(path, Answer) if answer.id not in drawn]
+    if not answers[systems.GAINRAG]:
+        return f"All test questions of this run are among the {seen} of each data set that earlier runs had."
     return reporting.text_table(evaluation.evaluate(answers, group_by="dataset"), baseline=systems.GAINRAG)
 
 
@@ -132,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seen", type=int, default=200, help="test questions a data set that earlier runs had")
+    parser.add_argument("--seen", type=int, default=200, help="test questions of each data set that earlier runs had")
     parser.add_argument("--other", type=Path, help="the run of another reader")
     arguments = parser.parse_args()
     settings = config.read_config(arguments.run / "config.toml", running.STAGES, arguments.data)
