@@ -281,6 +281,14 @@ def test_what_a_finished_run_answered_is_not_asked_again(
     found = run(folder, update=True)
     assert len(lm.prompts) == asked
     assert "hybrid top-3" not in found.overall.systems
+    # Another wording under the same id is another question.
+    test = folder / "test.jsonl"
+    test.write_text(test.read_text().replace("Which river", "What river"))
+    run(folder)
+    reworded = lm.prompts[asked:]
+    assert reworded
+    assert all("What river flows" in prompt for prompt in reworded)
+    asked = len(lm.prompts)
     # Answers of other settings are no answers.
     (folder / "config.toml").write_text(CONFIG + "\n[answer]\nmax_new_tokens = 3\n")
     run(folder, update=True)

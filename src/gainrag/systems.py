@@ -192,4 +192,4 @@ def _read_pool(asked: Path, pool: Path) -> dict[Reading, str]:
 
 def _reading(record: Retrieved) -> Reading:
     """What the language model reads of a record, with its question."""
-    return (record.id, *(part for ctx in record.ctxs for part in (ctx.id, ctx.text)))
+    return (record.id, record.question, *(part for ctx in record.ctxs for part in (ctx.id, ctx.text)))
