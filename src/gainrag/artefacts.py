@@ -77,10 +77,10 @@ def was_made(artefact: str | Path, settings: Mapping[str, Any], inputs: Mapping[
     if not meta.exists():
         return False
     found = read_json(meta)
-    return found.get("settings") == _as_json(settings) and found.get("inputs") == inputs
+    return found.get("settings") == as_json(settings) and found.get("inputs") == inputs
 
 
-def _as_json(value: Mapping[str, Any]) -> Any:
+def as_json(value: Mapping[str, Any]) -> Any:
     """The value as it reads back from JSON: tuples as lists."""
     import msgspec
 

@@ -11,10 +11,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from gainrag.metrics import has_answer
 from gainrag.prompts import NOT_AVAILABLE, PromptForm, for_model, wording
 from gainrag.protocols import Generator
-from gainrag.records import Question, Retrieved, Scored
+from gainrag.records import Question, Retrieved, Scored, mark_answers
 from gainrag.resuming import chunk_for, write_resumable
 
 # Questions written for together. Fixed: see gainrag.resuming.
@@ -35,8 +34,7 @@ def write_background(
     passages = []
     for question, text in zip(questions, texts, strict=True):
         passage = Scored(id=f"{question.id}:generated", text=one_paragraph(text), origin="generated")
-        if question.answers:
-            passage.hasanswer = has_answer(passage.text, question.answers)
+        mark_answers([passage], question.answers)
         passages.append(passage)
     return passages
 

@@ -13,7 +13,7 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -92,6 +92,14 @@ R = TypeVar("R", bound=Record)
 
 # Which field of a record holds records in turn, and of what type.
 _NESTED: dict[type[Record], type[Record]] = {Retrieved: Scored, GainRecord: Gained, Answer: Scored}
+
+
+def mark_answers(passages: Iterable[Scored], answers: Sequence[str]) -> None:
+    """Mark each passage with whether it holds one of the answers, where they are known."""
+    from gainrag.metrics import has_answer
+
+    for passage in passages if answers else ():
+        passage.hasanswer = has_answer(passage.text, answers)
 
 
 def from_builtins(kind: type[R], value: object) -> R:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gainrag.errors import ConfigError
 from gainrag.progress import progress_bar
 from gainrag.protocols import Retriever
-from gainrag.records import Question, Retrieved, Scored
+from gainrag.records import Question, Retrieved, Scored, mark_answers
 
 # Questions searched at a time: encoded together, and little enough for the bar to move.
 _BATCH = 128
@@ -38,10 +38,7 @@ def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: int = 20
 
 
 def _with_passages(question: Question, passages: Sequence[Scored]) -> Retrieved:
-    from gainrag.metrics import has_answer
-
-    for passage in passages if question.answers else ():
-        passage.hasanswer = has_answer(passage.text, question.answers)
+    mark_answers(passages, question.answers)
     return Retrieved(
         id=question.id, question=question.question, answers=question.answers, ctxs=list(passages), extra=question.extra
     )

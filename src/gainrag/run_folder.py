@@ -62,8 +62,7 @@ class Run:
         """Make an artefact unless it is current; `make` gets what a resumable stage remembers, returns a summary."""
         name = str(artefact.relative_to(self.folder))
         digests = hashes(inputs)
-        if is_current(artefact, settings, digests):
-            say(f"{name}: reused")
+        if self.reuses(artefact, settings, digests):
             return
         say(f"{name}: started")
         memory = {"settings": dict(settings), "inputs": digests}
@@ -77,6 +76,13 @@ class Run:
             summary = make(memory)
         write_meta(artefact, settings, digests, summary)
         say(f"{name}: done")
+
+    def reuses(self, artefact: Path, settings: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
+        """Whether an artefact is current; if so, that is said."""
+        current = is_current(artefact, settings, digests)
+        if current:
+            say(f"{artefact.relative_to(self.folder)}: reused")
+        return current
 
 
 def say(line: str) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from gainrag import answering, selection, synthesis, tuning
-from gainrag.artefacts import hashes, is_current
+from gainrag.artefacts import hashes
 from gainrag.config import Config, settings_of
 from gainrag.lms.embedded import resolve
 from gainrag.metrics import has_answer
 from gainrag.records import Answer, GainRecord, Retrieved, read, write
-from gainrag.run_folder import Run, say
+from gainrag.run_folder import Run
 from gainrag.selectors import CrossEncoderSelector
 
 NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
@@ -167,9 +167,8 @@ def _answer_new(state: Run, unique: Mapping[Reading, Retrieved], name: str) -> d
     for n in count():
         pool = state.path("answers", f"{name}.{n}.jsonl" if n else f"{name}.jsonl")
         asked = pool.with_suffix(".asked.jsonl")
-        if not (asked.exists() and is_current(pool, settings, hashes({"asked": asked}))):
+        if not (asked.exists() and state.reuses(pool, settings, hashes({"asked": asked}))):
             break
-        say(f"{pool.relative_to(state.folder)}: reused")
         found |= _read_pool(asked, pool)
     missing = [record for key, record in unique.items() if key not in found]
 

@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gainrag.errors import DataError
-from gainrag.metrics import has_answer
-from gainrag.records import Passage, Question, Record, Retrieved, from_builtins, open_input, read_lines
+from gainrag.records import Passage, Question, Record, Retrieved, from_builtins, mark_answers, open_input, read_lines
 
 R = TypeVar("R", bound=Record)
 
@@ -99,10 +98,8 @@ def read_retrieved(path: str | Path, *, need_answers: bool) -> list[Retrieved]:
         record = _convert(Retrieved, _one_spelling(value), where)
         check_question(record, where, places, need_answers=need_answers)
         _check_candidates(record, where)
-        for ctx in record.ctxs:
-            # Another retriever's file may have none, and relevance is learned from them.
-            if ctx.hasanswer is None and record.answers:
-                ctx.hasanswer = has_answer(ctx.text, record.answers)
+        # Another retriever's file may have no marks, and relevance is learned from them.
+        mark_answers([ctx for ctx in record.ctxs if ctx.hasanswer is None], record.answers)
         records.append(record)
     if not records:
         raise _empty(path, "retrieved questions")

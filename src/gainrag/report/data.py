@@ -19,6 +19,7 @@ from typing import Any
 
 from gainrag import __version__, agreement, analysis, running, systems
 from gainrag.analysis import Case, Plain, by_dataset
+from gainrag.artefacts import as_json
 from gainrag.config import settings_of
 from gainrag.errors import ConfigError, unknown
 from gainrag.metrics import has_answer
@@ -115,22 +116,17 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
 def _run_flags(run: Finished) -> list[str]:
     """The flags with which the run was made: in what its settings were not those of its config."""
     was = run.metas.get("evaluation", {}).get("settings", {}).get("run", {})
-    configured = settings_of(running.run, run.config.table("run"))
+    configured = as_json(settings_of(running.run, run.config.table("run")))
     flags = []
     for name, value in was.items():
         flag = name.replace("_", "-")
-        if name not in configured or value == _plain(configured[name]):
+        if name not in configured or value == configured[name]:
             continue
         if isinstance(value, bool):
             flags.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             flags += [f"--{flag} {one}" for one in (value if isinstance(value, list) else [value])]
     return flags
-
-
-def _plain(value: Any) -> Any:
-    """A setting as it reads back from JSON."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _baseline(names: Sequence[str], wanted: str | None, k: int) -> str:
