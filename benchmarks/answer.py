@@ -22,7 +22,7 @@ from gainrag import CrossEncoderSelector, GainRAG, open_index, open_lm
 from gainrag.errors import DataError
 from gainrag.ingestion import read_questions, read_retrieved
 from gainrag.lms import DEFAULT
-from gainrag.selectors.lazy import compare_with_eager
+from gainrag.training.laziness import compare_with_eager
 
 PARTS = ("retrieval", "pseudo-passage", "selection", "answer")
 

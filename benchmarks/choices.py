@@ -20,9 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from common import with_error
 
-from gainrag import config, evaluation, reporting, running, systems
+from gainrag import evaluation
+from gainrag.files.streams import read
 from gainrag.protocols import FloatArray
-from gainrag.records import Answer, GainRecord, Retrieved, read
+from gainrag.records import Answer, GainRecord, Retrieved
+from gainrag.runs import config, printing, stages, systems
 from gainrag.synthesis import losses_at
 
 HYBRID = "hybrid's first"
@@ -30,7 +32,7 @@ HYBRID = "hybrid's first"
 
 def unseen(run: Path, settings: config.Config, seen: int) -> str:
     """The table over the other test questions."""
-    drawn = {q.id for q in running._draw(running.read_all(settings)["test"], seen, 0)} if seen else set()
+    drawn = {q.id for q in stages._draw(stages.read_all(settings)["test"], seen, 0)} if seen else set()
     answers = {}
     extra = [*(v.name for v in settings.variants), *(r.name for r in settings.rerankers)]
     retrievers = [f"{name} top-1" for name in ("bm25", "dense", "hybrid")]
@@ -40,7 +42,7 @@ def unseen(run: Path, settings: config.Config, seen: int) -> str:
             answers[name] = [answer for answer in read(path, Answer) if answer.id not in drawn]
     if not answers[systems.GAINRAG]:
         return f"All test questions of this run are among the {seen} of each data set that earlier runs had."
-    return reporting.text_table(evaluation.evaluate(answers, group_by="dataset"), baseline=systems.GAINRAG)
+    return printing.text_table(evaluation.evaluate(answers, group_by="dataset"), baseline=systems.GAINRAG)
 
 
 class Choices(NamedTuple):
@@ -137,7 +139,7 @@ def main() -> None:
     parser.add_argument("--seen", type=int, default=200, help="test questions of each data set that earlier runs had")
     parser.add_argument("--other", type=Path, help="the run of another reader")
     arguments = parser.parse_args()
-    settings = config.read_config(arguments.run / "config.toml", running.STAGES, arguments.data)
+    settings = config.read_config(arguments.run / "config.toml", stages.STAGES, arguments.data)
     choices = read_choices(arguments.run, arguments.other)
     print(unseen(arguments.run, settings, arguments.seen), regrets(choices), parts(choices), sep="\n\n")
 

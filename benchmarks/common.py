@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gainrag.artefacts import versions
-from gainrag.records import open_output, write_json
+from gainrag.files.meta import versions
+from gainrag.files.streams import open_output, write_json
 
 T = TypeVar("T")
 

@@ -12,13 +12,14 @@ import random
 import sys
 from pathlib import Path
 
+from gainrag.files.streams import read
 from gainrag.lms import open_lm
 from gainrag.prompts import for_model
 from gainrag.protocols import ScoringRequest
-from gainrag.records import Retrieved, read
+from gainrag.records import Retrieved
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.naive import naive_loss
+from tests.plain_loss import plain_loss
 
 
 def main() -> int:
@@ -43,8 +44,8 @@ def main() -> int:
         )
         found = lm.losses([asked], list(worst))[0][at, alias]
         for alpha, loss in zip(worst, found, strict=True):
-            naive = naive_loss(lm, asked.with_prompts[at], asked.without_prompt, asked.answers[alias], alpha)
-            worst[alpha] = max(worst[alpha], abs(loss - naive))
+            plain = plain_loss(lm, asked.with_prompts[at], asked.without_prompt, asked.answers[alias], alpha)
+            worst[alpha] = max(worst[alpha], abs(loss - plain))
     for alpha, difference in worst.items():
         print(f"alpha {alpha}: at most {difference:.1e} nats a token apart on {len(records)} triples")
     return 0 if max(worst.values()) <= 1e-4 else 1

@@ -16,12 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from gainrag.records import Retrieved, file_hash, read, write
+from gainrag.files.streams import file_hash, read, write
+from gainrag.records import Retrieved
 
 
 def command(candidates: Path, out: Path) -> list[str]:
     """The synthesis under test."""
-    program = [sys.executable, "-m", "gainrag.cli", "synthesize", str(candidates)]
+    program = [sys.executable, "-m", "gainrag", "synthesize", str(candidates)]
     return [*program, "--llm", "embedded:smollm2-135m-instruct", "--alpha", "0", "--alpha", "0.5", "-o", str(out)]
 
 

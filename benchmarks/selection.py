@@ -19,13 +19,14 @@ import numpy as np
 from common import RESULTS, ROUNDS, asked, in_turns, latency, times_faster, write_results
 
 from gainrag.errors import DataError
-from gainrag.exporting import export
+from gainrag.files.streams import read
 from gainrag.prompts import selector_text
-from gainrag.records import Retrieved, read
+from gainrag.records import Retrieved
 from gainrag.selection import top
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.backends import RUNTIMES, is_installed
 from gainrag.selectors.calibration import Calibration
+from gainrag.selectors.exporting import export
 from gainrag.selectors.learned import read_learned
 
 BASELINE = "CrossEncoder.predict"

@@ -18,12 +18,13 @@ from typing import Any
 
 from common import RESULTS, ROUNDS, asked, timed, write_results
 
-from gainrag.lms.embedded import resolve
-from gainrag.lms.loading import load_tokenizer
+from gainrag.files.streams import read
 from gainrag.lms.local import LocalLM
 from gainrag.lms.throughput import measured_peak
+from gainrag.models.folder import resolve
+from gainrag.models.loading import load_tokenizer
 from gainrag.prompts import for_model
-from gainrag.records import Retrieved, read
+from gainrag.records import Retrieved
 from gainrag.synthesis import scoring_request
 
 # hidden size, size inside the feed-forward part, layers, heads, key-value heads, size of a head, vocabulary, tied head

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from common import RESULTS, timed, write_results
 
+from gainrag.files.streams import read
 from gainrag.gain import best_loss, gain_from_loss
 from gainrag.lms.local import LocalLM
 from gainrag.lms.throughput import measured_peak
 from gainrag.prompts import for_model
 from gainrag.protocols import FloatArray, ScoringRequest
-from gainrag.records import Retrieved, read
+from gainrag.records import Retrieved
 from gainrag.synthesis import CHUNK, scoring_request
 
 FloatRow = dict[str, Any]

@@ -22,10 +22,11 @@ import msgspec
 import numpy as np
 from common import with_error
 
-from gainrag.labels import is_held_out
-from gainrag.records import GainRecord, read, read_json, write_json
+from gainrag.files.streams import read, read_json, write_json
+from gainrag.records import GainRecord
 from gainrag.synthesis import losses_at
 from gainrag.training import train
+from gainrag.training.labels import is_held_out
 
 TRIALS: dict[str, dict[str, Any]] = {
     "as the run": {},

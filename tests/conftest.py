@@ -9,7 +9,7 @@ from gainrag.records import Retrieved, Scored
 
 if TYPE_CHECKING:
     from gainrag.lms.local import LocalLM
-    from tests.rivers import Model
+    from tests.small_run import Model
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def harbours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run made of records, with its report: to be read, and copied by who changes it."""
     from gainrag.report import report
-    from tests.fake_run import make_run
+    from tests.recorded_run import make_run
 
     folder = make_run(tmp_path_factory.mktemp("runs") / "harbours")
     report(folder)
@@ -40,7 +40,7 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an untrained cross-encoder, short in its context and with a head that tells passages apart."""
     import torch
 
-    from gainrag.training import open_cross_encoder
+    from gainrag.training.distillation import open_cross_encoder
 
     model = open_cross_encoder("embedded:all-minilm-l6-v2", device="cpu", max_length=96, seed=0)
     torch.manual_seed(0)
@@ -53,15 +53,15 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def lm() -> Model:
     """The language model of `folder`'s run."""
-    from tests.rivers import Model
+    from tests.small_run import Model
 
     return Model()
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model) -> Path:
-    """What a small run needs: data and config (tests/rivers.py), and a language model in place of a real one."""
-    from tests.rivers import write_data
+    """What a small run needs: data and config (tests/small_run.py), and a language model in place of a real one."""
+    from tests.small_run import write_data
 
     monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="overlap", dtype="float32", device="cpu": lm)
     write_data(tmp_path)

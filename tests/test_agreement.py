@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from gainrag.agreement import calibration, rank_correlation, top1_regret
-from gainrag.analysis import Case
 from gainrag.errors import ConfigError
 from gainrag.records import Gained
+from gainrag.report.agreement import calibration, rank_correlation, top1_regret
+from gainrag.report.analysis import Case
 
 
 def case(gains: list[float], scores: list[float], generated: int | None = None) -> Case:

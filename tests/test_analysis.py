@@ -6,7 +6,10 @@ import math
 
 import pytest
 
-from gainrag.analysis import (
+from gainrag.errors import ConfigError
+from gainrag.evaluation import evaluate, score_questions
+from gainrag.records import Answer, Gained
+from gainrag.report.analysis import (
     Case,
     by_dataset,
     compare,
@@ -20,9 +23,6 @@ from gainrag.analysis import (
     recall_by_k,
     share,
 )
-from gainrag.errors import ConfigError
-from gainrag.evaluation import evaluate, score_questions
-from gainrag.records import Answer, Gained
 
 # Each question's candidates: two retrieved and the pseudo-passage; which of them say "Paris".
 HOLDS, LACKS = "It is Paris.", "Rain falls."

@@ -102,7 +102,11 @@ def test_every_bad_input_is_one_line(files: dict[str, str], tmp_path: Path, caps
     assert "torn.jsonl:2" in line
     assert "$.text" in line
     assert "twice.jsonl:2" in failure(capsys, 1, "index", twice, "--retriever", "bm25", "-o", out)
-    assert "did you mean 'bm25'" in failure(capsys, 1, "index", files["corpus"], "--retriever", "bm26", "-o", out)
+    line = failure(capsys, 2, "index", files["corpus"], "--retriever", "bm26", "-o", out)
+    assert "choose from" in line
+    assert "bm25" in line
+    line = failure(capsys, 2, "index", files["corpus"], "--batch-size", "0", "-o", out)
+    assert "--batch-size is 0, not a whole number from 1 to 100000" in line
     assert not Path(out).exists()
 
     unanswered = write(
@@ -130,8 +134,8 @@ def test_a_full_disk_leaves_what_was_there(files: dict[str, str], capsys: pytest
 
 
 def test_help_of_every_command_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    from gainrag.commands import COMMANDS
-    from gainrag.config import parameters
+    from gainrag.cli.commands import COMMANDS
+    from gainrag.settings import parameters
 
     for command in COMMANDS:
         with pytest.raises(SystemExit) as stop:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gainrag.config import Reranker, Variant, read_config
 from gainrag.errors import ConfigError, DataError
-from gainrag.running import STAGES
+from gainrag.runs.config import Reranker, Variant, read_config
+from gainrag.runs.stages import STAGES
 
 DATASET = '[[dataset]]\nname = "d"\ncorpus = "c.jsonl"\ntrain = "a.jsonl"\ntest = "b.jsonl"\n'
 
@@ -24,7 +24,7 @@ def config(folder: Path, text: str) -> Path:
     [
         (DATASET + "[synthesize]\nalhpa = 0.5\n", r"unknown key 'alhpa'; did you mean 'alpha'\?"),
         (DATASET + "[synthezise]\nalpha = 0.5\n", r"did you mean '\[synthesize\]'"),
-        (DATASET + '[synthesize]\nalpha = "much"\n', "alpha is 'much', not a number or a list of numbers"),
+        (DATASET + '[synthesize]\nalpha = "much"\n', "alpha is 'much', not a number from 0 to 100 or a list"),
         (DATASET + '[synthesize]\nprompt = "poem"\n', "one of completion, chat"),
         (DATASET + "[train]\nepochs = 2.5\n", "epochs is 2.5, not a whole number"),
         (DATASET + "[train]\nonly_kept = 1\n", "only_kept is 1, not true or false"),

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from gainrag import cli, training
-from gainrag.config import Config, read_config, settings_of
 from gainrag.ingestion import RELEASES
-from gainrag.running import STAGES
+from gainrag.runs.config import Config, read_config
+from gainrag.runs.stages import STAGES
+from gainrag.settings import settings_of
 from tests.test_official import OFFICIAL
 
 ROOT = Path(__file__).parent.parent / "configs"

@@ -234,7 +234,7 @@ def test_settings_out_of_range() -> None:
     with pytest.raises(ConfigError, match="resamples is 0"):
         evaluate(SYSTEMS, resamples=0)
     for confidence in (0.0, 1.0, 95.0):
-        with pytest.raises(ConfigError, match="between 0 and 1"):
+        with pytest.raises(ConfigError, match="above 0 and below 1"):
             evaluate(SYSTEMS, confidence=confidence)
     found = evaluate(SYSTEMS, resamples=10).overall
     with pytest.raises(ConfigError, match="did you mean 'gainrag'"):

@@ -7,10 +7,10 @@ import pytest
 
 from gainrag import cli
 from gainrag.errors import ConfigError, DataError, ModelError
-from gainrag.exporting import calibration_texts, export
 from gainrag.records import Retrieved
 from gainrag.selectors import CrossEncoderSelector, backends
 from gainrag.selectors.calibration import Calibration
+from gainrag.selectors.exporting import calibration_texts, export
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.learned import write_learned
 
@@ -71,7 +71,7 @@ def test_a_selector_that_was_not_exported(cross_encoder: Path, monkeypatch: pyte
 
 
 def test_bad_folders_and_settings(cross_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gainrag.exporting.need_installed", lambda *_, **__: None)
+    monkeypatch.setattr("gainrag.selectors.exporting.need_installed", lambda *_, **__: None)
     with pytest.raises(DataError, match="no selector folder"):
         export(tmp_path)
     with pytest.raises(DataError, match="there already"):

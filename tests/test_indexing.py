@@ -13,9 +13,10 @@ import pytest
 
 from gainrag import indexing
 from gainrag.errors import ConfigError, DataError, ModelError, ResourceError, StaleError
+from gainrag.files.streams import file_hash
 from gainrag.indexing import index, open_index
 from gainrag.ingestion import read_passages
-from gainrag.records import Passage, file_hash
+from gainrag.records import Passage
 from gainrag.retrievers.bm25 import BM25
 from gainrag.retrievers.dense import Dense
 from gainrag.retrievers.hybrid import Hybrid
@@ -205,7 +206,7 @@ def test_only_an_index_is_replaced(corpus: Path, tmp_path: Path) -> None:
 
 def test_bad_settings(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'bm25'"):
-        index(corpus, tmp_path / "idx", retriever="bm52")
+        index(corpus, tmp_path / "idx", retriever="bm52")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="batch_size"):
         index(corpus, tmp_path / "idx", batch_size=0)
     with pytest.raises(ModelError, match="all-minilm-l6-v2"):

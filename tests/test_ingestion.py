@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gainrag.errors import DataError
+from gainrag.files.streams import write
 from gainrag.ingestion import read_passages, read_questions, read_retrieved
-from gainrag.records import write
 
 PASSAGES = [
     {"id": "1", "title": "Emma", "text": "Emma is a novel by Jane Austen."},

@@ -7,10 +7,10 @@ import pytest
 
 from gainrag.errors import DataError
 from gainrag.gain import teacher
-from gainrag.labels import RELEVANT, Labels, as_rows, draw, is_held_out, regret, split, targets
 from gainrag.records import GainRecord, Retrieved
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
+from gainrag.training.labels import RELEVANT, Labels, as_rows, draw, is_held_out, regret, split, targets
 
 
 @pytest.fixture

@@ -12,15 +12,10 @@ from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Passage, Retrieved, Scored
 from gainrag.selection import select, skipped_share
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.selectors.lazy import (
-    Laziness,
-    calibration_questions,
-    compare_with_eager,
-    is_enough,
-    learn_threshold,
-)
+from gainrag.selectors.lazy import Laziness, is_enough
 from gainrag.selectors.learned import read_learned, write_learned
 from gainrag.testing import OverlapLM, OverlapRetriever, OverlapSelector
+from gainrag.training.laziness import calibration_questions, compare_with_eager, learn_threshold
 
 OWN = Scored(id="own", text="own", origin="generated")
 LIST = [Scored(id="a", text="a"), Scored(id="b", text="b"), OWN]

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from gainrag.errors import ConfigError, ModelError
-from gainrag.lms.embedded import Embedded, resolve
-from gainrag.lms.loading import choose_device, choose_dtype, load_model, load_tokenizer
+from gainrag.models.devices import choose_device, choose_dtype
+from gainrag.models.folder import resolve
+from gainrag.models.loading import load_model, load_tokenizer
+from gainrag.models.registry import Embedded
 
 
 def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:

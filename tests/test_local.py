@@ -13,7 +13,7 @@ from gainrag.lms.scoring import hidden_states
 from gainrag.prompts import for_model
 from gainrag.protocols import FloatArray, ScoringRequest
 from gainrag.records import Passage
-from tests.naive import naive_loss
+from tests.plain_loss import plain_loss
 
 PASSAGES = [
     Passage(
@@ -58,8 +58,8 @@ def test_losses_are_those_of_one_pass_a_passage_and_alias(smollm: LocalLM, form:
     for p, prompt in enumerate(asked.with_prompts):
         for a, answer in enumerate(asked.answers):
             for x, alpha in enumerate(alphas):
-                naive = naive_loss(smollm, prompt, asked.without_prompt, answer, alpha)
-                assert found[:, p, a, x] == pytest.approx(naive, abs=1e-4), (p, answer, alpha)
+                plain = plain_loss(smollm, prompt, asked.without_prompt, answer, alpha)
+                assert found[:, p, a, x] == pytest.approx(plain, abs=1e-4), (p, answer, alpha)
 
 
 TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -94,8 +94,8 @@ def test_what_a_model_does_to_its_logits_is_kept(
     found = losses_both_ways(lm, asked, [0.0, 0.5])
     for p, prompt in enumerate(asked.with_prompts):
         for a in (0, 5):
-            naive = naive_loss(lm, prompt, asked.without_prompt, asked.answers[a], 0.5)
-            assert found[:, p, a, 1] == pytest.approx(naive, abs=1e-4)
+            plain = plain_loss(lm, prompt, asked.without_prompt, asked.answers[a], 0.5)
+            assert found[:, p, a, 1] == pytest.approx(plain, abs=1e-4)
 
 
 def test_alpha_zero_is_the_plain_loss_whatever_the_question_says(smollm: LocalLM) -> None:
@@ -238,7 +238,7 @@ def test_unknown_models_and_forms_are_one_line(smollm: LocalLM) -> None:
 
 
 def test_fifty_real_triples(smollm: LocalLM) -> None:
-    """(question, passage, alias) of the data set that ships with the package, against the naive way."""
+    """(question, passage, alias) of the data set that ships with the package, against the plain way."""
     from gainrag.demo import load
 
     questions, _, corpus = load()
@@ -253,5 +253,5 @@ def test_fifty_real_triples(smollm: LocalLM) -> None:
         answer = prompts.scored_answer(alias)
         found = smollm.losses([ScoringRequest([with_prompt], without, [answer])], [0.0, 0.5])[0][0, 0]
         for alpha, loss in zip((0.0, 0.5), found, strict=True):
-            worst = max(worst, abs(loss - naive_loss(smollm, with_prompt, without, answer, alpha)))
+            worst = max(worst, abs(loss - plain_loss(smollm, with_prompt, without, answer, alpha)))
     assert worst < 1e-4

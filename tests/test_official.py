@@ -415,7 +415,7 @@ def test_the_hub_gives_the_same_records(name: str, save: Save, monkeypatch: pyte
         asked.append((*where, split))
         return datasets.Dataset.from_list(hub_rows(name))
 
-    monkeypatch.setattr("gainrag.lms.loading.unreachable_hub", lambda: None)
+    monkeypatch.setattr("gainrag.models.hub.unreachable_hub", lambda: None)
     monkeypatch.setattr(datasets, "load_dataset", load)
     official, text, _, _ = OFFICIAL[name]
     expected, found = ingest(name, save(official, text)), ingest(name, split="train")
@@ -430,7 +430,7 @@ def test_the_hub_gives_the_same_records(name: str, save: Save, monkeypatch: pyte
 def test_without_a_network_the_error_names_the_official_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("gainrag.lms.loading.unreachable_hub", lambda: "huggingface.co")
+    monkeypatch.setattr("gainrag.models.hub.unreachable_hub", lambda: "huggingface.co")
     for name, release in RELEASES.items():
         for split in release.hub_splits:
             assert cli.main(["ingest", name, "--split", split, "-o", str(tmp_path / "out")]) == 1
@@ -448,7 +448,7 @@ def test_a_failing_download_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     def load(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the hub is down\nand here is why")
 
-    monkeypatch.setattr("gainrag.lms.loading.unreachable_hub", lambda: None)
+    monkeypatch.setattr("gainrag.models.hub.unreachable_hub", lambda: None)
     monkeypatch.setattr(datasets, "load_dataset", load)
     fails(lambda: ingest("nq", split="dev"), "nq_open (validation)", "the hub is down", "NQ-open.dev.jsonl")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [{"question": "Who?"}])
@@ -459,6 +459,6 @@ def test_the_hubs_triviaqa_marks_missing_answers(monkeypatch: pytest.MonkeyPatch
     import datasets
 
     row = {**hub_rows("triviaqa")[0], "answer": {"value": "<unk>", "aliases": []}}
-    monkeypatch.setattr("gainrag.lms.loading.unreachable_hub", lambda: None)
+    monkeypatch.setattr("gainrag.models.hub.unreachable_hub", lambda: None)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [row])
     assert ingest("triviaqa", split="test", unanswered="keep").questions["test"][0].answers == []

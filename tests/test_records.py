@@ -11,21 +11,8 @@ from typing import Any
 import pytest
 
 from gainrag.errors import DataError, ResourceError
-from gainrag.records import (
-    Answer,
-    Gained,
-    GainRecord,
-    Passage,
-    Question,
-    Record,
-    Retrieved,
-    Scored,
-    file_hash,
-    read,
-    read_json,
-    write,
-    write_json,
-)
+from gainrag.files.streams import file_hash, read, read_json, write, write_json
+from gainrag.records import Answer, Gained, GainRecord, Passage, Question, Record, Retrieved, Scored
 
 SCORED = Scored(id="p1", title="Emma", text="Emma is by Jane Austen.", score=1.5, hasanswer=True, extra={"url": "x"})
 PSEUDO = Scored(id="q1:generated", text="N/A", origin="generated")
@@ -204,12 +191,12 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The buffer is only written when the file closes: that failure must be a ResourceError too."""
-    import gainrag.records as records
+    from gainrag.files import streams
 
     def opened(path: Any, mode: str) -> Any:
         return open("/dev/full", mode)
 
-    monkeypatch.setattr(records, "open", opened, raising=False)
+    monkeypatch.setattr(streams, "open", opened, raising=False)
     for name in ("r.jsonl", "r.jsonl.gz"):
         with pytest.raises(ResourceError, match="disk is full"):
             write(tmp_path / name, [Question(id="new", question="?" * 100_000)])

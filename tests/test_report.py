@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from gainrag.cli import main
+from gainrag.cli.main import main
 from gainrag.errors import ConfigError, DataError
-from gainrag.records import read_json, write_json
+from gainrag.files.streams import read_json, write_json
 from gainrag.report import REPORTS, report
 from gainrag.report.page import inline
 from gainrag.report.parts import Section
 from gainrag.report.sections import sections
-from tests.fake_run import BITES, SYSTEMS, make_run
+from tests.recorded_run import BITES, SYSTEMS, make_run
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_the_same_run_makes_the_same_bytes(harbours: Path, copy: Path) -> None:
         (same / name).unlink()
     # In a process of its own: the order of a set differs from one to the next.
     own = {**os.environ, "PYTHONHASHSEED": "1"}
-    subprocess.run([sys.executable, "-m", "gainrag.cli", "report", str(same)], check=True, env=own)
+    subprocess.run([sys.executable, "-m", "gainrag", "report", str(same)], check=True, env=own)
     for name in REPORTS:
         assert (same / name).read_bytes() == (harbours / name).read_bytes()
 

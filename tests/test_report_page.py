@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from gainrag.records import read_json
+from gainrag.files.streams import read_json
 from gainrag.report import report
 from gainrag.report.page import packed
 from gainrag.report.sections import sections
-from tests.fake_run import make_run
+from tests.recorded_run import make_run
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 FLAGS = (

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gainrag.records import read_json
+from gainrag.files.streams import read_json
 from gainrag.report import report
 from gainrag.report.sections import sections
-from tests.fake_run import make_run
+from tests.recorded_run import make_run
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "GainRAG, 20 questions": {"questions": 20},

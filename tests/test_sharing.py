@@ -11,8 +11,8 @@ import pytest
 from gainrag import cli
 from gainrag.errors import DataError
 from gainrag.report import report
-from gainrag.sharing import restore, share
-from tests.rivers import CONFIG, RIVERS, Model, config_of, run
+from gainrag.runs.sharing import restore, share
+from tests.small_run import CONFIG, RIVERS, Model, config_of, run
 
 
 def _stop(*_: object) -> None:

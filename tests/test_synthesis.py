@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from gainrag.errors import ConfigError, DataError, StaleError
+from gainrag.files.streams import read
 from gainrag.gain import gain_from_loss
 from gainrag.prompts import for_model
 from gainrag.protocols import FloatArray, ScoringRequest
-from gainrag.records import GainRecord, Retrieved, read
+from gainrag.records import GainRecord, Retrieved
 from gainrag.synthesis import CHUNK as CHUNKS
 from gainrag.synthesis import describe, diagnose, gains_at, summarize, synthesize
 from gainrag.testing import OverlapLM

@@ -9,17 +9,18 @@ import pytest
 
 from gainrag.augmentation import augment
 from gainrag.errors import ConfigError, DataError
-from gainrag.labels import Labels, split
 from gainrag.lms.local import LocalLM
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Passage, Retrieved
+from gainrag.runs.tuning import plain_regret, tune
 from gainrag.selection import select
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.selectors.scoring import TOKENS, make_batches, score_pairs
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
-from gainrag.training import open_cross_encoder, train
-from gainrag.tuning import plain_regret, tune
+from gainrag.training import train
+from gainrag.training.distillation import open_cross_encoder
+from gainrag.training.labels import Labels, split
 
 
 def test_list_net_on_gains_has_the_gradient_of_the_kl_distillation() -> None:
@@ -214,7 +215,7 @@ def test_every_held_out_question_is_scored_once(
         asked.extend(question for question, _ in requests)
         return score_pairs(model, requests, **how)
 
-    monkeypatch.setattr("gainrag.training.score_pairs", count)
+    monkeypatch.setattr("gainrag.training.distillation.score_pairs", count)
     trained = train(gains, tmp_path / "selector", epochs=1, validation=0.5, retrieval_prior=True)
     assert len(asked) == len(set(asked)) >= 4
     assert trained.laziness is not None

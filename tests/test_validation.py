@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gainrag.config import read_config
 from gainrag.errors import ConfigError, GainragError, ModelError
-from gainrag.running import STAGES
-from gainrag.validation import validate
+from gainrag.runs.config import read_config
+from gainrag.runs.stages import STAGES
+from gainrag.runs.validation import validate
 
 
 def validated(folder: Path, text: str) -> list[str]:

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from gainrag import systems, training, tuning
-from gainrag.config import Config, read_config
+from gainrag import training
 from gainrag.errors import ConfigError
-from gainrag.records import Gained, GainRecord, Retrieved, Scored, write
-from gainrag.run_folder import Run
-from gainrag.running import STAGES
-from gainrag.variants import check, check_enough, train_all
+from gainrag.files.streams import write
+from gainrag.records import Gained, GainRecord, Retrieved, Scored
+from gainrag.runs import systems, tuning
+from gainrag.runs.config import Config, read_config
+from gainrag.runs.folder import Run
+from gainrag.runs.stages import STAGES
+from gainrag.runs.variants import check, check_enough, train_all
 
 DATA = "".join(
     f'[[dataset]]\nname = "{name}"\ncorpus = "c"\n' + ('train = "t"\n' if name != "d" else "") + 'test = "u"\n\n'

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from gainrag.augmentation import augment
     from gainrag.errors import GainragError
     from gainrag.evaluation import Evaluation, evaluate
-    from gainrag.exporting import export
     from gainrag.indexing import index, open_index
     from gainrag.inference import GainRAG, Result
     from gainrag.ingestion import ingest, read_passages, read_questions, read_retrieved
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from gainrag.retrievers import BM25, Dense, Hybrid
     from gainrag.selection import select
     from gainrag.selectors import CrossEncoderSelector
+    from gainrag.selectors.exporting import export
     from gainrag.synthesis import synthesize
     from gainrag.training import train
 
@@ -35,7 +35,7 @@ _HOMES = {
     "augmentation": ("augment",),
     "errors": ("GainragError",),
     "evaluation": ("Evaluation", "evaluate"),
-    "exporting": ("export",),
+    "selectors.exporting": ("export",),
     "indexing": ("index", "open_index"),
     "inference": ("GainRAG", "Result"),
     "ingestion": ("ingest", "read_passages", "read_questions", "read_retrieved"),

@@ -1,5 +1,5 @@
 """`python -m gainrag`, for where the console script is not on the path."""
 
-from gainrag.cli import entry
+from gainrag.cli.main import entry
 
 entry()

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from gainrag.files.resuming import chunk_for, write_resumable
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import Generator
 from gainrag.records import Answer, Retrieved
-from gainrag.resuming import chunk_for, write_resumable
+from gainrag.settings import Tokens, checked
 
-# Questions answered together. Fixed, not a setting of the moment: see gainrag.resuming.
+# Questions answered together. Fixed, not a setting of the moment: see gainrag.files.resuming.
 CHUNK = {"cpu": 64, "cuda": 512}
 
 
@@ -33,6 +34,7 @@ def generate_answers(lm: Generator, prompts: Prompts, rendered: Sequence[str], m
     return [prompts.cut(text) for text in texts]
 
 
+@checked
 def answer(
     selected: Sequence[Retrieved],
     lm: Generator,
@@ -40,7 +42,7 @@ def answer(
     settings: dict[str, object] | None = None,
     *,
     prompt: PromptForm = "completion",
-    max_new_tokens: int = 16,
+    max_new_tokens: Tokens = 16,
 ) -> list[Answer]:
     """Answer every question from all of its passages; one without passages is answered from the question alone.
 

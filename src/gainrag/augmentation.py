@@ -11,12 +11,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from gainrag.files.resuming import chunk_for, write_resumable
+from gainrag.metrics import mark_answers
 from gainrag.prompts import NOT_AVAILABLE, PromptForm, for_model, wording
 from gainrag.protocols import Generator
-from gainrag.records import Question, Retrieved, Scored, mark_answers
-from gainrag.resuming import chunk_for, write_resumable
+from gainrag.records import Question, Retrieved, Scored
+from gainrag.settings import Tokens, checked
 
-# Questions written for together. Fixed: see gainrag.resuming.
+# Questions written for together. Fixed: see gainrag.files.resuming.
 CHUNK = {"cpu": 32, "cuda": 512}
 
 
@@ -50,6 +52,7 @@ def one_paragraph(text: str) -> str:
     return (whole.group() if whole else paragraph) or NOT_AVAILABLE
 
 
+@checked
 def augment(
     retrieved: Sequence[Retrieved],
     lm: Generator,
@@ -57,7 +60,7 @@ def augment(
     settings: dict[str, object] | None = None,
     *,
     prompt: PromptForm = "completion",
-    max_new_tokens: int = 128,
+    max_new_tokens: Tokens = 128,
 ) -> list[Retrieved]:
     """Add the pseudo-passage behind the retrieved passages of every question that has none yet.
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from gainrag import metrics
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.records import Answer
+from gainrag.settings import Batch, Confidence, Name, Seed, checked
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,13 +39,14 @@ _OF_PASSAGES = ("generated", "recall")
 _BLOCK = 2_000_000
 
 
+@checked
 def evaluate(
     answers: Mapping[str, Sequence[Answer]],
     *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    group_by: str | None = None,
+    resamples: Batch = 10_000,
+    confidence: Confidence = 0.95,
+    seed: Seed = 0,
+    group_by: Name | None = None,
 ) -> Evaluation:
     """Score every system's answers and compare each pair of systems on the same questions.
 
@@ -72,10 +74,6 @@ def evaluate(
         DataError: no systems or no answers; a question id is missing or twice; a question has no or empty gold
             answers, or other ones from system to system; a record lacks the key that `group_by` names.
     """
-    if resamples < 1:
-        raise ConfigError(f"resamples is {resamples}, not at least 1", where="evaluate", hint="10000 serves")
-    if not 0 < confidence < 1:
-        raise ConfigError(f"confidence is {confidence}, not between 0 and 1", where="evaluate", hint="0.95 is usual")
     by_id = {name: _by_id(name, records) for name, records in answers.items()}
     ids = _common_ids(by_id)
     scores = np.array(

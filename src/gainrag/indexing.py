@@ -14,32 +14,35 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from gainrag.artefacts import versions
 from gainrag.errors import ConfigError, DataError, ResourceError, StaleError, unknown
+from gainrag.files.folders import open_output_folder
+from gainrag.files.meta import versions
+from gainrag.files.progress import progress
+from gainrag.files.streams import file_hash, read_json, write_json
 from gainrag.ingestion import read_passages
-from gainrag.output_folder import open_output_folder
-from gainrag.progress import progress
 from gainrag.protocols import Retriever
-from gainrag.records import file_hash, read_json, write_json
 from gainrag.retrievers.bm25 import BM25
 from gainrag.retrievers.dense import MODEL, Dense, load_encoder
 from gainrag.retrievers.hybrid import Hybrid
 from gainrag.retrievers.store import PassageStore, damaged
+from gainrag.settings import Batch, Name, checked
 
-RETRIEVERS = ("bm25", "dense", "hybrid")
+Kind = Literal["bm25", "dense", "hybrid"]
+RETRIEVERS: tuple[Kind, ...] = get_args(Kind)
 META_FILE, BM25_FOLDER, DENSE_FILE = "index.meta.json", "bm25", "dense.faiss"
 
 
+@checked
 def index(
     corpus: str | Path,
     out: str | Path,
     *,
-    retriever: str = "hybrid",
-    model: str = MODEL,
+    retriever: Kind = "hybrid",
+    model: Name = MODEL,
     normalize: bool = True,
-    batch_size: int = 64,
+    batch_size: Batch = 64,
 ) -> None:
     """Build an index folder from a corpus file. The folder appears whole or not at all.
 
@@ -58,10 +61,6 @@ def index(
         ModelError: the encoder cannot be loaded.
         ResourceError: the disk is full; what was at `out` is still there.
     """
-    if retriever not in RETRIEVERS:
-        raise ConfigError(unknown("retriever", retriever, RETRIEVERS), where="retriever", hint="choose one of these")
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}", where="batch_size", hint="give 1 or more")
     parts = parts_of(retriever)
     # What cannot work fails before the corpus is read.
     out = Path(out)

@@ -8,12 +8,13 @@ import numpy as np
 
 from gainrag.answering import generate_answers
 from gainrag.augmentation import write_background
-from gainrag.errors import ConfigError, DataError
+from gainrag.errors import DataError
 from gainrag.prompts import PromptForm, for_model
 from gainrag.protocols import Generator, Retriever, Selector
 from gainrag.records import Question, Scored
 from gainrag.selection import Pseudo, as_pseudo, rescored
 from gainrag.selectors.lazy import is_enough, threshold_of
+from gainrag.settings import Passages, Tokens, checked
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,20 @@ class GainRAG:
             the selector has no threshold.
     """
 
+    @checked
     def __init__(
         self,
         retriever: Retriever,
         selector: Selector,
         llm: Generator,
         *,
-        depth: int = 100,
-        k: int = 1,
+        depth: Passages = 100,
+        k: Passages = 1,
         pseudo: Pseudo | bool = "eager",
         prompt: PromptForm = "completion",
-        max_new_tokens: int = 16,
-        background_tokens: int = 128,
+        max_new_tokens: Tokens = 16,
+        background_tokens: Tokens = 128,
     ) -> None:
-        if k < 1 or depth < 1:
-            raise ConfigError(f"k is {k} and depth is {depth}", where="GainRAG", hint="both are 1 or more")
         self.retriever, self.selector, self.llm = retriever, selector, llm
         self.depth, self.k, self.pseudo = depth, k, as_pseudo(pseudo)
         self.threshold = threshold_of(selector) if self.pseudo == "lazy" else None

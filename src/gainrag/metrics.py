@@ -1,4 +1,4 @@
-"""Scores of one prediction or one ranking: pure functions of strings, flags and numbers, no records, no files.
+"""Scores of one prediction or one ranking: pure functions of strings, flags and numbers, no files.
 
 | function      | of                        | value                                                     |
 |---------------|---------------------------|-----------------------------------------------------------|
@@ -19,12 +19,13 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import regex
 
 from gainrag.errors import ConfigError, DataError
+from gainrag.records import Scored
 
 # Unicode's punctuation, and the symbols of ASCII that SQuAD drops with it ("$", "+", "<" ..).
 _PUNCTUATION = regex.compile(r"[\p{P}!-/:-@\[-`{-~]")
@@ -184,3 +185,9 @@ def auc_within(gains: Sequence[float], correct: Sequence[bool]) -> float | None:
         return None
     won = sum((a > b) + 0.5 * (a == b) for a in right for b in wrong)
     return won / (len(right) * len(wrong))
+
+
+def mark_answers(passages: Iterable[Scored], answers: Sequence[str]) -> None:
+    """Mark each passage with whether it holds one of the answers, where they are known."""
+    for passage in passages if answers else ():
+        passage.hasanswer = has_answer(passage.text, answers)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
-from gainrag.artefacts import digest
 from gainrag.errors import ConfigError, DataError
+from gainrag.files.meta import digest
 from gainrag.records import Passage
 
 PromptForm = Literal["completion", "chat"]

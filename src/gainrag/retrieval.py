@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gainrag.errors import ConfigError
-from gainrag.progress import progress_bar
+from gainrag.files.progress import progress_bar
+from gainrag.metrics import mark_answers
 from gainrag.protocols import Retriever
-from gainrag.records import Question, Retrieved, Scored, mark_answers
+from gainrag.records import Question, Retrieved, Scored
+from gainrag.settings import Passages, checked
 
 # Questions searched at a time: encoded together, and little enough for the bar to move.
 _BATCH = 128
 
 
-def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: int = 20) -> list[Retrieved]:
+@checked
+def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: Passages = 20) -> list[Retrieved]:
     """Find every question's k best passages, best first; fewer only when the corpus is smaller.
 
     Where the question has answers, each passage is marked with whether it holds one (`hasanswer`).
@@ -24,8 +26,6 @@ def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: int = 20
     Raises:
         ConfigError: k is less than 1.
     """
-    if k < 1:
-        raise ConfigError(f"k is {k}", where="k", hint="retrieve at least 1 passage")
     retrieved: list[Retrieved] = []
     with progress_bar("retrieving", unit="questions", total=len(questions)) as bar:
         for start in range(0, len(questions), _BATCH):

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gainrag.errors import ConfigError, DataError, unknown
-from gainrag.progress import progress
+from gainrag.files.progress import progress
+from gainrag.files.resuming import chunks
 from gainrag.protocols import FloatArray, Selector
 from gainrag.records import Retrieved, Scored
-from gainrag.resuming import chunks
 from gainrag.selectors.lazy import SKIPPED, is_enough, threshold_of
+from gainrag.settings import Passages, checked
 
 Pseudo = Literal["eager", "lazy", "never"]
 
@@ -50,8 +51,9 @@ def as_pseudo(pseudo: Pseudo | bool) -> Pseudo:
     return pseudo
 
 
+@checked
 def select(
-    candidates: Sequence[Retrieved], selector: Selector, *, k: int = 1, pseudo: Pseudo | bool = "eager"
+    candidates: Sequence[Retrieved], selector: Selector, *, k: Passages = 1, pseudo: Pseudo | bool = "eager"
 ) -> list[Retrieved]:
     """The k candidates of each question that the selector scores highest, best first, with its scores.
 

@@ -2,7 +2,7 @@
 
 For each question every candidate's contrastive loss at every alpha (METHOD sections 1 and 3), the gain at the run's
 alpha, the silver passage, and whether the model answers correctly from the silver passage alone (the keep-filter).
-Records are written as they are made, see gainrag.resuming.
+Records are written as they are made, see gainrag.files.resuming.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import numpy as np
 from gainrag import metrics
 from gainrag.answering import generate_answers
 from gainrag.errors import ConfigError, DataError, ModelError, unknown
+from gainrag.files.progress import progress
+from gainrag.files.resuming import chunk_for, write_resumable
 from gainrag.gain import best_loss, entropy, gain_from_loss, silver_index, teacher
-from gainrag.progress import progress
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import Generator, Scorer, ScoringRequest
 from gainrag.records import Gained, GainRecord, Retrieved
-from gainrag.resuming import chunk_for, write_resumable
+from gainrag.settings import Alpha, Some, Tokens, checked
 
-# Questions whose silver answers are generated together; also what a kill may cost. Fixed: see gainrag.resuming.
+# Questions whose silver answers are generated together; also what a kill may cost. Fixed: see gainrag.files.resuming.
 CHUNK = {"cpu": 16, "cuda": 512}
 
 Keep = Literal["contains", "exact_match"]
@@ -35,16 +36,17 @@ class ScorerGenerator(Scorer, Generator, Protocol):
     """A model that is both, as synthesis needs it."""
 
 
+@checked
 def synthesize(
     candidates: Sequence[Retrieved],
     lm: ScorerGenerator,
     out: str | Path | None = None,
     settings: dict[str, object] | None = None,
     *,
-    alpha: float | Sequence[float] = 0.5,
+    alpha: Alpha | Sequence[Alpha] = 0.5,
     prompt: PromptForm = "completion",
     keep: Keep = "contains",
-    max_new_tokens: int = 16,
+    max_new_tokens: Tokens = 16,
 ) -> list[GainRecord]:
     """The gain of every candidate of every question.
 
@@ -207,13 +209,14 @@ def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
     }
 
 
+@checked
 def diagnose(
     records: Sequence[GainRecord],
     lm: Generator,
     *,
-    sample: int = 50,
+    sample: Some = 50,
     prompt: PromptForm = "completion",
-    max_new_tokens: int = 16,
+    max_new_tokens: Tokens = 16,
 ) -> dict[str, Any]:
     """How well gains tell the candidates that yield a right answer, by alpha, and the alpha to recommend.
 

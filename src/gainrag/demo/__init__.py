@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gainrag import reporting, running, systems
-from gainrag.config import read_config
+from gainrag.files.streams import read
 from gainrag.ingestion import read_passages, read_questions
-from gainrag.records import GainRecord, Passage, Question, read
+from gainrag.records import GainRecord, Passage, Question
+from gainrag.runs import printing, stages, systems
+from gainrag.runs.config import read_config
 
 FOLDER = Path(__file__).parent
 # Questions shown with every candidate's gain.
@@ -33,14 +34,14 @@ def demo(out: str | Path) -> None:
     """Run every stage, then print the table, two questions with every candidate's gain, and where the files are.
 
     Raises:
-        GainragError: as `gainrag.running.run`.
+        GainragError: as `gainrag.runs.stages.run`.
     """
-    config = read_config(FOLDER / "demo.toml", running.STAGES)
-    found = running.run(config, out, **config.table("run"))
-    print(reporting.text_table(found, baseline=systems.GAINRAG))
+    config = read_config(FOLDER / "demo.toml", stages.STAGES)
+    found = stages.run(config, out, **config.table("run"))
+    print(printing.text_table(found, baseline=systems.GAINRAG))
     gains = list(read(Path(out) / "gains" / "test.jsonl", GainRecord))
     for record in most_telling(gains)[:SHOWN]:
-        print("\n" + reporting.candidates_view(record))
+        print("\n" + printing.candidates_view(record))
     print(f"\nEverything is in {out}: see gains/ for the labels, selector/ for the model, answers/ for each system.")
     print("Now with your own passages and questions: gainrag run CONFIG.toml -o runs/mine", file=sys.stderr)
 

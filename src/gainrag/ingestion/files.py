@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from gainrag.errors import DataError
+from gainrag.files.streams import read_lines
 from gainrag.ingestion.releases import Release
-from gainrag.records import read_lines
 
 T = TypeVar("T")
 

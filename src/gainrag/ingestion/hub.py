@@ -19,7 +19,7 @@ def entries(release: Release, split: str) -> Iterator[tuple[str, Any]]:
     Raises:
         DataError: it cannot be downloaded (the hint names the official file to get instead), or a row has another form.
     """
-    from gainrag.lms.loading import unreachable_hub
+    from gainrag.models.hub import unreachable_hub
 
     where = f"{release.hub} ({release.hub_splits[split]})"
     if host := unreachable_hub():

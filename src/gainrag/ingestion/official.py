@@ -12,11 +12,13 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from gainrag.errors import ConfigError, DataError, unknown
+from gainrag.files.progress import progress
+from gainrag.files.streams import read_lines
 from gainrag.ingestion import files, hub
 from gainrag.ingestion.reading import check_question
 from gainrag.ingestion.releases import RELEASES, Release
-from gainrag.progress import progress
-from gainrag.records import Passage, Question, read_lines
+from gainrag.records import Passage, Question
+from gainrag.settings import Name, checked
 
 Unanswered = Literal["error", "skip", "keep"]
 
@@ -41,13 +43,14 @@ class Ingested:
         return "\n".join(f"{count} {what}" for what, count in {**lines, **self.counts}.items())
 
 
+@checked
 def ingest(
     name: str,
     source: str | Path | None = None,
     *,
-    split: str | Sequence[str] | None = None,
+    split: Name | Sequence[Name] | None = None,
     unanswered: Unanswered = "error",
-    aliases: str | None = None,
+    aliases: Name | None = None,
 ) -> Ingested:
     """Read a data set's official release: a file, a folder of its files, or (without a source) the hub's copy.
 

@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from gainrag.errors import DataError
-from gainrag.records import Passage, Question, Record, Retrieved, from_builtins, mark_answers, open_input, read_lines
+from gainrag.files.streams import open_input, read_lines
+from gainrag.metrics import mark_answers
+from gainrag.records import Passage, Question, Record, Retrieved, from_builtins
 
 R = TypeVar("R", bound=Record)
 

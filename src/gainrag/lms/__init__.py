@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from gainrag.settings import Device, Dtype, Name, checked
 
 if TYPE_CHECKING:
     from gainrag.lms.local import LocalLM
@@ -10,8 +12,9 @@ if TYPE_CHECKING:
 DEFAULT = "embedded:smollm2-135m-instruct"
 
 
+@checked
 def open_lm(
-    *, model: str = DEFAULT, dtype: Literal["auto", "float32", "bfloat16"] = "auto", device: str = "auto"
+    *, model: Name = DEFAULT, dtype: Dtype = "auto", device: Device = "auto"
 ) -> LocalLM:
     """A language model on this machine.
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from gainrag.patching import with_forward
+from gainrag.models.patching import with_forward
 
 if TYPE_CHECKING:
     import torch

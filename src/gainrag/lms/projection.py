@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gainrag.lms.packing import AnswerTree
-from gainrag.patching import with_forward
+from gainrag.models.patching import with_forward
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from gainrag.lms.local import LocalLM
+    from gainrag.lms.loaded import LoadedModel
 
 # Logits of one product with the vocabulary: enough rows that it is worth reading the weights for.
 LOGITS = {"cpu": 2**23, "cuda": 2**28}
@@ -86,7 +86,7 @@ class Job:
         )
 
 
-def parts_of(lm: LocalLM, job: Job, parts: int) -> list[range]:
+def parts_of(lm: LoadedModel, job: Job, parts: int) -> list[range]:
     """A job's passages in so many parts, or more where one output of each would be too many logits."""
     most = max(1, LOGITS[lm.kind] // lm.vocabulary - 1)
     size = min(most, -(-len(job.passages) // parts))
@@ -106,7 +106,7 @@ def layers_skipped(model: PreTrainedModel) -> Iterator[None]:
         yield
 
 
-def reduce_hidden(lm: LocalLM, job: Job, passages: range, alphas: Sequence[float]) -> None:
+def reduce_hidden(lm: LoadedModel, job: Job, passages: range, alphas: Sequence[float]) -> None:
     """Fill in the losses of some passages of a job, from their hidden states; within `layers_skipped`."""
     import torch
 
@@ -114,7 +114,7 @@ def reduce_hidden(lm: LocalLM, job: Job, passages: range, alphas: Sequence[float
         job.losses[passages.start : passages.stop] = _losses(lm, job, passages, alphas)
 
 
-def _losses(lm: LocalLM, job: Job, passages: range, alphas: Sequence[float]) -> torch.Tensor:
+def _losses(lm: LoadedModel, job: Job, passages: range, alphas: Sequence[float]) -> torch.Tensor:
     """[passage, answer, alpha] of some passages.
 
     The loss of a token is log sum exp(z) - z[token] at the output that predicts it; of an answer, the mean over its

@@ -19,13 +19,13 @@ from gainrag.lms.attention import ATTENTION, segments_of, stack_of
 from gainrag.lms.packing import AnswerTree, Row, make_even_packs
 from gainrag.lms.precision import wider
 from gainrag.lms.projection import Job, layers_skipped, on_device, parts_of, reduce_hidden
+from gainrag.models.threads import each, how_many
 from gainrag.protocols import FloatArray, ScoringRequest
-from gainrag.workers import each, how_many
 
 if TYPE_CHECKING:
     import torch
 
-    from gainrag.lms.local import LocalLM
+    from gainrag.lms.loaded import LoadedModel
 
 # A pack must fill one core, or a card.
 PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -36,7 +36,9 @@ HIDDEN = 2**26
 OTHERS = "use a model of another architecture (Llama, Qwen, Mistral, Gemma, Phi, ...) for scoring"
 
 
-def contrastive_losses(lm: LocalLM, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
+def contrastive_losses(
+    lm: LoadedModel, requests: Sequence[ScoringRequest], alphas: Sequence[float]
+) -> list[FloatArray]:
     """The contrastive loss of each request as an array [passage, answer, alpha], nats per token.
 
     Raises:
@@ -78,7 +80,7 @@ def contrastive_losses(lm: LocalLM, requests: Sequence[ScoringRequest], alphas: 
     return found
 
 
-def _job(lm: LocalLM, request: ScoringRequest, alphas: Sequence[float]) -> Job:
+def _job(lm: LoadedModel, request: ScoringRequest, alphas: Sequence[float]) -> Job:
     where = f"prompt {request.without_prompt[-60:]!r}"
     if not request.with_prompts:
         raise DataError("no passages to score", where=where, hint="retrieve first")
@@ -125,7 +127,7 @@ def _windows(jobs: Sequence[Job], width: int) -> Iterator[list[int]]:
         yield window
 
 
-def _run(lm: LocalLM, pack: Sequence[Row], jobs: Sequence[Job]) -> None:
+def _run(lm: LoadedModel, pack: Sequence[Row], jobs: Sequence[Job]) -> None:
     """Run a pack and keep the hidden states of its rows' outputs."""
     import torch
 
@@ -139,7 +141,7 @@ def _run(lm: LocalLM, pack: Sequence[Row], jobs: Sequence[Job]) -> None:
     lm.throughput.count(sum(map(len, pack)), 0)
 
 
-def hidden_states(lm: LocalLM, rows: Sequence[Row]) -> torch.Tensor:
+def hidden_states(lm: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
     """Hidden states [the rows' outputs after one another, width], of one pass of the layers over a pack."""
     import torch
 

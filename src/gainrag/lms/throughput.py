@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gainrag.lms.loading import kind_of
+from gainrag.models.devices import kind_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -15,18 +15,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gainrag.analysis import Plain
-from gainrag.records import open_output, write_json
+from gainrag.files.streams import open_output, write_json
+from gainrag.report.analysis import Plain
+from gainrag.settings import Name, checked
 
 REPORTS = ("report.html", "report.md", "report.json")
 
 
+@checked
 def report(
     run: str | Path,
     *,
-    baseline: str | None = None,
+    baseline: Name | None = None,
     passages: bool = True,
-    group_by: Sequence[str] = ("question_type",),
+    group_by: Sequence[Name] = ("question_type",),
 ) -> Plain:
     """Write report.html, report.md and report.json into a finished run folder, and return what report.json holds.
 

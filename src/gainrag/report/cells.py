@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gainrag import reporting
-from gainrag.analysis import Plain
 from gainrag.report import figures
-from gainrag.reporting import NOT_AVAILABLE, percent, signed
+from gainrag.report.analysis import Plain
+from gainrag.runs import printing
+from gainrag.runs.printing import NOT_AVAILABLE, percent, signed
 
 
 def settings(values: Plain, prefix: str = "") -> str:
@@ -75,5 +75,5 @@ def scaled(row: Plain, key: str, scale: float) -> figures.Interval:
 
 def p_text(p: float) -> str:
     """A p-value to stand behind its letter."""
-    text = reporting.p_value(p)
+    text = printing.p_value(p)
     return text if text.startswith("<") else f"= {text}"

@@ -5,7 +5,7 @@
 | `run`       | the run folder's name                                                                              |
 | `roles`     | which systems are `gainrag`, `baseline`, `without_pseudo`, `first_with`, `oracle`                  |
 | `evaluation`| evaluation.json as it is                                                                           |
-| `analyses`  | what gainrag.analysis, agreement and report.variants found, by data set where there are several    |
+| `analyses`  | what report.analysis, agreement and variants found, by data set where there are several            |
 | `absent`    | parts that cannot be made, with the reason                                                         |
 | `questions` | every test question: candidates with gains and selector scores, each system's answer, what it read |
 | `settings`  | of each artefact; `versions`, `config`, `commands`, `selector_card`, `diagnosis`                   |
@@ -17,15 +17,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gainrag import __version__, agreement, analysis, running, systems
-from gainrag.analysis import Case, Plain, by_dataset
-from gainrag.artefacts import as_json
-from gainrag.config import settings_of
+from gainrag import __version__
 from gainrag.errors import ConfigError, unknown
+from gainrag.files.meta import as_json
 from gainrag.metrics import has_answer
 from gainrag.records import Passage
-from gainrag.report import variants
+from gainrag.report import agreement, analysis, variants
+from gainrag.report.analysis import Case, Plain, by_dataset
 from gainrag.report.finished import Finished
+from gainrag.runs import stages, systems
+from gainrag.settings import settings_of
 
 # How much of a passage is shown.
 EXCERPT = 300
@@ -116,7 +117,7 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
 def _run_flags(run: Finished) -> list[str]:
     """The flags with which the run was made: in what its settings were not those of its config."""
     was = run.metas.get("evaluation", {}).get("settings", {}).get("run", {})
-    configured = as_json(settings_of(running.run, run.config.table("run")))
+    configured = as_json(settings_of(stages.run, run.config.table("run")))
     flags = []
     for name, value in was.items():
         flag = name.replace("_", "-")

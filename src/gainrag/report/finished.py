@@ -14,12 +14,15 @@ from typing import Any
 
 import msgspec
 
-from gainrag import running, selection, synthesis, systems, tuning
-from gainrag.analysis import Case, same
-from gainrag.config import Config, read_config, settings_of
+from gainrag import selection, synthesis
 from gainrag.errors import DataError
 from gainrag.evaluation import Evaluation, score_questions
-from gainrag.records import Answer, Gained, GainRecord, Retrieved, read, read_json, read_lines
+from gainrag.files.streams import read, read_json, read_lines
+from gainrag.records import Answer, Gained, GainRecord, Retrieved
+from gainrag.report.analysis import Case, same
+from gainrag.runs import stages, systems, tuning
+from gainrag.runs.config import Config, read_config
+from gainrag.settings import settings_of
 
 _HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
 
@@ -62,7 +65,7 @@ def read_run(folder: str | Path) -> Finished:
     """
     folder = Path(folder)
     _check_there(folder, "config.toml", "evaluation.json")
-    config = read_config(folder / "config.toml", running.STAGES)
+    config = read_config(folder / "config.toml", stages.STAGES)
     train = tuning.taught(config.table("train"), folder / "selector")
     evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"))
     names = {systems.file_name(name): name for name in evaluation.overall.systems}
@@ -97,7 +100,7 @@ def read_run(folder: str | Path) -> Finished:
     labels = folder / "gains" / "train.jsonl"
     diagnosis = folder / "diagnosis.json"
     if not diagnosis.exists():
-        none = settings_of(running.run, config.table("run"))["diagnose"] == 0
+        none = settings_of(stages.run, config.table("run"))["diagnose"] == 0
         absent["diagnosis"] = "the run compared no alphas (diagnose = 0)" if none else "diagnosis.json is not there"
     card = folder / "selector" / "README.md"
     if not card.exists():

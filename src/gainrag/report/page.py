@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from gainrag.analysis import Plain
+from gainrag.report.analysis import Plain
 from gainrag.report.parts import Table
 from gainrag.report.sections import headline, lead, sections
-from gainrag.reporting import piped
+from gainrag.runs.printing import piped
 
 
 def html(data: Plain) -> str:

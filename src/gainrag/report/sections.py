@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gainrag import reporting
-from gainrag.analysis import ALL, Plain
 from gainrag.evaluation import Evaluation
 from gainrag.report import cells, figures, variants
+from gainrag.report.analysis import ALL, Plain
 from gainrag.report.parts import Section, Table, Tile, first
-from gainrag.reporting import NOT_AVAILABLE, p_value, percent, signed
+from gainrag.runs import printing
+from gainrag.runs.printing import NOT_AVAILABLE, p_value, percent, signed
 
 
 def sections(data: Plain) -> list[Section]:
@@ -46,7 +46,7 @@ def headline(data: Plain) -> list[Tile]:
             signed(found.value),
             f"{gainrag} against {base}",
             f"{signed(found.low)} to {signed(found.high)}, p {cells.p_text(found.p)}"
-            + ("" if reporting.stars(found) else ": not significant"),
+            + ("" if printing.stars(found) else ": not significant"),
         ),
     ]
     knowing = {
@@ -74,13 +74,13 @@ def lead(data: Plain) -> str:
 def _result(data: Plain) -> Section:
     evaluation = Evaluation.from_json(data["evaluation"])
     gainrag = data["roles"]["gainrag"]
-    tables = [Table(f"All {evaluation.overall.n} questions, percent", reporting.main_rows(evaluation.overall, gainrag))]
+    tables = [Table(f"All {evaluation.overall.n} questions, percent", printing.main_rows(evaluation.overall, gainrag))]
     if evaluation.groups:
         caption = f"mean(contains, F1) by {evaluation.group_by}, percent"
-        tables.append(Table(caption, reporting.group_rows(evaluation, gainrag)))
+        tables.append(Table(caption, printing.group_rows(evaluation, gainrag)))
     scope, over = (evaluation.macro, "groups") if evaluation.macro else (evaluation.overall, "questions")
     caption = f"Difference from {gainrag} in mean(contains, F1), averaged over {over}, points"
-    tables.append(Table(caption, reporting.difference_rows(scope, gainrag)))
+    tables.append(Table(caption, printing.difference_rows(scope, gainrag)))
     means = {name: scores.metrics["mean"] for name, scores in scope.systems.items()}
     rows = [(name, (100 * mean.value, 100 * mean.low, 100 * mean.high)) for name, mean in means.items()]
     title = "mean(contains, F1) of every system with its interval"
@@ -89,7 +89,7 @@ def _result(data: Plain) -> Section:
         "Result",
         [
             "answer in: the share of questions with a gold answer in the passages read; pseudo: the share answered "
-            f"from the pseudo-passage. A score is marked where it {reporting.legend(gainrag)}.",
+            f"from the pseudo-passage. A score is marked where it {printing.legend(gainrag)}.",
             *_averages(evaluation),
         ],
         tables,

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gainrag.analysis import ALL, Plain
 from gainrag.evaluation import Breakdown, Evaluation
 from gainrag.report import cells, figures
+from gainrag.report.analysis import ALL, Plain
 from gainrag.report.parts import Section, Table, first
-from gainrag.reporting import NOT_AVAILABLE, p_value
+from gainrag.runs.printing import NOT_AVAILABLE, p_value
 
 # Variants with one of these learn from other data sets: how far a selector carries.
 _TRANSFER = ("leave_out", "train_on")

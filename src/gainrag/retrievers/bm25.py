@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gainrag.progress import progress
+from gainrag.files.progress import progress
 from gainrag.prompts import selector_text
 from gainrag.records import Passage, Scored
 from gainrag.retrievers.store import damaged, hold, scored, top_rows

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gainrag.errors import ModelError
-from gainrag.progress import progress_bar
+from gainrag.files.progress import progress_bar
 from gainrag.prompts import selector_text
 from gainrag.records import Passage, Scored
 from gainrag.retrievers.store import damaged, hold, scored, top_rows
@@ -152,8 +152,8 @@ def load_encoder(model: str) -> SentenceTransformer:
     Raises:
         ModelError: it cannot be loaded, its weights are pickled, or it needs remote code.
     """
-    from gainrag.lms.embedded import resolve
-    from gainrag.lms.loading import check_reachable, loading_errors, quiet
+    from gainrag.models.folder import resolve
+    from gainrag.models.hub import check_reachable, loading_errors, quiet
 
     folder = resolve(model)
     with loading_errors(model), quiet():

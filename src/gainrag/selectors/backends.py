@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gainrag.errors import ConfigError, ModelError, unknown
-from gainrag.lms.loading import check_reachable, choose_device, choose_dtype, loading_errors, quiet
+from gainrag.models.devices import choose_device, choose_dtype
+from gainrag.models.hub import check_reachable, loading_errors, quiet
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder

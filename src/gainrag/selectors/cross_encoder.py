@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gainrag.errors import ModelError
-from gainrag.lms.embedded import resolve
+from gainrag.models.folder import resolve
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
 from gainrag.selectors.backends import Backend, choose_backend, open_model
@@ -19,6 +19,7 @@ from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.learned import read_learned
 from gainrag.selectors.scoring import score_pairs
+from gainrag.settings import Batch, Device, Dtype, checked
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -52,14 +53,15 @@ class CrossEncoderSelector:
         ConfigError: no such backend or dtype, or a dtype or device that an exported model cannot have.
     """
 
+    @checked
     def __init__(
         self,
         path: str | Path,
         *,
         backend: Backend = "auto",
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-        device: str = "auto",
-        batch_tokens: int | None = None,
+        dtype: Dtype = "auto",
+        device: Device = "auto",
+        batch_tokens: Batch | None = None,
     ) -> None:
         self.name, self.batch_tokens = str(path), batch_tokens
         folder = resolve(self.name)

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 
 from gainrag.errors import DataError
-from gainrag.records import read_json, write_json
+from gainrag.files.streams import read_json, write_json
 
 
 class Learned(msgspec.Struct, frozen=True):

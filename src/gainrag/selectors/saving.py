@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gainrag.errors import DataError
-from gainrag.output_folder import open_output_folder
+from gainrag.files.folders import open_output_folder
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.learned import write_learned

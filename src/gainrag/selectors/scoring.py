@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gainrag.lms.loading import kind_of
-from gainrag.patching import with_forward
+from gainrag.models.devices import kind_of
+from gainrag.models.patching import with_forward
+from gainrag.models.threads import each
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
-from gainrag.workers import each
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder

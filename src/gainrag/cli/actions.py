@@ -1,0 +1,244 @@
+"""What each command of the command line does: read, call the stage, write, leave the meta file.
+
+Which commands there are, and with what arguments, is in gainrag.cli.commands.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gainrag import (
+    answering,
+    augmentation,
+    evaluation,
+    indexing,
+    ingestion,
+    lms,
+    retrieval,
+    selection,
+    synthesis,
+    training,
+)
+from gainrag.errors import UsageError
+from gainrag.files.meta import hashes, meta_path, write_meta
+from gainrag.files.streams import read, read_json, write, write_json
+from gainrag.records import Answer, GainRecord
+from gainrag.report import REPORTS
+from gainrag.report import report as make_report
+from gainrag.runs import config, printing, sharing, stages, systems
+from gainrag.selectors import CrossEncoderSelector, exporting
+from gainrag.selectors.lazy import SKIPPED
+from gainrag.settings import parameters, settings_of
+
+Arguments = Mapping[str, Any]
+
+
+def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
+    """The arguments that are the stage's parameters."""
+    return {name: arguments[name] for name in parameters(stage) if name in arguments}
+
+
+def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
+    lm = lms.open_lm(**{**_own(lms.open_lm, arguments), "model": arguments["llm"]})
+    print(f"{lm.name}: {lm.dtype} on {lm.device}", file=sys.stderr)
+    return lm, {"model": lm.name, "dtype": lm.dtype}
+
+
+def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any], **inputs: str) -> dict[str, Any]:
+    settings = {**settings_of(stage, _own(stage, arguments)), "llm": llm}
+    return {"settings": settings, "inputs": hashes(inputs)}
+
+
+def _read_config(path: str | Path, arguments: Arguments) -> config.Config:
+    return config.read_config(path, stages.STAGES, arguments["data"])
+
+
+def ingest(arguments: Arguments) -> None:
+    """An official release -> questions and, where it brings passages, a corpus."""
+    name, source = arguments["name"], arguments["source"]
+    own = _own(ingestion.ingest, arguments)
+    found = ingestion.ingest(name, source, **own)
+    out, suffix = Path(arguments["out"]), ".jsonl.gz" if arguments["gz"] else ".jsonl"
+    inputs = hashes({f"source {split}".strip(): path for split, path in found.sources.items()})
+    if own.get("aliases"):
+        inputs |= hashes({"aliases": own["aliases"]})
+    settings = {**settings_of(ingestion.ingest, own), "name": name}
+    if source is None:
+        settings["hub"] = ingestion.RELEASES[name].hub
+    # One file of questions is plainly that; of several, each is called after its split.
+    several = len(found.questions) > 1
+    files: dict[str, list[Any]] = {split if several else "questions": q for split, q in found.questions.items()}
+    for stem, records in {**files, "corpus": found.passages}.items():
+        if records:
+            write(out / f"{stem}{suffix}", records)
+            write_meta(out / f"{stem}{suffix}", settings, inputs, dict(found.counts))
+    print(found, file=sys.stderr)
+
+
+def index(arguments: Arguments) -> None:
+    """Passages -> an index folder."""
+    indexing.index(arguments["corpus"], arguments["out"], **_own(indexing.index, arguments))
+
+
+def retrieve(arguments: Arguments) -> None:
+    """Questions -> retrieved records."""
+    questions = ingestion.read_questions(arguments["questions"], need_answers=False)
+    retriever = indexing.open_index(arguments["index"])
+    own = _own(retrieval.retrieve, arguments)
+    write(arguments["out"], retrieval.retrieve(questions, retriever, **own))
+    inputs = hashes({"questions": arguments["questions"], "index": Path(arguments["index"]) / indexing.META_FILE})
+    write_meta(arguments["out"], settings_of(retrieval.retrieve, own), inputs)
+
+
+def augment(arguments: Arguments) -> None:
+    """Retrieved records -> candidates."""
+    _ask(augmentation.augment, "retrieved", arguments)
+
+
+def _ask(stage: Callable[..., Any], source: str, arguments: Arguments) -> None:
+    """A stage in which the language model writes something for each record of a file, given as argument `source`."""
+    records = ingestion.read_retrieved(arguments[source], need_answers=False)
+    lm, llm = _open_lm(arguments)
+    memory = _memory(stage, arguments, llm, **{source: arguments[source]})
+    stage(records, lm, arguments["out"], memory, **_own(stage, arguments))
+    write_meta(arguments["out"], memory["settings"], memory["inputs"])
+
+
+def synthesize(arguments: Arguments) -> None:
+    """Candidates -> gain records, and with --diagnose how good the labels are."""
+    candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=True)
+    lm, llm = _open_lm(arguments)
+    memory = _memory(synthesis.synthesize, arguments, llm, candidates=arguments["candidates"])
+    records = synthesis.synthesize(candidates, lm, arguments["out"], memory, **_own(synthesis.synthesize, arguments))
+    summary = synthesis.summarize(records)
+    own = _own(synthesis.diagnose, arguments) | {"sample": arguments["diagnose"]}
+    diagnosis = synthesis.diagnose(records, lm, **own) if arguments["diagnose"] else None
+    write_meta(arguments["out"], memory["settings"], memory["inputs"], {**summary, "diagnosis": diagnosis})
+    print(synthesis.describe(summary, diagnosis), file=sys.stderr)
+
+
+def train(arguments: Arguments) -> None:
+    """Gain records -> a selector folder; with --warm-start another one before it, which it starts from."""
+    own = _own(training.train, arguments)
+    source = arguments["gains"]
+    if own.get("labels") == "relevance":
+        records: list[Any] = ingestion.read_retrieved(source, need_answers=True)
+    else:
+        records = list(read(source, GainRecord))
+    facts: dict[str, Any] = {"data": Path(source).name}
+    if str(source) != "-" and meta_path(source).exists():
+        made = read_json(meta_path(source)).get("settings", {})
+        facts |= {"LLM": made.get("llm", {}).get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
+    inputs: dict[str, str | Path] = {"gains": source}
+    if arguments.get("warm_start"):
+        warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
+        retrieved = ingestion.read_retrieved(arguments["warm_start"], need_answers=True)
+        print(f"warm start on {len(retrieved)} questions, into {warm}", file=sys.stderr)
+        shared = {k: own[k] for k in ("base", "seed", "max_length", "dtype", "device") if k in own}
+        training.train(retrieved, warm, {"data": Path(arguments["warm_start"]).name}, labels="relevance", **shared)
+        inputs["warm start"] = arguments["warm_start"]
+        own["base"] = str(warm)
+    training.train(records, arguments["out"], facts, **own)
+    write_meta(arguments["out"], settings_of(training.train, own), hashes(inputs))
+
+
+def select(arguments: Arguments) -> None:
+    """Candidates -> the best of them."""
+    candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=False)
+    own = _own(selection.select, arguments)
+    selector = CrossEncoderSelector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
+    selected = selection.select(candidates, selector, **own)
+    write(arguments["out"], selected)
+    inputs: dict[str, str | Path] = {"candidates": arguments["candidates"]}
+    if Path(arguments["selector"]).exists():
+        inputs["selector"] = arguments["selector"]
+    skipped = selection.skipped_share(selected)
+    write_meta(
+        arguments["out"],
+        {**settings_of(selection.select, own), "selector": selector.settings},
+        hashes(inputs),
+        {SKIPPED: skipped} if skipped is not None else None,
+    )
+    if skipped is not None:
+        print(f"{skipped:.1%} of {len(selected)} questions do without the pseudo-passage", file=sys.stderr)
+
+
+def export(arguments: Arguments) -> None:
+    """A selector folder -> the same for another runtime."""
+    source = arguments["candidates"]
+    candidates = ingestion.read_retrieved(source, need_answers=False) if source else ()
+    folder = exporting.export(arguments["selector"], arguments["out"], candidates, **_own(exporting.export, arguments))
+    print(f"exported into {folder}", file=sys.stderr)
+
+
+def answer(arguments: Arguments) -> None:
+    """Selected records -> answers."""
+    _ask(answering.answer, "selected", arguments)
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Answers of several systems -> evaluation.json and a table."""
+    paths = arguments["answers"]
+    names = [Path(p).name.removesuffix(".gz").removesuffix(".jsonl") for p in paths]
+    if len(set(names)) < len(names):
+        names = [str(p) for p in paths]
+    if len(set(names)) < len(names):
+        raise UsageError("a file is named twice", where="gainrag evaluate", hint="name each system's answers once")
+    answers = {name: list(read(path, Answer)) for name, path in zip(names, paths, strict=True)}
+    own = _own(evaluation.evaluate, arguments)
+    found = evaluation.evaluate(answers, **own)
+    write_json(arguments["out"], found.to_json())
+    write_meta(arguments["out"], settings_of(evaluation.evaluate, own), hashes(dict(zip(names, paths, strict=True))))
+    print(printing.text_table(found), file=sys.stderr)
+
+
+def run(arguments: Arguments) -> None:
+    """A config -> a run folder."""
+    read = _read_config(arguments["config"], arguments)
+    out = arguments["out"]
+    own = {**read.table("run"), **_own(stages.run, arguments)}
+    found = stages.run(read, out, arguments["update"], **own)
+    print(printing.text_table(found, baseline=systems.GAINRAG))
+    print(f"everything is in {out}", file=sys.stderr)
+
+
+def report(arguments: Arguments) -> None:
+    """A run folder -> its reports."""
+    folder = Path(arguments["run"])
+    make_report(folder, **_own(make_report, arguments))
+    for name in REPORTS:
+        print(folder / name, file=sys.stderr)
+
+
+def share(arguments: Arguments) -> None:
+    """A run folder -> one without the texts of its data."""
+    folder = Path(arguments["run"])
+    files = sharing.share(folder, arguments["out"], _read_config(folder / "config.toml", arguments))
+    print(f"{len(files)} files of records, without the data's texts, in {arguments['out']}", file=sys.stderr)
+
+
+def restore(arguments: Arguments) -> None:
+    """What was shared -> a run folder."""
+    folder = Path(arguments["shared"])
+    files = sharing.restore(folder, arguments["out"], _read_config(folder / "config.toml", arguments))
+    print(f"{len(files)} files of records, as they were shared, in {arguments['out']}", file=sys.stderr)
+
+
+def validate(arguments: Arguments) -> None:
+    """A config -> what it would use, or the first thing wrong with it."""
+    from gainrag.runs import validation
+
+    read = _read_config(arguments["config"], arguments)
+    for line in validation.validate(read):
+        print(line, file=sys.stderr)
+    print("valid", file=sys.stderr)
+
+
+def demo(arguments: Arguments) -> None:
+    """The run on the data set that ships with the package."""
+    from gainrag.demo import demo as run_demo
+
+    run_demo(arguments["out"])

@@ -1,0 +1,227 @@
+"""Every command of the command line: its arguments, and the stages whose parameters are its flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gainrag import (
+    answering,
+    augmentation,
+    evaluation,
+    indexing,
+    ingestion,
+    lms,
+    retrieval,
+    selection,
+    synthesis,
+    training,
+)
+from gainrag.cli import actions
+from gainrag.report import report
+from gainrag.runs import stages
+from gainrag.selectors import CrossEncoderSelector, exporting
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument that no stage parameter stands behind: a file, a folder, a model."""
+
+    flags: tuple[str, ...]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its arguments, the stages whose parameters are its flags, and what it does."""
+
+    name: str
+    help: str
+    run: Callable[[actions.Arguments], None]
+    arguments: tuple[Argument, ...] = ()
+    stages: tuple[Callable[..., Any], ...] = ()
+    skip: tuple[str, ...] = ()
+
+
+def _input(name: str, help: str, **more: Any) -> Argument:
+    return Argument((name,), {"help": help, **more})
+
+
+def _output(help: str, **more: Any) -> Argument:
+    return Argument(("-o", "--out"), {"required": True, "metavar": "PATH", "help": help, **more})
+
+
+def _llm() -> Argument:
+    return Argument(
+        ("--llm",), {"required": True, "metavar": "MODEL", "help": "embedded:NAME, a Hugging Face id or a folder"}
+    )
+
+
+_DATA = Argument(
+    ("--data",), {"metavar": "FOLDER", "help": "where relative data paths of the config start [the config's folder]"}
+)
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "ingest",
+        "Read a data set's official release into questions and, where it brings passages, a corpus.",
+        actions.ingest,
+        (
+            _input("name", "the data set: %(choices)s", choices=sorted(ingestion.RELEASES), metavar="NAME"),
+            _output("the folder for questions.jsonl (of several splits: train.jsonl ..) and corpus.jsonl"),
+            Argument(
+                ("--source",),
+                {"metavar": "PATH", "help": "an official file, or a folder of them [download from the hub]"},
+            ),
+            Argument(("--gz",), {"action": "store_true", "help": "write .jsonl.gz"}),
+        ),
+        (ingestion.ingest,),
+    ),
+    Command(
+        "index",
+        "Build an index folder from passages.",
+        actions.index,
+        (_input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz, or -"), _output("the index folder")),
+        (indexing.index,),
+    ),
+    Command(
+        "retrieve",
+        "Find each question's k best passages.",
+        actions.retrieve,
+        (
+            _input("questions", "questions as JSON lines, or -"),
+            _output("retrieved.jsonl, or -"),
+            Argument(("--index",), {"required": True, "metavar": "FOLDER", "help": "an index folder"}),
+        ),
+        (retrieval.retrieve,),
+    ),
+    Command(
+        "augment",
+        "Add the pseudo-passage that the language model writes itself.",
+        actions.augment,
+        (_input("retrieved", "retrieved records, or -"), _llm(), _output("candidates.jsonl, or -")),
+        (augmentation.augment, lms.open_lm),
+        ("model",),
+    ),
+    Command(
+        "synthesize",
+        "Measure how much each candidate helps the language model to the right answer.",
+        actions.synthesize,
+        (
+            _input("candidates", "candidates with gold answers, or -"),
+            _llm(),
+            _output("gains.jsonl, or -"),
+            Argument(
+                ("--diagnose",),
+                {
+                    "type": int,
+                    "default": 0,
+                    "metavar": "N",
+                    "help": "answer every candidate of N questions, compare the alphas, and recommend one",
+                },
+            ),
+        ),
+        (synthesis.synthesize, lms.open_lm),
+        ("model",),
+    ),
+    Command(
+        "train",
+        "Distil gains into a selector.",
+        actions.train,
+        (
+            _input("gains", "gain records (retrieved ones for --labels relevance), or -"),
+            _output("the selector folder"),
+            Argument(
+                ("--warm-start",),
+                {"metavar": "FILE", "help": "retrieved records: first train on whether passages hold an answer"},
+            ),
+        ),
+        (training.train,),
+    ),
+    Command(
+        "select",
+        "Keep the k candidates that the selector scores highest.",
+        actions.select,
+        (
+            _input("candidates", "candidates, or -"),
+            _output("selected.jsonl, or -"),
+            Argument(
+                ("--selector",), {"required": True, "metavar": "MODEL", "help": "a selector folder or any reranker"}
+            ),
+        ),
+        (selection.select, CrossEncoderSelector),
+    ),
+    Command(
+        "export",
+        "Put a copy of a selector for ONNX Runtime or OpenVINO into its folder.",
+        actions.export,
+        (
+            _input("selector", "a selector folder"),
+            Argument(("-o", "--out"), {"metavar": "PATH", "help": "a new selector folder [in place]"}),
+            Argument(
+                ("--candidates",),
+                {"metavar": "FILE", "help": "candidates to learn the ranges of openvino's int8 from"},
+            ),
+        ),
+        (exporting.export,),
+    ),
+    Command(
+        "answer",
+        "Answer each question from its passages.",
+        actions.answer,
+        (_input("selected", "retrieved records, or -"), _llm(), _output("answers.jsonl, or -")),
+        (answering.answer, lms.open_lm),
+        ("model",),
+    ),
+    Command(
+        "evaluate",
+        "Score answers, with intervals, and compare systems.",
+        actions.evaluate,
+        (_input("answers", "one file a system", nargs="+"), _output("evaluation.json")),
+        (evaluation.evaluate,),
+    ),
+    Command(
+        "run",
+        "Every stage of a config; a finished stage whose inputs have not changed is reused.",
+        actions.run,
+        (
+            _input("config", "a TOML config"),
+            _output("the run folder"),
+            _DATA,
+            Argument(("--update",), {"action": "store_true", "help": "allow a folder made with another config"}),
+        ),
+        (stages.run,),
+    ),
+    Command(
+        "report",
+        "Show what a finished run found: a page, text, and all numbers as JSON, in the run folder.",
+        actions.report,
+        (_input("run", "a finished run folder"),),
+        (report,),
+    ),
+    Command(
+        "share",
+        "Write a run folder without the texts of its data sets, to pass on.",
+        actions.share,
+        (_input("run", "a run folder, finished or not"), _output("a new folder"), _DATA),
+    ),
+    Command(
+        "restore",
+        "Make a run folder of a shared one, with the data at hand.",
+        actions.restore,
+        (_input("shared", "what `gainrag share` wrote"), _output("the run folder, a new one"), _DATA),
+    ),
+    Command(
+        "validate",
+        "Check everything that can be checked before compute is spent.",
+        actions.validate,
+        (_input("config", "a TOML config"), _DATA),
+    ),
+    Command(
+        "demo",
+        "The whole method on a small data set that ships with the package.",
+        actions.demo,
+        (_output("the run folder", required=False, default="runs/demo"),),
+    ),
+)

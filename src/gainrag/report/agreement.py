@@ -1,0 +1,115 @@
+"""How well a selector's scores agree with the true gains of a question's candidates: pure functions, plain data, of
+runs that measured them.
+
+| function           | of a question's candidates                                                                      |
+|--------------------|-------------------------------------------------------------------------------------------------|
+| `rank_correlation` | Spearman's rho of score and gain: 1 is the true order, 0 is chance                              |
+| `top1_regret`      | highest gain minus the gain of the candidate with the highest score, nats: 0 is the best choice |
+| `calibration`      | selector's share softmax(score) beside the teacher's share softmax(gain / temperature), in bins |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gainrag.errors import ConfigError
+from gainrag.gain import teacher
+from gainrag.report.analysis import Case, Plain, mean_interval, share
+from gainrag.selection import top
+
+# Edges of the histogram of rank correlations.
+_EDGES = [round(-1.0 + 0.2 * i, 1) for i in range(11)]
+
+
+def rank_correlation(cases: Sequence[Case], system: str, **interval: int | float) -> Plain:
+    """Spearman's rank correlation of score and true gain within each question, averaged over questions.
+
+    Args:
+        interval: of the mean, see `gainrag.report.analysis.mean_interval`.
+
+    Returns:
+        n; `undefined`, the questions with fewer than two candidates or with all scores or gains equal, which count
+        nowhere else; mean with low and high; median; `histogram` with `edges` and `counts`.
+    """
+    from scipy.stats import spearmanr
+
+    found = []
+    for case in cases:
+        scores, gains = case.scored[system], case.gains()
+        if len(set(scores)) > 1 and len(set(gains)) > 1:
+            found.append(float(spearmanr(scores, gains).statistic))
+    low, high = mean_interval(found, **interval)  # type: ignore[arg-type]
+    # Sums of ranks are exact, their quotient is not: 1.0000000000000002 belongs into the last bin.
+    counts, _ = np.histogram(np.clip(found, -1.0, 1.0), bins=_EDGES)
+    return {
+        "n": len(found),
+        "undefined": len(cases) - len(found),
+        "mean": float(np.mean(found)) if found else None,
+        "low": low,
+        "high": high,
+        "median": float(np.median(found)) if found else None,
+        "histogram": {"edges": _EDGES, "counts": [int(count) for count in counts]},
+    }
+
+
+def top1_regret(cases: Sequence[Case], system: str | None, **interval: int | float) -> Plain:
+    """How much gain (nats) the candidate with the highest score falls short of the best one.
+
+    Args:
+        system: whose selector chooses; None is the retriever, which chooses the first retrieved passage.
+        interval: of the mean, see `gainrag.report.analysis.mean_interval`.
+
+    Returns:
+        mean with low and high; `chance`, that of a candidate drawn at random; `best`, the share of questions where
+        the choice is as good as any.
+    """
+    regrets, chance = [], []
+    for case in cases:
+        gains = np.array(case.gains())
+        if system is None:
+            at = next((i for i, c in enumerate(case.candidates) if c.origin != "generated"), 0)
+        else:
+            at = top(case.scored[system], 1)[0]
+        regrets.append(float(gains.max() - gains[at]))
+        chance.append(float(gains.max() - gains.mean()))
+    low, high = mean_interval(regrets, **interval)  # type: ignore[arg-type]
+    return {
+        "mean": float(np.mean(regrets)),
+        "low": low,
+        "high": high,
+        "chance": float(np.mean(chance)),
+        "best": share(sum(regret == 0 for regret in regrets), len(regrets)),
+    }
+
+
+def calibration(cases: Sequence[Case], system: str, temperature: float, bins: int = 10) -> list[Plain]:
+    """Candidates of all questions in bins of equal width by the selector's share; empty bins are left out.
+
+    Args:
+        temperature: of the teacher, as the selector was trained with.
+        bins: how many of them between 0 and 1.
+
+    Returns:
+        Of each bin: low, high (edges), n, and the mean share by `selector` and `teacher`.
+
+    Raises:
+        ConfigError: the temperature is not above 0, or there are no bins.
+    """
+    if not temperature > 0 or bins < 1:
+        raise ConfigError(f"temperature {temperature}, {bins} bins", where="calibration", hint="both are above 0")
+    mine = np.concatenate([teacher(case.scored[system]) for case in cases])
+    target = np.concatenate([teacher(case.gains(), temperature) for case in cases])
+    at = np.minimum((mine * bins).astype(int), bins - 1)
+    return [
+        {
+            "low": b / bins,
+            "high": (b + 1) / bins,
+            "n": int((at == b).sum()),
+            "selector": float(mine[at == b].mean()),
+            "teacher": float(target[at == b].mean()),
+        }
+        for b in range(bins)
+        if (at == b).any()
+    ]

@@ -1,0 +1,193 @@
+"""TOML configs, checked against the signatures of the stages: one table a stage, its keyword-only parameters the keys.
+
+So a default is written once, in the signature; an unknown key is an error with a suggestion; flags of the command
+line and keys of the config cannot differ.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gainrag.settings import check_settings, parameters
+from gainrag.errors import ConfigError, DataError, unknown
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A corpus with questions to train on, to test on, or both. Without one, they bring their passages (`ctxs`)."""
+
+    name: str
+    train: Path | None = None
+    test: Path | None = None
+    corpus: Path | None = None
+
+    def questions(self, split: str) -> Path | None:
+        """The file of a split, train or test, where the data set serves for it."""
+        return self.train if split == "train" else self.test
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A selector trained another way, and the system of that name.
+
+    settings: those of training that differ from [train].
+    questions: how many of the labelled questions it learns from; 0 is all.
+    train_on: the data sets it learns from; empty is all.
+    leave_out: whether it is one selector a data set, each learned from all the others.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    _: KW_ONLY
+    questions: int = 0
+    train_on: Sequence[str] = ()
+    leave_out: bool = False
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """What its table sets, without the name."""
+        own = {"questions": self.questions, "train_on": self.train_on, "leave_out": self.leave_out}
+        return {**{key: value for key, value in own.items() if value}, **self.settings}
+
+
+@dataclass(frozen=True)
+class Reranker:
+    """A cross-encoder that is there already, and the system of that name.
+
+    model: embedded:NAME, a Hugging Face id or a folder.
+    """
+
+    name: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run: the data sets, for each stage the settings that differ from its defaults, and further systems."""
+
+    datasets: tuple[Dataset, ...]
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    text: str = ""
+    variants: tuple[Variant, ...] = ()
+    rerankers: tuple[Reranker, ...] = ()
+
+    def table(self, name: str) -> dict[str, Any]:
+        """The settings of a stage, as keyword arguments."""
+        return dict(self.tables.get(name, {}))
+
+
+def read_config(path: str | Path, stages: Mapping[str, Callable[..., Any]], data: str | Path | None = None) -> Config:
+    """Read and check a config.
+
+    Args:
+        stages: by table name, the functions whose keyword-only parameters are its keys.
+        data: the folder that relative data paths start from; the config's own folder when None.
+
+    Raises:
+        DataError: there is no such file.
+        ConfigError: it is no TOML, or a table, key or value is not one of the stage's.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), hint="name a config, such as configs/small/nq.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"no TOML: {error}", where=str(path), hint="see docs/config.md") from None
+    except OSError as error:
+        raise DataError(str(error.strerror).lower(), where=str(path), hint="name a readable file") from None
+    datasets = _datasets(tables.pop("dataset", None), Path(data) if data else path.parent, str(path))
+    variants = _variants(tables.pop("variant", []), stages["train"], datasets, str(path))
+    rerankers = _rerankers(tables.pop("reranker", []), str(path))
+    known = [*(f"[{stage}]" for stage in stages), "[[dataset]]", "[[variant]]", "[[reranker]]"]
+    for name, table in tables.items():
+        if name not in stages:
+            raise ConfigError(
+                unknown("table", f"[[{name}]]" if isinstance(table, list) else f"[{name}]", known), where=str(path)
+            )
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name!r} stands outside of any table", where=str(path), hint=f"write it as [{name}]")
+        check_settings(table, parameters(stages[name]), where=f"{path} [{name}]")
+    return Config(datasets, tables, text, variants, rerankers)
+
+
+def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError("no [[dataset]]", where=where, hint="name at least one, with name, corpus, train and test")
+    found = []
+    for table in tables:
+        keys = ("name", "corpus", "train", "test")
+        if wrong := [key for key in table if key not in keys]:
+            raise ConfigError(f"{unknown('key', wrong[0], keys)} in [[dataset]]", where=where)
+        if wrong := [key for key in table if not isinstance(table[key], str)]:
+            raise ConfigError(f"{wrong[0]} of [[dataset]] is {table[wrong[0]]!r}", where=where, hint="it is a string")
+        if "name" not in table:
+            raise ConfigError("[[dataset]] has no 'name'", where=where, hint="it is a string")
+        if not {"train", "test"} & set(table):
+            raise ConfigError(
+                f"[[dataset]] {table['name']} has neither 'train' nor 'test'", where=where, hint="give one or both"
+            )
+        paths = {key: base / table[key] for key in keys[1:] if key in table}
+        found.append(Dataset(name=table["name"], **paths))
+    names = [dataset.name for dataset in found]
+    if len(set(names)) < len(names):
+        raise ConfigError("two data sets have the same name", where=where, hint="rename one")
+    for split in ("train", "test"):
+        if not any(dataset.questions(split) for dataset in found):
+            raise ConfigError(f"no [[dataset]] has {split!r}", where=where, hint="a run learns and tests")
+    return tuple(found)
+
+
+def _variants(
+    tables: Any, train: Callable[..., Any], datasets: Sequence[Dataset], where: str
+) -> tuple[Variant, ...]:
+    own = parameters(Variant)
+    with_train = [dataset.name for dataset in datasets if dataset.train]
+    found = []
+    for table in _named(tables, "variant", where):
+        at = f"{where} [[variant]] {table['name']}"
+        given = {key: value for key, value in table.items() if key != "name"}
+        check_settings(given, {**parameters(train), **own}, where=at)
+        for name in given.get("train_on", ()):
+            if name not in with_train:
+                kind = "data set with training questions"
+                raise ConfigError(unknown(kind, name, with_train), where=f"{at} train_on")
+        if "questions" in given and given["questions"] < 1:
+            raise ConfigError(f"questions is {given['questions']}", where=at, hint="leave it out to learn from all")
+        if "train_on" in given and given.get("leave_out"):
+            raise ConfigError("it has both train_on and leave_out", where=at, hint="make two variants of it")
+        if given.get("train_on") == [] or (given.get("leave_out") and len(with_train) < 2):
+            raise ConfigError("no data set is left to learn from", where=at, hint="name data sets that have 'train'")
+        settings = {key: value for key, value in given.items() if key not in own}
+        found.append(Variant(table["name"], settings, **{key: given[key] for key in own if key in given}))
+    return tuple(found)
+
+
+def _rerankers(tables: Any, where: str) -> tuple[Reranker, ...]:
+    found = []
+    for table in _named(tables, "reranker", where):
+        at = f"{where} [[reranker]] {table['name']}"
+        if wrong := [key for key in table if key not in ("name", "model")]:
+            raise ConfigError(unknown("key", wrong[0], ("name", "model")), where=at)
+        if not isinstance(table.get("model"), str):
+            raise ConfigError("no 'model'", where=at, hint="give embedded:NAME, a Hugging Face id or a folder")
+        found.append(Reranker(table["name"], table["model"]))
+    return tuple(found)
+
+
+def _named(tables: Any, kind: str, where: str) -> list[dict[str, Any]]:
+    """The tables of a kind of which there may be several, each with a name."""
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{kind} is no list of tables", where=where, hint=f"write each one as [[{kind}]]")
+    if not all(isinstance(table.get("name"), str) for table in tables):
+        raise ConfigError(f"a [[{kind}]] has no 'name'", where=where, hint="it is a string, the system's name")
+    return tables

@@ -1,0 +1,214 @@
+"""A run folder without the texts of its data sets, to pass on; and whole again where the data is at hand.
+
+Labels, rankings and answers are the work of hours, the questions and passages in them are others' texts. Shared, a
+record keeps its ids, what was measured, and what the language model wrote; the rest is filled in from the data that the
+config names, and every file is checked to be, byte for byte, the one that was shared. So `gainrag run` goes on with it,
+a stage that was stopped half-way included, and `gainrag report` makes its report from it. Index folders and selectors'
+weights are not in it: a run makes them again where it needs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from gainrag.runs.config import Config
+from gainrag.errors import DataError
+from gainrag.ingestion import read_passages
+from gainrag.files.folders import open_output_folder
+from gainrag.files.streams import open_output, read_json, read_lines, write_json
+from gainrag.records import Answer, GainRecord, Retrieved, encode, from_builtins, to_builtins
+from gainrag.runs.stages import read_all
+
+# The rooms of a run folder whose files hold texts of the data sets.
+ROOMS = ("retrieved", "candidates", "gains", "scores", "selected", "answers")
+MANIFEST = "shared.json"
+# In a shared record: the keys that the data has and the record has not.
+ABSENT = "absent"
+
+Plain = dict[str, Any]
+
+
+class Texts:
+    """The questions and passages of a config's data sets, as plain data by id."""
+
+    def __init__(self, config: Config) -> None:
+        self.questions: dict[str, Plain] = {}
+        self._corpora: dict[str, dict[str, Plain]] = {}  # by data set
+        self._brought: dict[str, dict[str, Plain]] = {}  # by question, where there is no corpus
+        for question in (q for questions in read_all(config).values() for q in questions):
+            self.questions[question.id] = _without(to_builtins(question), ("ctxs",))
+            brought = getattr(question, "ctxs", ())
+            own = {ctx.id: _without(to_builtins(ctx), ("score", "hasanswer")) for ctx in brought}
+            self._brought[question.id] = own
+        corpora: dict[Path, dict[str, Plain]] = {}
+        for dataset in config.datasets:
+            if dataset.corpus and dataset.corpus not in corpora:
+                corpora[dataset.corpus] = {p.id: to_builtins(p) for p in read_passages(dataset.corpus)}
+            if dataset.corpus:
+                self._corpora[dataset.name] = corpora[dataset.corpus]
+
+    def question(self, record: Plain) -> Plain:
+        """What the data says of a record's question; where a run asks one several times, a number is behind its id."""
+        return self.questions.get(self._id(record), {})
+
+    def passage(self, record: Plain, ctx: Plain) -> Plain:
+        """What the data says of one of its passages; nothing of one that a model wrote."""
+        if ctx.get("origin") == "generated":
+            return {}
+        corpus = self._corpora.get(self.question(record).get("dataset", ""))
+        return (self._brought.get(self._id(record), {}) if corpus is None else corpus).get(ctx["id"], {})
+
+    def _id(self, record: Plain) -> str:
+        given: str = record["id"]
+        return given if given in self.questions else given.rpartition("#")[0]
+
+
+def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
+    """Write a run folder's records without the texts of its data, its settings and its figures into a new folder.
+
+    Args:
+        run: the run folder, finished or not.
+        out: a new folder.
+        config: the run's, with the paths of its data.
+
+    Returns:
+        The files with records, as they are called in the run folder.
+
+    Raises:
+        DataError: it is no run folder, `out` is there already, or a record is not of this data.
+    """
+    folder, target = Path(run), Path(out)
+    if not (folder / "config.toml").exists():
+        raise DataError("is no run folder", where=str(folder), hint="make one with `gainrag run`")
+    files: dict[str, str] = {}
+    _check_new(target)
+    with open_output_folder(target) as made:
+        texts = Texts(config)
+        for path in sorted(path for room in ROOMS for path in (folder / room).rglob("*.jsonl*")):
+            name = path.relative_to(folder).as_posix()
+            if not name.endswith((".jsonl", ".jsonl.part")):
+                continue
+            digest = hashlib.sha256()
+            with open_output(made / f"{name}.gz") as stream:
+                for where, line in _lines(path):
+                    bare = _bare(line, texts)
+                    if _has_text(bare) or _whole(bare, texts, where) != _encoded(line):
+                        raise DataError("is not a record of this data", where=where, hint="check --data")
+                    digest.update(_encoded(line))
+                    stream.write(_encoded(bare))
+            files[name] = digest.hexdigest()
+        _copy_settings(folder, made)
+        write_json(made / MANIFEST, {"files": files})
+    return list(files)
+
+
+def restore(shared: str | Path, out: str | Path, config: Config) -> list[str]:
+    """Make a run folder of what `share` wrote, with the texts of the data that the config names.
+
+    Args:
+        shared: the shared folder.
+        out: a new folder.
+        config: the run's, with the paths of its data.
+
+    Returns:
+        The files with records.
+
+    Raises:
+        DataError: it is no shared run, `out` is there already, or a file does not come out as it was: the data is not
+            the same.
+    """
+    folder, target = Path(shared), Path(out)
+    files: dict[str, str] = read_json(folder / MANIFEST)["files"]
+    _check_new(target)
+    with open_output_folder(target) as made:
+        texts = Texts(config)
+        for name, digest in files.items():
+            if PurePosixPath(name).parts[0] not in ROOMS or ".." in PurePosixPath(name).parts:
+                raise DataError(f"{name!r} is no file of a run", where=str(folder / MANIFEST), hint="get it again")
+            found = hashlib.sha256()
+            with open_output(made / name) as stream:
+                for where, line in _lines(folder / f"{name}.gz"):
+                    whole = _whole(line, texts, where)
+                    found.update(whole)
+                    stream.write(whole)
+            if found.hexdigest() != digest:
+                raise DataError(
+                    "does not come out as it was shared: the data sets are not the same",
+                    where=str(folder / f"{name}.gz"),
+                    hint="check --data, or make the run anew",
+                )
+        _copy_settings(folder, made)
+    return list(files)
+
+
+def _check_new(target: Path) -> None:
+    if target.exists():
+        raise DataError("is there already", where=str(target), hint="choose another output")
+
+
+def _copy_settings(folder: Path, target: Path) -> None:
+    """Copy the files that hold settings and figures alone."""
+    own = [folder / name for name in ("config.toml", "diagnosis.json", "evaluation.json", "table.txt")]
+    inside = folder / "index"  # the indexes' own, which go with them
+    metas = (p for p in folder.rglob("*.meta.json") if p.parent == inside or not p.is_relative_to(inside))
+    for path in (*own, *metas):
+        if path.exists():
+            copy = target / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Plain]]:
+    """The records of a file as plain data; of one that was stopped the last line may be half a line and is left out."""
+    for number, line in read_lines(path):
+        if line.endswith(b"\n"):
+            yield f"{path}:{number}", msgspec.json.decode(line)
+
+
+def _bare(line: Plain, texts: Texts) -> Plain:
+    """A record without what the data says of its question and its passages."""
+    ctxs = [{"id": ctx["id"], **_less(ctx, texts.passage(line, ctx))} for ctx in line["ctxs"]]
+    return {"id": line["id"], **_less(line, texts.question(line)), "ctxs": ctxs}
+
+
+def _has_text(bare: Plain) -> bool:
+    """Whether a record still has a text that should have come from the data."""
+    own = [ctx for ctx in bare["ctxs"] if ctx.get("origin") != "generated"]
+    return not {"question", "answers"}.isdisjoint(bare) or any(not {"title", "text"}.isdisjoint(ctx) for ctx in own)
+
+
+def _whole(bare: Plain, texts: Texts, where: str) -> bytes:
+    """The record that `_bare` was made from, as one line."""
+    kind = GainRecord if "silver" in bare else Answer if "prediction" in bare else Retrieved
+    ctxs = [_more(ctx, texts.passage(bare, ctx)) for ctx in bare["ctxs"]]
+    try:
+        return encode(from_builtins(kind, _more({**bare, "ctxs": ctxs}, texts.question(bare))))
+    except msgspec.ValidationError as error:
+        raise DataError(str(error), where=where, hint="check --data: its question or a passage is not there") from None
+
+
+def _encoded(line: Plain) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
+
+
+def _less(record: Plain, known: Mapping[str, Any]) -> Plain:
+    """A record without what is known of it; what is known and not in it is named."""
+    own = {key: value for key, value in record.items() if key not in known or known[key] != value}
+    absent = [key for key in known if key not in record]
+    return {**own, ABSENT: absent} if absent else own
+
+
+def _more(own: Plain, known: Mapping[str, Any]) -> Plain:
+    """The record that `_less` was made from."""
+    absent = own.get(ABSENT, ())
+    return {**_without(known, absent), **_without(own, (ABSENT,))}
+
+
+def _without(record: Mapping[str, Any], keys: Collection[str]) -> Plain:
+    return {key: value for key, value in record.items() if key not in keys}

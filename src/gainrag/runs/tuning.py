@@ -1,0 +1,155 @@
+"""Training settings chosen on questions held out of training, one after another.
+
+What is compared is the regret of the trained selector on the held-out questions in plain loss (alpha 0), in nats per
+token: by how much the passage it puts first serves the language model worse than the best one. It does not hang on
+the alpha and temperature that were trained on, so that these can be compared by it too. Test questions play no part.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Temperature, checked
+from gainrag.files.meta import meta_path
+from gainrag.settings import settings_of
+from gainrag.errors import ConfigError
+from gainrag.training.labels import Labels, regret, split
+from gainrag.files.folders import open_output_folder
+from gainrag.files.streams import disk_errors, read_json
+from gainrag.records import GainRecord
+from gainrag.selectors import CrossEncoderSelector
+from gainrag.training import train
+
+FILE = "tuning.json"
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One training: the settings in which it differs from the first, its regret, and whether it was the best."""
+
+    settings: dict[str, Any]
+    regret: float
+    best: bool = False
+
+
+@checked
+def tune(
+    records: Sequence[GainRecord],
+    out: str | Path,
+    facts: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    alpha: Sequence[Alpha] = (),
+    temperature: Sequence[Temperature] = (),
+    learning_rate: Sequence[Rate] = (),
+    epochs: Sequence[Epochs] = (),
+    group_size: Sequence[GroupSize] = (),
+) -> list[Trial]:
+    """Train with every value of each setting, the others at their best so far, and keep the best selector in `out`.
+
+    Args:
+        facts: for the model card, see `train`.
+        settings: what all trainings share, and the first of them; `validation` must be above 0.
+        alpha: values to try, in this order of the settings; only for labels gain, others have none.
+        temperature: values to try; not for labels relevance, which have none.
+        learning_rate: values to try.
+        epochs: values to try; of several epochs the best one is kept anyway.
+        group_size: values to try.
+
+    Returns:
+        Every training that was tried, in order.
+
+    Raises:
+        ConfigError: nothing is held out.
+        DataError: no loss is stored at an alpha.
+    """
+    own = settings_of(train, dict(settings or {}))
+    if not own["validation"]:
+        raise ConfigError(
+            "tuning needs held-out questions", where="tune", hint="set validation in [train], such as 0.2"
+        )
+    grid: dict[str, Sequence[Any]] = {
+        "alpha": alpha,
+        "temperature": temperature,
+        "learning_rate": learning_rate,
+        "epochs": epochs,
+        "group_size": group_size,
+    }
+    if own["labels"] != "gain":
+        grid["alpha"] = ()
+    if own["labels"] == "relevance":
+        grid["temperature"] = ()
+    held = _held(records, own["labels"], own)
+    trials: list[Trial] = []
+    with tempfile.TemporaryDirectory(prefix="gainrag-tuning-") as folder, disk_errors(folder):
+        scratch = Path(folder)
+        best = _attempt(records, scratch / "0", facts, own, {}, held, trials)
+        for name, values in grid.items():
+            for value in values:
+                changed = {k: v for k, v in {**trials[best].settings, name: value}.items() if v != own[k]}
+                if any(changed == trial.settings for trial in trials):
+                    continue
+                at = _attempt(records, scratch / str(len(trials)), facts, own, changed, held, trials)
+                worse = at if trials[at].regret >= trials[best].regret else best
+                best = best if worse == at else at
+                shutil.rmtree(scratch / str(worse))
+        with open_output_folder(out) as chosen:
+            shutil.copytree(scratch / str(best), chosen, dirs_exist_ok=True)
+    return [msgspec.structs.replace(trial, best=n == best) for n, trial in enumerate(trials)]
+
+
+def _held(records: Sequence[GainRecord], labels: Labels, own: Mapping[str, Any]) -> Sequence[GainRecord]:
+    """The questions that every training holds out."""
+    rng = np.random.default_rng(own["seed"])
+    return split(records, labels, own["only_kept"], own["validation"], rng)[1]
+
+
+def _attempt(
+    records: Sequence[GainRecord],
+    folder: Path,
+    facts: Mapping[str, Any] | None,
+    own: Mapping[str, Any],
+    changed: dict[str, Any],
+    held: Sequence[GainRecord],
+    trials: list[Trial],
+) -> int:
+    """Train once, add the trial, and return its number."""
+    selector = train(records, folder, facts, **{**own, **changed})
+    trials.append(Trial(settings=changed, regret=plain_regret(selector, held)))
+    return len(trials) - 1
+
+
+def plain_regret(selector: CrossEncoderSelector, held: Sequence[GainRecord]) -> float:
+    """Mean loss of the passages a selector puts first above that of the best ones, in nats per token, at alpha 0 (at
+    the run's own alpha where losses at 0 are not stored)."""
+    scores = selector.score_many([(record.question, record.ctxs) for record in held])
+    names = ["0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss)) for record in held]
+    return regret(scores, [[-ctx.loss[name] for ctx in r.ctxs] for r, name in zip(held, names, strict=True)])
+
+
+def taught(table: Mapping[str, Any], selector: Path) -> dict[str, Any]:
+    """The settings that the selector of a run was trained with: the configured ones, over them what tuning chose."""
+    return settings_of(train, {**table, **chosen_settings(selector)})
+
+
+def chosen_settings(selector: Path) -> dict[str, Any]:
+    """The settings in which what tuning chose for a selector differs from what was configured."""
+    meta = meta_path(selector)
+    trials = read_json(meta).get("summary", {}).get("trials", []) if meta.exists() else []
+    return next((dict(trial["settings"]) for trial in trials if trial["best"]), {})
+
+
+def describe(trials: Sequence[Trial]) -> str:
+    """The trials as a few lines for a person, the best one marked."""
+    rows = [
+        (", ".join(f"{name} {value}" for name, value in trial.settings.items()) or "as configured", trial)
+        for trial in trials
+    ]
+    width = max(len(text) for text, _ in rows)
+    return "\n".join(f"{'*' if t.best else ' '} {text:{width}}  held-out regret {t.regret:.3f}" for text, t in rows)

@@ -1,0 +1,238 @@
+"""The selectors of a run: GainRAG's own, its rival on relevance, and the variants, each a system of its own.
+
+warm_start/              on relevance, from training questions of all data sets: what the others start from
+selector/ relevance/     GainRAG's, and its rival on relevance, from those of the same questions that can teach it
+warm_starts/A+B/         from the training questions of these data sets alone
+variants/NAME/selector/  a variant's
+variants/NAME/without_A/ of a variant with leave_out, the one that never saw data set A and ranks its test questions
+
+A variant has the settings of [train], those that tuning chose for GainRAG's selector, and over both its own. It starts
+from the warm start on the data sets it learns from, unless it names another `base`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gainrag import synthesis, training
+from gainrag.runs import systems, tuning
+from gainrag.files.meta import digest
+from gainrag.runs.config import Config, Variant
+from gainrag.settings import settings_of
+from gainrag.errors import ConfigError
+from gainrag.training.labels import is_held_out
+from gainrag.records import GainRecord, Retrieved
+from gainrag.runs.folder import Run, say
+
+# A system's name is a file's, too.
+_NAME = re.compile(r"\w[^/\\\x00-\x1f]{0,99}")
+# Answers lie beside these files, see `systems.answer_all`.
+_POOL = re.compile(r"(pool|sweep)(\..*)?")
+
+
+class Fold(NamedTuple):
+    """One selector of a variant: its folder below the variant's, and the data sets it learns from."""
+
+    folder: str
+    sources: tuple[str, ...]
+
+
+def check(config: Config) -> None:
+    """Whether the selectors of a config can be told apart and are what their systems' names say.
+
+    Raises:
+        ConfigError: a name is taken, or is no file name; or the run's own selectors are to learn other labels.
+    """
+    taken = {systems.file_name(name): name for name in systems.BUILT_IN}
+    for name in (*(v.name for v in config.variants), *(r.name for r in config.rerankers)):
+        file = systems.file_name(name)
+        if not _NAME.fullmatch(file):
+            raise ConfigError(
+                "the name cannot be a file's",
+                where=f"system {name!r}",
+                hint="begin with a letter or digit, without slashes, 100 characters at most",
+            )
+        if _POOL.fullmatch(file):
+            raise ConfigError(
+                "the name is that of a file of the run's answers", where=f"system {name!r}", hint="choose another one"
+            )
+        if file in taken or re.search(r"_top_\d+$", file):
+            other = f"that of the system {taken[file]!r}" if file in taken else "a retriever's, which end in top-K"
+            raise ConfigError(f"the name is {other}", where=f"system {name!r}", hint="choose another one")
+        taken[file] = name
+    for table, labels in (("train", "gain"), ("warm_start", "relevance")):
+        if config.table(table).get("labels", labels) != labels:
+            raise ConfigError(
+                f"in a run [{table}] has labels {labels!r}, not {config.table(table)['labels']!r}",
+                where="labels",
+                hint="a [[variant]] may learn from other labels",
+            )
+
+
+def learned_from(config: Config) -> tuple[str, ...]:
+    """The data sets with training questions."""
+    return tuple(dataset.name for dataset in config.datasets if dataset.train)
+
+
+def folds(config: Config, variant: Variant) -> dict[str, Fold]:
+    """By test data set, the selector of a variant that ranks its questions.
+
+    With leave_out a data set without training questions is left out as it is: its selector learns from all the others.
+    """
+    trained = learned_from(config)
+    sources = tuple(name for name in trained if name in (variant.train_on or trained))
+    found = {}
+    for name in (dataset.name for dataset in config.datasets if dataset.test):
+        found[name] = Fold("selector", sources)
+        if variant.leave_out and name in trained:
+            found[name] = Fold(f"without_{name}", tuple(source for source in sources if source != name))
+    return found
+
+
+def check_enough(config: Config, labelled: Mapping[str, int]) -> None:
+    """Whether there are as many labelled questions as each variant wants to learn from.
+
+    Args:
+        labelled: their number by data set.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    for variant in config.variants:
+        for fold in folds(config, variant).values():
+            there = sum(labelled.get(source, 0) for source in fold.sources)
+            if there < variant.questions:
+                raise ConfigError(
+                    f"questions is {variant.questions}, but {there} are labelled in {', '.join(fold.sources)}",
+                    where=f"[[variant]] {variant.name}",
+                    hint="lower it, or raise train_questions of [run]",
+                )
+
+
+def not_for_warm_starts(config: Config, labelled: Iterable[str]) -> set[str]:
+    """The labelled questions, by id, that no warm start may be given: some selector of the run holds them out, and the
+    warm start would learn from them. Those that it holds out itself are its own to be judged by."""
+    tables = (config.table("train"), *(variant.settings for variant in config.variants))
+    validation = max(float(table.get("validation", 0.0)) for table in tables)
+    own = float(config.table("warm_start").get("validation", 0.0))
+    return {question for question in labelled if is_held_out(question, validation) and not is_held_out(question, own)}
+
+
+def train_all(
+    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]
+) -> dict[str, dict[str, Path]]:
+    """Train every selector of the run.
+
+    Args:
+        warm: training questions with their passages, for the warm starts; where there are none, nothing is warmed up.
+        gains: of the labelled questions, in the order in which they were drawn.
+
+    Returns:
+        By system and test data set, the folder of the selector that ranks its questions.
+    """
+    config = state.config
+    table, grid, everything = config.table("train"), config.table("tune"), learned_from(config)
+
+    @cache
+    def start(sources: tuple[str, ...]) -> Path | None:
+        return _warm_start(state, warm, sources) if warm else None
+
+    found: dict[str, dict[str, Path]] = {}
+    # GainRAG's selector and its rival are given the same questions; which of them can teach either, see gainrag.training.labels.
+    main = ((systems.RELEVANCE, "relevance", "relevance"), (systems.GAINRAG, "selector", "gain"))
+    for system, folder, labels in main:
+        own = {**table, "labels": labels}
+        _distil(state, state.path(folder), gains, own, everything, start(everything), {}, grid)
+        found[system] = {dataset.name: state.path(folder) for dataset in config.datasets}
+    tuned = tuning.chosen_settings(state.path("selector"))
+    for variant in config.variants:
+        own = {**table, "labels": "gain", **tuned, **variant.settings}
+        home, by_dataset = state.path("variants", systems.file_name(variant.name)), folds(config, variant)
+        for fold in dict.fromkeys(by_dataset.values()):
+            records = _labelled(gains, variant, fold)
+            first = None if "base" in variant.settings else start(fold.sources)
+            more = {"questions": variant.questions, "train_on": list(fold.sources)}
+            _distil(state, home / fold.folder, records, own, fold.sources, first, more)
+        found[variant.name] = {dataset: home / fold.folder for dataset, fold in by_dataset.items()}
+    return found
+
+
+def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list[GainRecord]:
+    """The labelled questions a fold learns from. They are in the order of the run's draw, data sets taking turns, so
+    that fewer questions are the first of more."""
+    own = [record for record in gains if record.extra["dataset"] in fold.sources]
+    return own[: variant.questions] if variant.questions else own
+
+
+def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
+    """The selector on whether passages hold an answer, from the questions of these data sets."""
+    config = state.config
+    table = config.table("train")
+    shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
+    own: dict[str, Any] = {**shared, **config.table("warm_start"), "labels": "relevance"}
+    settings = settings_of(training.train, own)
+    folder = state.path("warm_start")
+    if sources != learned_from(config):
+        folder = state.path("warm_starts", "+".join(sources))
+        settings["train_on"] = list(sources)
+    records = [record for record in warm if record.extra["dataset"] in sources]
+    settings |= {"questions": len(records), "ids": digest("\n".join(record.id for record in records))}
+
+    def make(_: dict[str, Any]) -> None:
+        training.train(records, folder, {"data": ", ".join(sources)}, **own)
+
+    state.stage(folder, settings, {"retrieved": state.path("retrieved", "train.jsonl")}, make)
+    return folder
+
+
+def _distil(
+    state: Run,
+    folder: Path,
+    records: Sequence[GainRecord],
+    table: dict[str, Any],
+    sources: Sequence[str],
+    start: Path | None,
+    more: Mapping[str, Any],
+    grid: Mapping[str, Any] | None = None,
+) -> None:
+    """One selector from labelled questions; with a grid the best of several trainings, whose comparison is the stage's
+    summary.
+
+    Args:
+        table: the settings of `train`.
+        start: the warm start, instead of their base.
+        more: what else it depends on.
+    """
+    config = state.config
+    synthesized = settings_of(synthesis.synthesize, config.table("synthesize"))
+    settings = {**settings_of(training.train, table), **more}
+    inputs = {"gains": state.path("gains", "train.jsonl")}
+    facts: dict[str, Any] = {
+        "data": ", ".join(sources),
+        "LLM": state.llm_settings()["model"],
+        "prompt": synthesized["prompt"],
+    }
+    if start:
+        first = settings_of(training.train, {**config.table("train"), **config.table("warm_start")})["base"]
+        facts["base"] = f"{first}, warmed up on relevance"
+        table = {**table, "base": str(start)}
+        settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
+        inputs["warm start"] = start
+    if settings["labels"] == "gain" and settings["alpha"] is None:
+        facts["alpha of the gains"] = synthesis.as_alphas(synthesized["alpha"])[0]
+    if grid:
+        settings["tune"] = dict(grid)
+
+    def make(_: dict[str, Any]) -> dict[str, Any] | None:
+        if not grid:
+            training.train(records, folder, facts, **table)
+            return None
+        trials = tuning.tune(records, folder, facts, table, **grid)
+        say(tuning.describe(trials))
+        return {"trials": trials}
+
+    state.stage(folder, settings, inputs, make)

@@ -1,0 +1,147 @@
+"""A selector -> the same with a copy for ONNX Runtime or OpenVINO inside, which `CrossEncoderSelector` then picks up.
+
+The exporters are sentence-transformers' and optimum's own. What was learned beside the weights (calibration, lazy
+threshold) stays in the folder and applies whatever runs the model.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gainrag.errors import ConfigError, DataError
+from gainrag.files.folders import open_output_folder
+from gainrag.files.streams import disk_errors, write
+from gainrag.models.hub import loading_errors, quiet
+from gainrag.prompts import selector_text
+from gainrag.records import Record, Retrieved
+from gainrag.selectors.backends import RUNTIMES, Exported, need_installed, open_model
+from gainrag.settings import checked
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+Quantization = Literal["none", "int8"]
+# Pairs that OpenVINO's ranges are learned from; its own default.
+CALIBRATION_PAIRS = 300
+
+
+@checked
+def export(
+    selector: str | Path,
+    out: str | Path | None = None,
+    candidates: Sequence[Retrieved] = (),
+    *,
+    backend: Exported = "openvino",
+    quantize: Quantization = "none",
+) -> Path:
+    """Put an exported model into a selector folder, or into a copy of it, and return that folder.
+
+    Args:
+        selector: a selector folder.
+        out: a new folder, which becomes a copy of the selector with the exported model; in place when left out.
+        candidates: for openvino with int8: real pairs, which the ranges of the activations are learned from.
+        backend: onnx or openvino.
+        quantize: int8 multiplies in whole numbers of eight bits: faster, and a little less exact.
+
+    Raises:
+        DataError: `selector` is no selector folder, or `out` is there already.
+        ModelError: the backend's libraries are missing or cannot export the model.
+        ConfigError: openvino with int8 has no candidates.
+    """
+    folder = Path(selector)
+    if not (folder / "config.json").is_file():
+        raise DataError("is no selector folder", where=str(folder), hint="make one with `gainrag train`")
+    target = Path(out) if out is not None else folder
+    if target != folder and target.exists():
+        raise DataError("is there already", where=str(target), hint="choose another output, or leave it out")
+    need_installed(backend, where="gainrag export")
+    if backend == "openvino" and quantize == "int8" and not candidates:
+        raise ConfigError(
+            "int8 for openvino learns its ranges from real pairs",
+            where="gainrag export",
+            hint="pass --candidates candidates.jsonl",
+        )
+    with disk_errors(target), tempfile.TemporaryDirectory(prefix="gainrag-export-") as scratch:
+        with loading_errors(str(folder)), quiet():
+            _export(folder, Path(scratch), candidates, backend, quantize)
+        if target == folder:
+            shutil.copytree(Path(scratch) / backend, target / backend, dirs_exist_ok=True)
+        else:
+            with open_output_folder(target) as made:
+                shutil.copytree(folder, made, dirs_exist_ok=True)
+                shutil.copytree(Path(scratch) / backend, made / backend, dirs_exist_ok=True)
+    return target
+
+
+def _export(
+    folder: Path, scratch: Path, candidates: Sequence[Retrieved], backend: Exported, quantize: Quantization
+) -> None:
+    """Write scratch/BACKEND/ with the model in it."""
+    from sentence_transformers import CrossEncoder
+
+    source, more = folder, dict[str, Any](export=True)
+    if backend == "onnx":
+        more["provider"] = "CPUExecutionProvider"
+    elif cut := _export_cut(folder, scratch):
+        source, more = cut, {"file_name": "openvino/openvino_model.xml"}
+    model = CrossEncoder(str(source), device="cpu", backend=backend, model_kwargs=more)
+    if quantize == "none":
+        model.save_pretrained(str(scratch), create_model_card=False)
+    elif backend == "onnx":
+        from sentence_transformers.backend import export_dynamic_quantized_onnx_model
+
+        export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(scratch))
+    else:
+        _quantize_openvino(model, scratch, candidates)
+
+
+def _export_cut(folder: Path, scratch: Path) -> Path | None:
+    """A copy of the folder with the model for OpenVINO in place of the weights, its last layer cut as PyTorch's is,
+    which an export of the folder itself would not have. None for a model that is not cut."""
+    from optimum.exporters.openvino import export_from_model
+
+    from gainrag.selectors.first_token import FirstTokenLayer
+
+    model, _ = open_model(str(folder), str(folder), "torch", "float32", "cpu")
+    encoder = model[0].auto_model
+    if not any(isinstance(module, FirstTokenLayer) for module in encoder.modules()):
+        return None
+    copy = scratch / "copy"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.safetensors", *RUNTIMES))
+    export_from_model(encoder, copy / "openvino", task="text-classification", stateful=False)
+    return copy
+
+
+def _quantize_openvino(model: CrossEncoder, scratch: Path, candidates: Sequence[Retrieved]) -> None:
+    """Static quantization of weights and activations, calibrated on the candidates' own pairs."""
+    from sentence_transformers.backend import export_static_quantized_openvino_model
+
+    texts = calibration_texts(candidates, CALIBRATION_PAIRS)
+    with tempfile.TemporaryDirectory(prefix="gainrag-calibration-") as data:
+        write(Path(data) / "train.jsonl", [_Text(text=text) for text in texts])
+        export_static_quantized_openvino_model(
+            model,
+            {"bits": 8, "weight_only": False, "num_samples": len(texts)},
+            str(scratch),
+            dataset_name=data,
+            dataset_config_name="default",
+            dataset_split="train",
+            column_name="text",
+        )
+
+
+class _Text(Record, kw_only=True):
+    """A line of the calibration data set."""
+
+    text: str
+
+
+def calibration_texts(candidates: Sequence[Retrieved], n: int) -> list[str]:
+    """At most n pairs as texts, spread evenly over all questions and ranks."""
+    pairs = [(record.question, passage) for record in candidates for passage in record.ctxs]
+    spread = [pairs[i * len(pairs) // n] for i in range(n)] if len(pairs) > n else pairs
+    return [f"{question} {selector_text(passage)}" for question, passage in spread]

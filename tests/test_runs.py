@@ -1,0 +1,332 @@
+"""A whole run on a handful of questions: real retrieval, real cross-encoders, a language model made of word overlap."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from functools import wraps
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gainrag import training
+from gainrag.errors import ConfigError, DataError, StaleError
+from gainrag.files.streams import read
+from gainrag.metrics import has_answer
+from gainrag.records import Answer, GainRecord, Retrieved
+from gainrag.report import report
+from gainrag.runs import systems, variants
+from gainrag.runs.config import Config
+from gainrag.runs.folder import Run
+from gainrag.selection import rank
+from gainrag.selectors import CrossEncoderSelector
+from gainrag.training.labels import is_held_out
+from tests.small_run import CONFIG, RIVERS, Model, run
+
+
+def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(folder)
+    first = capsys.readouterr().err
+    assert "reused" not in first
+    assert set(found.overall.systems) == {
+        systems.NO_RETRIEVAL, "bm25 top-1", "dense top-1", "hybrid top-1", systems.PSEUDO, systems.RELEVANCE,
+        systems.NO_PSEUDO, systems.GAINRAG, systems.FIRST_WITH, systems.ORACLE,
+    }  # fmt: skip
+    assert found.overall.n == 2
+    learned = [json.loads((folder / "out" / f"{name}.meta.json").read_text()) for name in ("warm_start", "gains/train")]
+    assert learned[0]["settings"]["questions"] == 3
+    assert learned[1]["summary"]["questions"] == 4
+    assert found.overall.systems[systems.ORACLE].metrics["contains"].value == 1.0
+    candidates = read(folder / "out" / "candidates" / "test.jsonl", Retrieved)
+    known = read(folder / "out" / "answers" / "first_with_an_answer.jsonl", Answer)
+    for record, answer in zip(candidates, known, strict=True):
+        holds = [ctx.id for ctx in record.ctxs if has_answer(ctx.text, record.answers)]
+        assert [ctx.id for ctx in answer.ctxs] == (holds or [record.ctxs[0].id])[:1]
+    scored = list(read(folder / "out" / "scores" / "gainrag.jsonl", Retrieved))
+    chosen = list(read(folder / "out" / "selected" / "gainrag.jsonl", Retrieved))
+    assert [len(r.ctxs) for r in scored] == [5, 5]  # every candidate and the pseudo-passage
+    assert [r.ctxs[:1] for r in scored] == [r.ctxs for r in chosen]
+    written = {p: p.read_bytes() for p in (folder / "out").rglob("*") if p.is_file()}
+
+    again = run(folder)
+    second = capsys.readouterr().err
+    assert "started" not in second
+    assert again.to_json() == found.to_json()
+    assert {p: p.read_bytes() for p in (folder / "out").rglob("*") if p.is_file()} == written
+
+    # Another config is not mixed in by accident; when asked for, only what it touches is made again.
+    (folder / "config.toml").write_text(CONFIG.replace("epochs = 1", "epochs = 2"))
+    with pytest.raises(StaleError, match="another config"):
+        run(folder)
+    capsys.readouterr()
+    run(folder, update=True)
+    third = capsys.readouterr().err
+    assert "gains/train.jsonl: reused" in third
+    assert "selector: started" in third
+
+    # A real run has all that a report is made from.
+    shown = report(folder / "out")
+    assert shown["roles"]["baseline"] == "hybrid top-1"
+    assert set(shown["absent"]) == {"k_sweep", "diagnosis", "groups by question_type"}
+    assert shown["analyses"]["selector"]["top1_regret"].keys() == {"retriever", systems.RELEVANCE, systems.GAINRAG}
+    assert shown["settings"]["selector"]["epochs"] == 2
+    assert [len(q["passages"]) for q in shown["questions"]] == [5, 5]
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_warm_start_has_not_seen_what_a_selector_is_calibrated_on(
+    folder: Path, judged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be judged by those questions, where it holds questions out itself."""
+    learned: dict[str, set[str]] = {}
+
+    @wraps(training.train)  # its settings are read off its signature
+    def train(records: Sequence[GainRecord], out: Path, *given: Any, **settings: Any) -> Any:
+        learned[out.name] = {record.id for record in records}
+        return training.train(records, out, *given, **settings)
+
+    monkeypatch.setattr(variants, "training", SimpleNamespace(train=train))
+    labelled = list(RIVERS)[:4]
+    validation = next(v / 100 for v in range(100) if any(is_held_out(city, v / 100) for city in labelled))
+    text = CONFIG.replace("warm_start_questions = 3", "").replace("epochs = 1", f"validation = {validation}")
+    if judged:
+        text += f"\n[warm_start]\nvalidation = {validation}\n"
+    (folder / "config.toml").write_text(text)
+    run(folder)
+    held = {city for city in labelled if is_held_out(city, validation)}
+    assert learned["selector"] == set(labelled)
+    assert held
+    assert learned["warm_start"] == set(labelled) - (set() if judged else held)
+    card = (folder / "out" / "warm_start" / "README.md").read_text()
+    assert f"| questions | {len(labelled) - len(held)} |" in card
+
+
+def test_a_sweep_is_added_to_a_finished_run_and_asks_nothing_again(
+    folder: Path, lm: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(folder)
+    before = list(lm.prompts)
+    stale = folder / "out" / "answers" / "3" / "gainrag.jsonl"
+    stale.parent.mkdir()
+    stale.write_text("of an earlier sweep")
+    capsys.readouterr()
+    (folder / "config.toml").write_text(CONFIG + "\n[sweep]\nk = [1, 2, 4]\nquestions = 1\n")
+    run(folder, update=True)
+    shown = capsys.readouterr().err
+    assert "answers/pool.jsonl: reused" in shown
+    assert "answers/3/gainrag.jsonl: removed" in shown
+    new = lm.prompts[len(before) :]
+    assert new
+    assert len(new) == len(set(new))
+    assert not set(new) & set(before)
+    answers = folder / "out" / "answers"
+    for system in ("gainrag", "relevance_selector"):
+        ranked = {r.id: r.ctxs for r in read(folder / "out" / "scores" / f"{system}.jsonl", Retrieved)}
+        for k in (1, 2, 4):
+            (answer,) = read(answers / str(k) / f"{system}.jsonl", Answer)
+            assert answer.ctxs == ranked[answer.id][:k]
+        assert (answers / "1" / f"{system}.jsonl").read_text() in (answers / f"{system}.jsonl").read_text()
+    found = report(folder / "out")["analyses"]["k_sweep"]
+    assert [(row["k"], row["n"]) for row in found[systems.GAINRAG]] == [(1, 1), (2, 1), (4, 1)]
+
+
+def test_retrievers_give_more_passages_where_asked_and_as_many_as_gainrag(folder: Path) -> None:
+    (folder / "config.toml").write_text(CONFIG.replace("[run]", "[run]\ntop = [1, 3]") + "\n[select]\nk = 2\n")
+    found = run(folder)
+    assert [s for s in found.overall.systems if "top-" in s] == [
+        f"{name} top-{k}" for name in ("bm25", "dense", "hybrid") for k in (1, 2, 3)
+    ]
+    answers = list(read(folder / "out" / "answers" / "hybrid_top_3.jsonl", Answer))
+    assert [a.ctxs for a in answers] == [
+        r.ctxs[:3] for r in read(folder / "out" / "retrieved" / "test.jsonl", Retrieved)
+    ]
+    assert report(folder / "out")["roles"]["baseline"] == "hybrid top-2"
+
+
+@pytest.mark.parametrize("table", ["[sweep]\nk = [1, 5]", "[sweep]", "[select]\nk = 5"])
+def test_more_passages_than_are_retrieved_are_an_error_before_anything_is_labelled(folder: Path, table: str) -> None:
+    (folder / "config.toml").write_text(f"{CONFIG}\n{table}\n")
+    with pytest.raises(DataError, match="passages are wanted of 4 candidates"):
+        run(folder)
+    assert not (folder / "out" / "gains").exists()
+
+
+def test_what_a_card_made_is_gone_on_with_on_a_cpu(tmp_path: Path) -> None:
+    def settings(device: str, dtype: str) -> dict[str, Any]:
+        config = Config((), {"llm": {"model": "some/model", "dtype": dtype, "device": device}})
+        return Run(tmp_path, config, update=False).llm_settings()
+
+    assert settings("cuda", "bfloat16") == settings("cpu", "bfloat16") != settings("cpu", "float32")
+
+
+def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder)
+    train = folder / "train.jsonl"
+    train.write_text(train.read_text().replace("Which river", "What river"))
+    capsys.readouterr()
+    run(folder)
+    shown = capsys.readouterr().err
+    assert "index/rivers: reused" in shown
+    assert "gains/train.jsonl: started" in shown
+
+
+def test_one_corpus_serves_a_data_set_to_learn_from_and_another_to_test_on(folder: Path) -> None:
+    split = """[[dataset]]
+name = "rivers"
+corpus = "corpus.jsonl"
+train = "train.jsonl"
+
+[[dataset]]
+name = "others"
+corpus = "corpus.jsonl"
+test = "test.jsonl"
+"""
+    whole = CONFIG[CONFIG.index("[[dataset]]") : CONFIG.index("[retrieve]")]
+    text = CONFIG.replace(whole, split).replace("[run]", "[run]\ntrain_k = 2\noracle = false")
+    (folder / "config.toml").write_text(text)
+    found = run(folder)
+    assert set(found.groups) == {"others"}
+    assert systems.ORACLE not in found.overall.systems
+    assert not (folder / "out" / "gains" / "test.jsonl").exists()
+    shown = report(folder / "out")
+    assert shown["absent"]["gains"] == "the run did not measure the test candidates' gains (oracle = false)"
+    assert shown["analyses"]["selector"] is None
+    assert {p["gain"] for q in shown["questions"] for p in q["passages"]} == {None}
+    assert all(p["candidate"] for q in shown["questions"] for p in q["passages"])
+    text = (folder / "out" / "report.md").read_text()
+    assert "Not known: the run did not measure" in text
+    assert "no candidate" not in text
+    assert [p.name for p in (folder / "out" / "index").iterdir() if p.is_dir()] == ["rivers"]
+    for name, k in (("train", 2), ("test", 4)):
+        lines = (folder / "out" / "retrieved" / f"{name}.jsonl").read_text().splitlines()
+        assert {len(json.loads(line)["ctxs"]) for line in lines} == {k}
+
+
+def test_variants_and_rerankers_are_systems_of_the_run(
+    folder: Path, lm: Model, cross_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ""
+    for n, name in enumerate(("west", "east")):
+        for split, size in (("train", 2), ("test", 1)):
+            lines = (folder / f"{split}.jsonl").read_text().splitlines(keepends=True)
+            (folder / f"{split}.{name}.jsonl").write_text("".join(lines[n * size : (n + 1) * size]))
+        data += f'[[dataset]]\nname = "{name}"\ncorpus = "corpus.jsonl"\n'
+        data += f'train = "train.{name}.jsonl"\ntest = "test.{name}.jsonl"\n\n'
+    whole = CONFIG[CONFIG.index("[[dataset]]") : CONFIG.index("[retrieve]")]
+    text = CONFIG.replace(whole, data).replace("[run]", "[run]\nwarm_start = false")
+    text += "dropout = 0.0\n[synthesize]\nalpha = [0.5, 0.0]\n"
+    text += '[[variant]]\nname = "information gain"\nlabels = "information_gain"\n'
+    text += '[[variant]]\nname = "the other"\nleave_out = true\n'
+    text += f'[[reranker]]\nname = "ready-made"\nmodel = "{cross_encoder}"\n'
+    (folder / "config.toml").write_text(text)
+    found = run(folder)
+    assert list(found.overall.systems)[-8:] == [
+        "ready-made", systems.RELEVANCE, systems.NO_PSEUDO, systems.GAINRAG, "information gain", "the other",
+        systems.FIRST_WITH, systems.ORACLE,
+    ]  # fmt: skip
+    out = folder / "out"
+    candidates = list(read(out / "candidates" / "test.jsonl", Retrieved))
+    by_system: dict[str, dict[str, str | Path]] = {
+        "ready_made": dict.fromkeys(("west", "east"), cross_encoder),
+        "information_gain": dict.fromkeys(("west", "east"), out / "variants" / "information_gain" / "selector"),
+        "the_other": {name: out / "variants" / "the_other" / f"without_{name}" for name in ("west", "east")},
+    }
+    for system, selectors in by_system.items():
+        scored = list(read(out / "scores" / f"{system}.jsonl", Retrieved))
+        for model in dict.fromkeys(selectors.values()):
+            own = [r for r in candidates if selectors[str(r.extra["dataset"])] == model]
+            expected = {r.id: r.ctxs for r in rank(own, CrossEncoderSelector(model))}
+            assert {r.id: r.ctxs for r in scored if r.id in expected} == expected
+        assert [r.id for r in scored] == [r.id for r in candidates]
+        chosen = list(read(out / "selected" / f"{system}.jsonl", Retrieved))
+        answers = list(read(out / "answers" / f"{system}.jsonl", Answer))
+        assert [r.ctxs for r in chosen] == [r.ctxs[:1] for r in scored] == [a.ctxs for a in answers]
+
+    assert {"the other", "ready-made"} <= report(out)["analyses"]["selector"]["top1_regret"].keys()
+
+    # Another variant is added to a finished run: what is there stays.
+    (folder / "config.toml").write_text(text + '[[variant]]\nname = "few"\nquestions = 2\n')
+    capsys.readouterr()
+    before = list(lm.prompts)
+    assert "few" in run(folder, update=True).overall.systems
+    started = [line for line in capsys.readouterr().err.splitlines() if line.endswith(": started")]
+    assert started[0] == "variants/few/selector: started"
+    assert set(started[1:]) <= {"scores/few.jsonl: started", "answers/pool.1.jsonl: started"}
+    assert not set(lm.prompts[len(before) :]) & set(before)
+
+
+def test_what_a_finished_run_answered_is_not_asked_again(
+    folder: Path, lm: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(folder)
+    before, pool = list(lm.prompts), (folder / "out" / "answers" / "pool.jsonl").read_bytes()
+    (folder / "config.toml").write_text(CONFIG.replace("[run]", "[run]\ntop = [3]"))
+    capsys.readouterr()
+    run(folder, update=True)
+    said = capsys.readouterr().err
+    assert "answers/pool.jsonl: reused" in said
+    assert "answers/pool.1.jsonl: started" in said
+    new = lm.prompts[len(before) :]
+    assert new
+    assert not set(new) & set(before)
+    assert (folder / "out" / "answers" / "pool.jsonl").read_bytes() == pool
+    answers = folder / "out" / "answers"
+    for name in ("hybrid_top_1", "hybrid_top_3"):
+        read_back = {a.id: a.prediction for a in read(answers / f"{name}.jsonl", Answer)}
+        assert len(read_back) == 2
+    # Once more, with less: nothing is asked.
+    (folder / "config.toml").write_text(CONFIG)
+    asked = len(lm.prompts)
+    found = run(folder, update=True)
+    assert len(lm.prompts) == asked
+    assert "hybrid top-3" not in found.overall.systems
+    # Another wording under the same id is another question.
+    test = folder / "test.jsonl"
+    test.write_text(test.read_text().replace("Which river", "What river"))
+    run(folder)
+    reworded = list(read(answers / "pool.2.asked.jsonl", Retrieved))
+    assert [r.question.split()[0] for r in reworded if not r.ctxs] == ["What", "What"]  # without retrieval, too
+    asked = len(lm.prompts)
+    # Answers of other settings are no answers.
+    (folder / "config.toml").write_text(CONFIG + "\n[answer]\nmax_new_tokens = 3\n")
+    run(folder, update=True)
+    assert len(lm.prompts) > asked
+
+
+def test_questions_are_grouped_by_another_key_or_the_run_stops_at_once(folder: Path) -> None:
+    (folder / "config.toml").write_text(CONFIG + '\n[evaluate]\ngroup_by = "level"\n')
+    lines = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    for line, level in zip(lines, ("easy", "hard"), strict=True):
+        line["level"] = level
+    (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert set(run(folder).groups) == {"easy", "hard"}
+    del lines[1]["level"]
+    (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.rmtree(folder / "out")
+    with pytest.raises(ConfigError, match="1 of 2 test questions have no 'level', such as"):
+        run(folder)
+    assert not (folder / "out" / "candidates").exists()
+
+
+def test_a_name_that_is_taken_or_too_many_questions_stop_a_run_before_it_labels(folder: Path) -> None:
+    for text, says in (('name = "oracle"', "choose another one"), ('name = "v"\nquestions = 9', "4 are labelled")):
+        (folder / "config.toml").write_text(f"{CONFIG}[[variant]]\n{text}\n")
+        with pytest.raises(ConfigError, match=says):
+            run(folder)
+    assert not (folder / "out" / "candidates").exists()
+
+
+def test_test_questions_among_the_training_questions_are_an_error(folder: Path) -> None:
+    (folder / "test.jsonl").write_text((folder / "train.jsonl").read_text())
+    with pytest.raises(DataError, match="both in train and in test"):
+        run(folder)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="no run folder"):
+        run(folder)
