@@ -56,3 +56,15 @@ def test_results_hold_no_more_than_is_read() -> None:
         if path.is_file() and path.name != "README.md":
             assert path.name in {"config.toml", "table.txt", "report.md", "metrics.json"}, path
             assert path.stat().st_size < 100_000, path
+
+
+def test_the_readme_names_every_room_of_the_source() -> None:
+    tree = re.search(r"^src/gainrag/\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert tree
+    named = set(re.findall(r"^  ([\w.]+/?) ", tree[1], re.M))
+    rooms = {
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / "src" / "gainrag").iterdir()
+        if path.name not in {"__pycache__", "py.typed"}
+    }
+    assert named == rooms

@@ -22,7 +22,7 @@ PROMPT_FORMS: tuple[PromptForm, ...] = ("completion", "chat")
 
 INSTRUCTION = "Answer the question below concisely in a few words."
 # Shows a model that only continues text what an answer looks like: without it a quarter of the answers were empty and
-# most others whole sentences (docs/log.md).
+# most others whole sentences (docs/dev/log.md).
 EXAMPLE = "Question: Which planet is known as the Red Planet?\nAnswer: Mars"
 BACKGROUND_INSTRUCTION = (
     "Please provide background for the question below in 100 words. Do not respond with anything other than "
