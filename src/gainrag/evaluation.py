@@ -118,7 +118,7 @@ def _score(record: Answer) -> dict[str, float]:
     scores["mean"] = (scores["contains"] + scores["f1"]) / 2
     scores["generated"] = float(bool(record.ctxs) and record.ctxs[0].origin == "generated")
     # Not ctx.hasanswer: what came with foreign results may have been marked by another rule.
-    scores["recall"] = float(any(metrics.has_answer(ctx.text, record.answers) for ctx in record.ctxs))
+    scores["recall"] = float(any(metrics.holds_answer(ctx, record.answers) for ctx in record.ctxs))
     return scores
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.evaluation import evaluate, score_questions
-from gainrag.metrics import has_answer, normalise, recall_at_k
+from gainrag.metrics import holds_answer, normalise, recall_at_k
 from gainrag.records import Answer, Gained, Passage, Scored
 from gainrag.selection import top
 
@@ -161,7 +161,7 @@ def recall_by_k(cases: Sequence[Case], order: str | None = None, longest: int = 
             ranked = [c for c in case.candidates if c.origin != "generated"]
         else:
             ranked = [case.candidates[i] for i in top(case.scored[order], longest)]
-        flags.append([has_answer(c.text, case.answers) for c in ranked[:longest]])
+        flags.append([holds_answer(c, case.answers) for c in ranked[:longest]])
     return [{"k": k, "recall": recall_at_k(flags, k)} for k in range(1, min(longest, max(map(len, flags))) + 1)]
 
 
@@ -406,7 +406,7 @@ def _reads_the_same(case: Case, system: str, baseline: str) -> bool:
 
 
 def _answerable(case: Case) -> bool:
-    return any(has_answer(c.text, case.answers) for c in case.candidates)
+    return any(holds_answer(c, case.answers) for c in case.candidates)
 
 
 def _check(cases: Sequence[Case], *systems: str) -> None:
