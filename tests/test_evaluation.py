@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_and_another_seed_other_intervals() -> None
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few resamples at a time are as good as all at once, for the flips exactly."""
     whole = evaluate(SYSTEMS, resamples=100)
-    monkeypatch.setattr("gainrag.evaluation._BLOCK", 1000)
+    monkeypatch.setattr("gainrag.statistics._BLOCK", 1000)
     parts = evaluate(SYSTEMS, resamples=100)
     assert parts == whole
 

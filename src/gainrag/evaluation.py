@@ -7,7 +7,7 @@ questions, so that what makes a question hard cancels in a difference.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -19,8 +19,7 @@ from gainrag import metrics
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.records import Answer
 from gainrag.settings import Batch, Confidence, Name, Seed, checked
-
-FloatArray = npt.NDArray[np.float64]
+from gainrag.statistics import FloatArray, comparison_streams, interval, permutation_p, resampled_means, tidy
 
 _OF_TEXT: dict[str, Callable[[str, Sequence[str]], float]] = {
     "contains": metrics.contains,
@@ -34,9 +33,6 @@ METRICS = (*_OF_TEXT, "mean")
 
 # What is measured of the passages an answer was given from, beside the answer's own scores.
 _OF_PASSAGES = ("generated", "recall")
-
-# How many random numbers are held at a time: 16 MB of them, however many questions and resamples there are.
-_BLOCK = 2_000_000
 
 
 @checked
@@ -207,17 +203,14 @@ def _breakdown(
     flat = table.reshape(len(rows), -1)
 
     means = (weights @ flat).reshape(n_systems, n_measures)
-    drawn = np.concatenate(
-        [weight @ flat for weight in _resampled_weights(sizes, resamples, np.random.default_rng([seed, 0]))]
-    ).reshape(resamples, n_systems, n_measures)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-
-    lows, highs = np.quantile(drawn, tails, axis=0)
+    draws, flips = comparison_streams(seed)
+    drawn = resampled_means(flat, sizes, resamples, draws).reshape(resamples, n_systems, n_measures)
+    lows, highs = interval(drawn, confidence)
     measures = (*METRICS, *_OF_PASSAGES)
     systems = {}
     for s, name in enumerate(names):
         found = {
-            measure: Estimate(_tidy(means[s, m]), _tidy(lows[s, m]), _tidy(highs[s, m]))
+            measure: Estimate(tidy(means[s, m]), tidy(lows[s, m]), tidy(highs[s, m]))
             for m, measure in enumerate(measures)
         }
         systems[name] = SystemScores(
@@ -231,7 +224,7 @@ def _breakdown(
     return Breakdown(
         n=len(rows),
         systems=systems,
-        pairs=_compare(table, means, drawn, weights, names, pairs, tails, resamples, seed) if pairs else [],
+        pairs=_compare(table, means, drawn, weights, names, pairs, confidence, resamples, flips) if pairs else [],
     )
 
 
@@ -242,66 +235,32 @@ def _compare(
     weights: FloatArray,
     names: Sequence[str],
     pairs: Sequence[tuple[int, int]],
-    tails: Sequence[float],
+    confidence: float,
     resamples: int,
-    seed: int,
+    flips: np.random.Generator,
 ) -> list[Comparison]:
     """Difference, interval and p-value of each pair in each of METRICS."""
     firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
     n_metrics = len(METRICS)
     observed = (means[firsts] - means[seconds])[:, :n_metrics]
     weighted = (table[:, firsts, :n_metrics] - table[:, seconds, :n_metrics]) * weights[:, None, None]
-    weighted = weighted.reshape(len(table), -1)
-    # A flip as extreme as what was observed counts; the margin is for sums of the same numbers in another order.
-    bar = np.abs(observed).ravel() - 1e-12
-    hits = np.zeros(bar.shape, dtype=np.int64)
-    for signs in _random_signs(len(table), resamples, np.random.default_rng([seed, 1])):
-        hits += (np.abs(signs @ weighted) >= bar).sum(axis=0)
-    p_values = ((hits + 1) / (resamples + 1)).reshape(observed.shape)
+    p_values = permutation_p(weighted.reshape(len(table), -1), resamples, flips).reshape(observed.shape)
 
     found = []
     for i, (first, second) in enumerate(pairs):
         # One pair at a time: all of them at once would be large, and the quantile sorts a copy.
-        lows, highs = np.quantile(drawn[:, first, :n_metrics] - drawn[:, second, :n_metrics], tails, axis=0)
+        lows, highs = interval(drawn[:, first, :n_metrics] - drawn[:, second, :n_metrics], confidence)
         found.append(
             Comparison(
                 system=names[first],
                 other=names[second],
                 metrics={
-                    metric: Difference(_tidy(observed[i, m]), _tidy(lows[m]), _tidy(highs[m]), _tidy(p_values[i, m]))
+                    metric: Difference(tidy(observed[i, m]), tidy(lows[m]), tidy(highs[m]), tidy(p_values[i, m]))
                     for m, metric in enumerate(METRICS)
                 },
             )
         )
     return found
-
-
-def _resampled_weights(sizes: Sequence[int], resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
-    """Blocks [resample, question] of how much each question counts when each stratum is drawn anew with replacement."""
-    for block in _blocks(sum(sizes), resamples):
-        parts: list[FloatArray] = []
-        for size in sizes:
-            picks = rng.integers(size, size=(block, size)) + np.arange(block)[:, None] * size
-            counts = np.bincount(picks.ravel(), minlength=block * size).reshape(block, size)
-            parts.append(counts / float(size * len(sizes)))
-        yield np.concatenate(parts, axis=1)
-
-
-def _random_signs(n: int, resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
-    """Blocks [resample, question] of +1 and -1."""
-    for block in _blocks(n, resamples):
-        yield 2.0 * rng.integers(2, size=(block, n), dtype=np.int8).astype(np.float64) - 1.0
-
-
-def _blocks(n: int, resamples: int) -> Iterator[int]:
-    size = max(1, _BLOCK // n)
-    for start in range(0, resamples, size):
-        yield min(size, resamples - start)
-
-
-def _tidy(value: float) -> float:
-    """Without the last digits, which are noise of the order of summation and differ from machine to machine."""
-    return round(float(value), 12) + 0.0  # -0.0 + 0.0 is 0.0
 
 
 class Estimate(msgspec.Struct, frozen=True):
