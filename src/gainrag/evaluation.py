@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from gainrag import metrics
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.records import Answer
 from gainrag.settings import Batch, Confidence, Name, Seed, checked
-from gainrag.statistics import FloatArray, comparison_streams, interval, permutation_p, resampled_means, tidy
+from gainrag.statistics import FloatArray, compare_systems, tidy
 
 _OF_TEXT: dict[str, Callable[[str, Sequence[str]], float]] = {
     "contains": metrics.contains,
@@ -68,7 +68,8 @@ def evaluate(
     Raises:
         ConfigError: `resamples` or `confidence` is out of range.
         DataError: no systems or no answers; a question id is missing or twice; a question has no or empty gold
-            answers, or other ones from system to system; a record lacks the key that `group_by` names.
+            answers; its words or its answers differ from system to system (white space and the answers' order do not
+            count); a record lacks the key that `group_by` names.
     """
     by_id = {name: _by_id(name, records) for name, records in answers.items()}
     ids = _common_ids(by_id)
@@ -153,9 +154,14 @@ def _common_ids(by_id: Mapping[str, Mapping[str, Answer]]) -> list[str]:
                     hint="evaluate all systems on the same questions",
                 )
         for key, record in records.items():
-            if set(record.answers) != set(reference[key].answers):
+            known = reference[key]
+            differing = [
+                *(["question is not that"] if record.question.split() != known.question.split() else []),
+                *(["gold answers are not those"] if set(record.answers) != set(known.answers) else []),
+            ]
+            if differing:
                 raise DataError(
-                    f"the gold answers are not those of system {first!r}",
+                    f"the {differing[0]} of system {first!r}",
                     where=f"system {system!r}, question {key!r}",
                     hint="ids must name the same question in every file",
                 )
@@ -194,24 +200,14 @@ def _breakdown(
     seed: int,
 ) -> Breakdown:
     """Scores [system, question, measure] summed up as the mean over strata of the mean within each."""
-    rows = np.concatenate(strata)
+    table = scores[:, np.concatenate(strata)].transpose(1, 0, 2)  # [question, system, measure]
     sizes = [len(stratum) for stratum in strata]
-    # What a question counts in the mean over strata; 1/n where there is one stratum.
-    weights = np.concatenate([np.full(size, 1.0 / (size * len(sizes))) for size in sizes])
-    n_systems, _, n_measures = scores.shape
-    table = scores[:, rows].transpose(1, 0, 2)  # [question, system, measure]
-    flat = table.reshape(len(rows), -1)
-
-    means = (weights @ flat).reshape(n_systems, n_measures)
-    draws, flips = comparison_streams(seed)
-    drawn = resampled_means(flat, sizes, resamples, draws).reshape(resamples, n_systems, n_measures)
-    lows, highs = interval(drawn, confidence)
-    measures = (*METRICS, *_OF_PASSAGES)
+    means, differences = compare_systems(table, sizes, resamples, confidence, seed, len(METRICS))
     systems = {}
     for s, name in enumerate(names):
         found = {
-            measure: Estimate(tidy(means[s, m]), tidy(lows[s, m]), tidy(highs[s, m]))
-            for m, measure in enumerate(measures)
+            measure: Estimate(*(tidy(array[s, m]) for array in means))
+            for m, measure in enumerate((*METRICS, *_OF_PASSAGES))
         }
         systems[name] = SystemScores(
             metrics={metric: found[metric] for metric in METRICS},
@@ -219,65 +215,39 @@ def _breakdown(
             generated=found["generated"] if reads[s] else None,
             recall=found["recall"] if reads[s] else None,
         )
-
-    pairs = list(combinations(range(n_systems), 2))
-    return Breakdown(
-        n=len(rows),
-        systems=systems,
-        pairs=_compare(table, means, drawn, weights, names, pairs, confidence, resamples, flips) if pairs else [],
-    )
-
-
-def _compare(
-    table: FloatArray,
-    means: FloatArray,
-    drawn: FloatArray,
-    weights: FloatArray,
-    names: Sequence[str],
-    pairs: Sequence[tuple[int, int]],
-    confidence: float,
-    resamples: int,
-    flips: np.random.Generator,
-) -> list[Comparison]:
-    """Difference, interval and p-value of each pair in each of METRICS."""
-    firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-    n_metrics = len(METRICS)
-    observed = (means[firsts] - means[seconds])[:, :n_metrics]
-    weighted = (table[:, firsts, :n_metrics] - table[:, seconds, :n_metrics]) * weights[:, None, None]
-    p_values = permutation_p(weighted.reshape(len(table), -1), resamples, flips).reshape(observed.shape)
-
-    found = []
-    for i, (first, second) in enumerate(pairs):
-        # One pair at a time: all of them at once would be large, and the quantile sorts a copy.
-        lows, highs = interval(drawn[:, first, :n_metrics] - drawn[:, second, :n_metrics], confidence)
-        found.append(
-            Comparison(
-                system=names[first],
-                other=names[second],
-                metrics={
-                    metric: Difference(tidy(observed[i, m]), tidy(lows[m]), tidy(highs[m]), tidy(p_values[i, m]))
-                    for m, metric in enumerate(METRICS)
-                },
-            )
+    pairs = [
+        Comparison(
+            system=first,
+            other=second,
+            metrics={
+                metric: Difference(*(tidy(array[i, m]) for array in differences)) for m, metric in enumerate(METRICS)
+            },
         )
-    return found
+        for i, (first, second) in enumerate(combinations(names, 2))
+    ]
+    return Breakdown(n=len(table), systems=systems, pairs=pairs)
+
+
+# A share or score, and a difference of two.
+_Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+_Signed = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 
 
 class Estimate(msgspec.Struct, frozen=True):
     """A mean over questions (0 to 1) with its bootstrap interval."""
 
-    value: float
-    low: float
-    high: float
+    value: _Unit
+    low: _Unit
+    high: _Unit
 
 
 class Difference(msgspec.Struct, frozen=True):
     """A difference of two systems' means (-1 to 1), its bootstrap interval, and the permutation test's p-value."""
 
-    value: float
-    low: float
-    high: float
-    p: float
+    value: _Signed
+    low: _Signed
+    high: _Signed
+    p: _Unit
 
 
 class SystemScores(msgspec.Struct, frozen=True):
@@ -303,7 +273,7 @@ class Comparison(msgspec.Struct, frozen=True):
 class Breakdown(msgspec.Struct, frozen=True):
     """All systems and pairs on `n` questions."""
 
-    n: int
+    n: Annotated[int, msgspec.Meta(ge=1)]
     systems: dict[str, SystemScores]
     pairs: list[Comparison]
 
@@ -333,9 +303,9 @@ class Evaluation(msgspec.Struct, frozen=True):
     Without `group_by` there are no groups; `macro` is None unless there are two or more.
     """
 
-    resamples: int
-    confidence: float
-    seed: int
+    resamples: Batch
+    confidence: Confidence
+    seed: Seed
     group_by: str | None
     overall: Breakdown
     groups: dict[str, Breakdown] = {}
@@ -347,13 +317,40 @@ class Evaluation(msgspec.Struct, frozen=True):
         return plain
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Evaluation:
+    def from_json(cls, value: Mapping[str, Any], where: str | None = None) -> Evaluation:
         """The evaluation that `to_json` wrote.
 
+        Args:
+            value: its plain JSON data.
+            where: what it was read from, to be named where it is something else.
+
         Raises:
-            DataError: it is something else.
+            DataError: it is something else, or lacks a system, a metric or a pair.
         """
+        hint = "run `gainrag evaluate` again"
         try:
-            return msgspec.convert(value, cls)
+            found = msgspec.convert(value, cls)
         except msgspec.ValidationError as error:
-            raise DataError(f"no evaluation: {error}", hint="run `gainrag evaluate` again") from None
+            raise DataError(f"no evaluation: {error}", where=where, hint=hint) from None
+        parts = {"overall": found.overall, **found.groups} | ({"macro": found.macro} if found.macro else {})
+        for name, part in parts.items():
+            if lacking := _lacking(part, list(found.overall.systems)):
+                raise DataError(f"no evaluation: {lacking} is missing in {name!r}", where=where, hint=hint)
+        return found
+
+
+def _lacking(part: Breakdown, systems: Sequence[str]) -> str | None:
+    """The first of the systems, their metrics and their pairs that is not there, in words."""
+
+    def pair(one: str, other: str) -> str:
+        return "the comparison of {!r} and {!r}".format(*sorted((one, other)))
+
+    there: dict[str, Mapping[str, Any]] = {f"system {name!r}": found.metrics for name, found in part.systems.items()}
+    there |= {pair(found.system, found.other): found.metrics for found in part.pairs}
+    wanted = [f"system {name!r}" for name in systems] + [pair(*both) for both in combinations(systems, 2)]
+    for what in wanted or ["every system"]:
+        if what not in there:
+            return what
+        if missing := [metric for metric in METRICS if metric not in there[what]]:
+            return f"{missing[0]} of {what}"
+    return None

@@ -2,6 +2,7 @@
 
 | function              | of                              | value                                                      |
 |-----------------------|---------------------------------|------------------------------------------------------------|
+| `compare_systems`     | scores of several systems       | all of the next three, of each system and each pair        |
 | `resampled_means`     | values of every question        | their means in each bootstrap resample, within strata      |
 | `interval`            | means of the resamples          | percentile bootstrap interval                              |
 | `permutation_p`       | paired differences, weighted    | two-sided p of a sign-flip permutation test                |
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,64 @@ FloatArray = npt.NDArray[np.float64]
 
 # How many random numbers are held at a time: 16 MB of them, however many questions and resamples there are.
 _BLOCK = 2_000_000
+
+
+class Means(NamedTuple):
+    """Mean scores of systems, each an array [system, measure]."""
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+class Differences(NamedTuple):
+    """Differences of systems' mean scores, each an array [pair, measure]."""
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+    p: FloatArray
+
+
+def compare_systems(
+    scores: FloatArray, sizes: Sequence[int], resamples: int, confidence: float, seed: int, compared: int
+) -> tuple[Means, Differences]:
+    """The means over strata of the mean within each, and how they differ, with intervals and p-values.
+
+    Args:
+        scores: [question, system, measure], the questions of a stratum together.
+        sizes: how many questions each stratum has.
+        resamples: how many bootstrap resamples, and how many flips of all signs.
+        confidence: the level of the intervals.
+        seed: where the random numbers start.
+        compared: how many of the measures, from the first, the differences are of.
+
+    Returns:
+        The means of each system; the differences of each pair, first minus second, in the order of `combinations`.
+    """
+    draws, flips = _streams(seed)
+    n, systems, measures = scores.shape
+    # What a question counts in the mean over strata; 1/n where there is one stratum.
+    weights = np.concatenate([np.full(size, 1.0 / (size * len(sizes))) for size in sizes])
+    flat = scores.reshape(n, -1)
+    means = (weights @ flat).reshape(systems, measures)
+    drawn = resampled_means(flat, sizes, resamples, draws).reshape(resamples, systems, measures)
+    found = Means(means, *interval(drawn, confidence))
+
+    firsts, seconds = np.triu_indices(systems, 1)
+    observed = (means[firsts] - means[seconds])[:, :compared]
+    weighted = (scores[:, firsts, :compared] - scores[:, seconds, :compared]) * weights[:, None, None]
+    p_values = permutation_p(weighted.reshape(n, -1), resamples, flips).reshape(observed.shape)
+    ends = np.empty((2, *observed.shape))
+    for i, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
+        # One pair at a time: all of them at once would be large, and the quantile sorts a copy.
+        ends[:, i] = interval(drawn[:, first, :compared] - drawn[:, second, :compared], confidence)
+    return found, Differences(observed, ends[0], ends[1], p_values)
+
+
+def _streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """The random numbers of a comparison of systems: those of its resamples, and those of its sign flips."""
+    return np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
 
 
 def resampled_means(values: FloatArray, sizes: Sequence[int], resamples: int, rng: np.random.Generator) -> FloatArray:
@@ -96,11 +156,6 @@ def _blocks(n: int, resamples: int) -> Iterator[int]:
         yield min(size, resamples - start)
 
 
-def comparison_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
-    """The random numbers of a comparison of systems: those of its resamples, and those of its sign flips."""
-    return np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-
-
 def difference_interval(
     differences: Sequence[float], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float | None, float | None]:
@@ -113,7 +168,7 @@ def difference_interval(
     Returns:
         low and high; None of fewer than two questions.
     """
-    return _interval_of_mean(differences, resamples, confidence, comparison_streams(seed)[0])
+    return _interval_of_mean(differences, resamples, confidence, _streams(seed)[0])
 
 
 def mean_interval(
