@@ -199,9 +199,7 @@ def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
         "questions": len(records),
         "kept": float(np.mean([record.kept for record in records])),
         "silver_holds_answer": float(
-            np.mean(
-                [metrics.has_answer(f"{p.title}\n{p.text}", r.answers) for p, r in zip(silver, records, strict=True)]
-            )
+            np.mean([metrics.holds_answer(p, r.answers) for p, r in zip(silver, records, strict=True)])
         ),
         "silver_is_pseudo": float(np.mean([passage.origin == "generated" for passage in silver])),
         "teacher_entropy": float(np.mean([entropy(teacher(gains_at(r, None))) for r in records])),

@@ -42,6 +42,7 @@ class Command:
     arguments: tuple[Argument, ...] = ()
     stages: tuple[Callable[..., Any], ...] = ()
     skip: tuple[str, ...] = ()
+    kept: str = "What is finished is kept; run the same command again to continue."
 
 
 def _input(name: str, help: str, **more: Any) -> Argument:
