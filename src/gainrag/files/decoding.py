@@ -44,6 +44,7 @@ def lines(path: object, found: Iterable[bytes], number: int = 1, *, blank: bool 
     for block in found:
         if not blank and not held and block.isspace():
             number += block.count(b"\n")
+            held += block[block.rfind(b"\n") + 1 :]
             continue
         *whole, rest = block.split(b"\n")
         for line in whole:
@@ -93,12 +94,11 @@ def decode(data: bytes | msgspec.Raw, where: str, *, kind: Any = Any, hint: str 
         return msgspec.json.decode(data, type=kind)
     except RecursionError:
         raise DataError("no JSON: nested too deep", where=where, hint=hint) from None
-    except msgspec.ValidationError as error:
-        raise DataError(str(error), where=where, hint=hint) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if (found := guess(bytes(data)[:BLOCK])) is not None:
             raise DataError(f"no JSON: looks like {found[0]}", where=where, hint=found[1]) from None
-        raise DataError(f"no JSON: {error}", where=where, hint=hint) from None
+        what = str(error) if isinstance(error, msgspec.ValidationError) else f"no JSON: {error}"
+        raise DataError(what, where=where, hint=hint) from None
 
 
 # --- what it is instead --------------------------------------------------------------------------------------------
