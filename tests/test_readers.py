@@ -88,7 +88,35 @@ def save(path: Path, *values: object) -> Path:
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # Keys and values that readers look for turn up more often than chance would have them.
 KEYS = st.sampled_from(
-    ["id", "_id", "docid", "title", "text", "contents", "context", "question", "query", "answers", "answer", "golden_answers", "ctxs", "positive_ctxs", "score", "scores", "has_answer", "choices", "origin", "level", "kept", "prediction", "silver", "loss", "gain", "loss_without", "extra"]
+    [
+        "id",
+        "_id",
+        "docid",
+        "title",
+        "text",
+        "contents",
+        "context",
+        "question",
+        "query",
+        "answers",
+        "answer",
+        "golden_answers",
+        "ctxs",
+        "positive_ctxs",
+        "score",
+        "scores",
+        "has_answer",
+        "choices",
+        "origin",
+        "level",
+        "kept",
+        "prediction",
+        "silver",
+        "loss",
+        "gain",
+        "loss_without",
+        "extra",
+    ]
 ) | st.text(max_size=3)
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
@@ -124,7 +152,7 @@ def test_any_json_is_refused_in_one_line_or_read(
 
 
 def texts(least: int = 1) -> st.SearchStrategy[str]:
-    return st.text(st.characters(exclude_categories=("Cs",)), min_size=least, max_size=12).filter(
+    return st.text(st.characters(exclude_categories=["Cs"]), min_size=least, max_size=12).filter(
         lambda text: bool(text.strip()) or not least
     )
 

@@ -89,8 +89,8 @@ class BM25:
         data = load_array(folder / "data.csc.index.npy", np.float32)
         rows = load_array(folder / "indices.csc.index.npy", np.int32, length=len(data))
         starts = _starts(folder / "indptr.csc.index.npy", len(data))
-        if not all(0 <= number < len(starts) - 1 for number in words.values()):
-            raise damaged(folder, "a word's number is beyond the index")
+        if sorted(words.values()) != list(range(len(starts) - 1)):
+            raise damaged(folder, f"the words' numbers are not those of its {len(starts) - 1} words")
         engine = bm25s.BM25(**_FORM)
         engine.vocab_dict, engine.unique_token_ids_set = words, set(words.values())
         engine.nonoccurrence_array = None  # Lucene's form has none
@@ -107,7 +107,7 @@ class BM25:
                 scores = self._engine.get_scores_from_ids(ids)
             except IndexError as error:
                 raise damaged(self._where, str(error)) from None
-            if not (scores >= 0).all():  # nor is NaN
+            if not ((scores >= 0) & (scores < np.inf)).all():  # nor is NaN
                 raise damaged(self._where, "scores that are no numbers from 0 up")
             found.append([scored(self.passages[int(row)], float(scores[row])) for row in top_rows(scores, k)])
         return found
