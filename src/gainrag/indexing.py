@@ -22,7 +22,7 @@ from gainrag.errors import ConfigError, DataError, ResourceError, StaleError
 from gainrag.files.folders import open_output_folder
 from gainrag.files.meta import versions
 from gainrag.files.progress import progress
-from gainrag.files.streams import file_hash, input_errors, read_json, write_json
+from gainrag.files.streams import disk_errors, file_hash, input_errors, read_json, write_json
 from gainrag.ingestion import read_passages
 from gainrag.protocols import Retriever
 from gainrag.retrievers.bm25 import BM25
@@ -126,15 +126,15 @@ def open_index(folder: str | Path, *, corpus: str | Path | None = None) -> Retri
     passages = PassageStore(folder)
     if len(passages) != meta.passages:
         raise damaged(folder, f"{len(passages)} passages, {meta.passages} recorded")
-    parts: list[Retriever] = []
+    parts: dict[str, Retriever] = {}
+    if meta.settings.retriever != "dense":  # first, as it is opened in no time
+        parts["bm25"] = BM25.load(folder / BM25_FOLDER, passages)
     if meta.settings.retriever != "bm25":
         model = meta.settings.model or MODEL
         # Indexes from before there was a choice are of normalised vectors.
         normalize = meta.settings.normalize is not False
-        parts.append(Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize))
-    if meta.settings.retriever != "dense":
-        parts.append(BM25.load(folder / BM25_FOLDER, passages))
-    return Hybrid(parts) if len(parts) > 1 else parts[0]
+        parts["dense"] = Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize)
+    return Hybrid([parts["dense"], parts["bm25"]]) if len(parts) > 1 else next(iter(parts.values()))
 
 
 class _Settings(msgspec.Struct):
@@ -202,8 +202,9 @@ def _check_fresh(folder: Path, recorded: _Corpus | None, corpus: str | Path | No
 
 def _check_target(out: Path) -> None:
     """Only an index may be replaced: a wrong path must not cost anyone their folder."""
-    if not out.exists() or (out / META_FILE).is_file() or (out.is_dir() and not any(out.iterdir())):
-        return
+    with disk_errors(out):
+        if not out.exists() or (out / META_FILE).is_file() or (out.is_dir() and not any(out.iterdir())):
+            return
     raise DataError("is there already and is no index", where=str(out), hint="choose another output folder")
 
 
