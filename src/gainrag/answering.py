@@ -65,7 +65,15 @@ def answer(
         ]
         predictions = generate_answers(lm, prompts, rendered, max_new_tokens)
         return [
-            Answer(id=r.id, question=r.question, answers=r.answers, prediction=text, ctxs=r.ctxs, extra=r.extra)
+            Answer(
+                id=r.id,
+                question=r.question,
+                answers=r.answers,
+                choices=r.choices,
+                prediction=text,
+                ctxs=r.ctxs,
+                extra=r.extra,
+            )
             for r, text in zip(part, predictions, strict=True)
         ]
 

@@ -83,6 +83,7 @@ def augment(
                 id=r.id,
                 question=r.question,
                 answers=r.answers,
+                choices=r.choices,
                 extra=r.extra,
                 ctxs=[*r.ctxs, added[id(r)]] if id(r) in added else list(r.ctxs),
             )

@@ -86,6 +86,7 @@ def select(
                     id=record.id,
                     question=record.question,
                     answers=record.answers,
+                    choices=record.choices,
                     extra=extra,
                     ctxs=rescored(passages, scores, k),
                 )

@@ -155,6 +155,7 @@ def _record(
         id=record.id,
         question=record.question,
         answers=record.answers,
+        choices=record.choices,
         extra=record.extra,
         kept=bool(FILTERS[keep](prediction, record.answers)),
         prediction=prediction,

@@ -22,7 +22,7 @@ from gainrag import (
     synthesis,
     training,
 )
-from gainrag.errors import UsageError
+from gainrag.errors import DataError, UsageError
 from gainrag.files.meta import hashes, meta_path, write_meta
 from gainrag.files.streams import read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord
@@ -130,8 +130,7 @@ def train(arguments: Arguments) -> None:
         records = list(read(source, GainRecord))
     facts: dict[str, Any] = {"data": Path(source).name}
     if str(source) != "-" and meta_path(source).exists():
-        made = read_json(meta_path(source)).get("settings", {})
-        facts |= {"LLM": made.get("llm", {}).get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
+        facts |= _made_with(meta_path(source))
     inputs: dict[str, str | Path] = {"gains": source}
     if arguments.get("warm_start"):
         warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
@@ -143,6 +142,15 @@ def train(arguments: Arguments) -> None:
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)
     write_meta(arguments["out"], settings_of(training.train, own), hashes(inputs))
+
+
+def _made_with(meta: Path) -> dict[str, Any]:
+    """What labels were made with, by their meta file."""
+    made = read_json(meta).get("settings", {})
+    llm = made.get("llm", {}) if isinstance(made, dict) else None
+    if not isinstance(llm, dict):
+        raise DataError("its settings are no settings", where=str(meta), hint="remove it, or make the labels again")
+    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
 
 
 def select(arguments: Arguments) -> None:

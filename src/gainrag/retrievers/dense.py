@@ -8,6 +8,7 @@ comes without a recipe of its own.
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ _BATCHES_A_CHUNK = 8
 _PLACES = 6
 # So many more than k are fetched, so that equal scores at the cut fall in the order of the corpus.
 _SPARE = 16
+# Vectors looked at in one go when an index is opened.
+_ROWS = 1 << 16
 
 
 class Dense:
@@ -120,12 +123,12 @@ class Dense:
         """
         import faiss
 
+        _check_file(Path(file), len(passages))
         try:
             vectors = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise damaged(file, str(error).split("\n")[0]) from None
-        if vectors.ntotal != len(passages):
-            raise damaged(file, f"{vectors.ntotal} vectors but {len(passages)} passages")
+        _check_vectors(vectors, file)
         encoder = load_encoder(model)
         if vectors.d != _dimension(encoder):
             raise damaged(file, f"vectors of {vectors.d} numbers, but {model} makes {_dimension(encoder)}")
@@ -144,6 +147,39 @@ class Dense:
             line, at = line[in_order], at[in_order]
             found.append([scored(self.passages[int(at[i])], float(line[i])) for i in top_rows(line, k)])
         return found
+
+
+# How FAISS begins the file of a flat index by inner product: its kind, the vectors' length and number, two fillers,
+# whether it is trained, the metric, and how many numbers follow.
+_HEADER = struct.Struct("<4siqqq?iQ")
+
+
+def _check_file(file: Path, passages: int) -> None:
+    """Whether a file is a flat index by inner product, of so many vectors, and whole: FAISS takes any kind, and
+    believes what it says about its size.
+
+    Raises:
+        DataError: it is not.
+    """
+    try:
+        with open(file, "rb") as stream:
+            kind, dimension, count, _, _, _, metric, numbers = _HEADER.unpack(stream.read(_HEADER.size))
+        size = file.stat().st_size
+    except (OSError, struct.error) as error:
+        raise damaged(file, str(error)) from None
+    if kind != b"IxFI" or metric != 0:
+        raise damaged(file, "it is no flat index by inner product")
+    if count != passages:
+        raise damaged(file, f"{count} vectors but {passages} passages")
+    if dimension < 1 or numbers != dimension * count or size != _HEADER.size + 4 * numbers:
+        raise damaged(file, f"{size} bytes for {count} vectors of {dimension} numbers")
+
+
+def _check_vectors(vectors: Any, file: str | Path) -> None:
+    """A vector that is not finite would never be found, and nobody would know. Reads them once, as a search does."""
+    for start in range(0, vectors.ntotal, _ROWS):
+        if not np.isfinite(vectors.reconstruct_n(start, min(_ROWS, vectors.ntotal - start))).all():
+            raise damaged(file, "vectors that are not finite")
 
 
 def load_encoder(model: str) -> SentenceTransformer:

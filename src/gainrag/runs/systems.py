@@ -152,6 +152,7 @@ def answer_all(
                 id=r.id,
                 question=r.question,
                 answers=r.answers,
+                choices=r.choices,
                 prediction=answered[_reading(r)],
                 ctxs=r.ctxs,
                 extra={key: r.extra[key] for key in keys},

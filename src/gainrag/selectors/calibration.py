@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from gainrag.protocols import FloatArray
-from gainrag.records import Passage
+from gainrag.records import Passage, Scored
 from gainrag.selectors.learned import Learned
 
 # What passages are ordered by that came from one retriever, with its scores or in its order alone.
@@ -120,9 +120,8 @@ def _least_cross_entropy(
 
 
 def _scores(passage: Passage) -> dict[str, float]:
-    """What each of several retrievers scored a passage with, see gainrag.retrievers.hybrid; foreign keys may differ."""
-    found = passage.extra.get("scores")
-    return {k: v for k, v in found.items() if isinstance(v, int | float)} if isinstance(found, dict) else {}
+    """What each of several retrievers scored a passage with, see gainrag.retrievers.hybrid."""
+    return (passage.scores or {}) if isinstance(passage, Scored) else {}
 
 
 def _generated(passages: Sequence[Passage]) -> FloatArray:
