@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from gainrag.testing import OverlapLM
 from gainrag.training import train
 from gainrag.training.base import open_cross_encoder
 from gainrag.training.epochs import Watch
+from gainrag.training.held_out import check_order
 from gainrag.training.labels import Labels, split
 from gainrag.training.settings import Settings, check_training
 
@@ -441,5 +442,36 @@ def test_tuning_keeps_the_setting_that_serves_held_out_questions_best(gains: lis
 
 
 def test_tuning_needs_held_out_questions(gains: list[GainRecord], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="held-out"):
-        tune(gains, tmp_path / "selector", None, {"validation": 0.0}, temperature=[0.5])
+    for records, validation in ((gains, 0.0), (gains[:18], None)):
+        with pytest.raises(ConfigError, match="held-out"):
+            tune(records, tmp_path / "selector", None, {"validation": validation}, temperature=[0.5])
+
+
+def test_tuning_goes_on_where_a_value_destroys_the_model_and_keeps_nothing_of_it(
+    easy: list[GainRecord],
+    tiny: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None is better than retrieval here; they are compared with one another all the same."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    shared = {"base": tiny, "validation": 0.3, "epochs": 1, "learning_rate": 1e-9}
+    monkeypatch.setattr("gainrag.training.finishing.check_order", refuse_second(check_order))
+    trials = tune(easy, tmp_path / "s", None, shared, temperature=[0.5, 2.0])
+    assert [trial.settings for trial in trials] == [{}, {"temperature": 2.0}]
+    assert "temperature 0.5 is left out: train: the trained selector gives" in capfd.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+    assert not [p.name for p in (tmp_path / "s").iterdir() if p.name.startswith(".")]
+
+
+def refuse_second(check: Callable[[Sequence[FloatArray]], None]) -> Callable[[Sequence[FloatArray]], None]:
+    """`check`, which the second time is given scores that are all equal."""
+    calls: list[int] = []
+
+    def found(scores: Sequence[FloatArray]) -> None:
+        calls.append(1)
+        check([np.zeros(3)] if len(calls) == 2 else scores)
+
+    return found

@@ -123,6 +123,6 @@ def _compare_with_retrieval(
         raise ModelError(
             f"the trained selector is worse than the retriever's order ({line}); it is not saved",
             where="train",
-            hint="label more questions, or save it all the same with --keep-worse",
+            hint="label more questions, try a warm start or the retrieval prior, or save it with --keep-worse",
         )
     return figures
