@@ -137,7 +137,9 @@ def train(arguments: Arguments) -> None:
         retrieved = ingestion.read_retrieved(arguments["warm_start"], need_answers=True)
         print(f"warm start on {len(retrieved)} questions, into {warm}", file=sys.stderr)
         shared = {k: own[k] for k in ("base", "seed", "max_length", "dtype", "device") if k in own}
-        training.train(retrieved, warm, {"data": Path(arguments["warm_start"]).name}, labels="relevance", **shared)
+        # A beginning only: it need not be better than the retriever's order yet.
+        begun = {"data": Path(arguments["warm_start"]).name}
+        training.train(retrieved, warm, begun, labels="relevance", keep_worse=True, **shared)
         inputs["warm start"] = arguments["warm_start"]
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)
