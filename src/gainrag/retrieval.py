@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gainrag.files.progress import progress_bar
 from gainrag.metrics import mark_answers
-from gainrag.protocols import Retriever
+from gainrag.protocols import Retriever, search_with
 from gainrag.records import Question, Retrieved, Scored
 from gainrag.settings import Passages, checked
 
@@ -25,12 +25,13 @@ def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: Passages
 
     Raises:
         ConfigError: k is less than 1.
+        ModelError: the retriever returns too few or too many lists.
     """
     retrieved: list[Retrieved] = []
     with progress_bar("retrieving", unit="questions", total=len(questions)) as bar:
         for start in range(0, len(questions), _BATCH):
             batch = questions[start : start + _BATCH]
-            found = retriever.search([question.question for question in batch], k)
+            found = search_with(retriever, [question.question for question in batch], k)
             for question, passages in zip(batch, found, strict=True):
                 retrieved.append(_with_passages(question, passages))
             bar.update(len(batch))
