@@ -57,7 +57,7 @@ def test_a_question_too_long_is_named_before_anything_is_written(candidates: lis
     short = Retrieved(id="short", question="?", ctxs=candidates[0].ctxs)
     for stage in (answer, augment):
         with pytest.raises(DataError, match=r"question long: the question has 800 tokens"):
-            stage([short, long], lm, max_new_tokens=16)  # type: ignore[operator]
+            stage([short, long], lm, max_new_tokens=16)
     assert not lm.prompts
 
 

@@ -12,7 +12,16 @@ from gainrag.answering import answer
 from gainrag.augmentation import augment
 from gainrag.errors import ConfigError, ModelError
 from gainrag.inference import GainRAG
-from gainrag.protocols import Hardware, Lazy, Scorer, ScorerGenerator, StoppingGenerator, chunk_for, continue_with
+from gainrag.protocols import (
+    Hardware,
+    Lazy,
+    Level,
+    Scorer,
+    ScorerGenerator,
+    StoppingGenerator,
+    chunk_for,
+    continue_with,
+)
 from gainrag.records import Passage, Question, Retrieved
 from gainrag.retrieval import retrieve
 from gainrag.selection import select
@@ -23,7 +32,7 @@ from gainrag.testing import EchoGenerator, OverlapLM, OverlapRetriever, OverlapS
 class Returning:
     """A part of every kind, which returns what it was given."""
 
-    level = "exact"
+    level: Level = "exact"
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -74,7 +83,7 @@ def test_a_selectors_scores_are_checked(candidates: list[Retrieved], scores: Any
 def test_a_generators_texts_are_checked(candidates: list[Retrieved], texts: Any, what: str) -> None:
     for stage in (answer, augment, synthesize):
         with pytest.raises(ModelError, match=what):
-            stage(candidates[:2], Generating(texts))  # type: ignore[operator]
+            stage(candidates[:2], Generating(texts))
 
 
 @pytest.mark.parametrize(
