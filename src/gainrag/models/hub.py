@@ -42,7 +42,7 @@ def _hint(model: str) -> str:
     """What to do about a model that cannot be loaded."""
     if model in EMBEDDED:
         return f"did you mean {PREFIX}{model}?"
-    if Path(model).exists():
+    if model.startswith(PREFIX) or Path(model).exists():
         return "its files are damaged or incomplete: get or make it again"
     local = ", ".join(f"{PREFIX}{name}" for name in EMBEDDED)
     return f"check the name and the network; without one use a local folder or {local}"

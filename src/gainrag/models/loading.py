@@ -95,10 +95,12 @@ def load_model(model: str, dtype: str, device: str = "cpu") -> PreTrainedModel:
 
 
 @contextmanager
-def careful_loading(model: str, *, spare: Sequence[str] = ()) -> Iterator[None]:
+def careful_loading(model: str, folder: str, *, spare: Sequence[str] = ()) -> Iterator[None]:
     """While it lasts, sentence-transformers loads a model with all its weights and without pickles, or not at all.
 
     Args:
+        model: what errors call it.
+        folder: where its files are: a folder, or an id of the hub.
         spare: beginnings of the names of weights that are never used, and may be missing.
 
     Raises:
@@ -121,8 +123,8 @@ def careful_loading(model: str, *, spare: Sequence[str] = ()) -> Iterator[None]:
         return (loaded, report) if wanted else loaded
 
     with loading_errors(model), quiet():
-        check_reachable(model)
-        check_configs(model)
+        check_reachable(folder)
+        check_configs(folder)
         # sentence-transformers has no way to ask for the report, nor one to leave its own pickles alone.
         torch.load, PreTrainedModel.from_pretrained = refuse, classmethod(reporting)
         try:
