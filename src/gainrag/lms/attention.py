@@ -107,6 +107,8 @@ def packed(model: PreTrainedModel) -> Iterator[None]:
     AttentionInterface.register(ATTENTION, packed_attention)
     before = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION)
+    if model.config._attn_implementation != ATTENTION:  # it says so in a warning alone
+        raise RuntimeError(f"the attention of {type(model).__name__} cannot be exchanged")
     try:
         yield
     finally:

@@ -37,13 +37,20 @@ def each(parts: Sequence[T], work: Callable[[T], None], *, device: str) -> None:
     list(_pool(workers).map(work, parts))
 
 
+def _take_one_core() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread that asks for the first time takes what was set last, by whichever thread
+
+
 def _pool(workers: int) -> ThreadPoolExecutor:
     """Threads that compute on one core each, all of them started."""
     import torch
 
     with _starting:
         if workers not in _pools:
-            pool = ThreadPoolExecutor(workers, "gainrag", initializer=torch.set_num_threads, initargs=(1,))
+            pool = ThreadPoolExecutor(workers, "gainrag", initializer=_take_one_core)
             together = threading.Barrier(workers)
             list(pool.map(lambda _: together.wait(), range(workers)))
             # What they set for themselves is what threads of others would begin with, too.
