@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gainrag.errors import DataError, ModelError
 from gainrag.files.progress import progress_bar
 from gainrag.metrics import mark_answers
-from gainrag.protocols import Retriever
+from gainrag.protocols import Retriever, search_with
 from gainrag.records import Question, Retrieved, Scored, check
 from gainrag.settings import Passages, checked
 
@@ -26,17 +26,13 @@ def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: Passages
 
     Raises:
         ConfigError: k is less than 1.
-        ModelError: the retriever returned something that is no ranking.
+        ModelError: the retriever returned something that is no ranking, or not one for each question.
     """
     retrieved: list[Retrieved] = []
     with progress_bar("retrieving", unit="questions", total=len(questions)) as bar:
         for start in range(0, len(questions), _BATCH):
             batch = questions[start : start + _BATCH]
-            found = retriever.search([question.question for question in batch], k)
-            if not isinstance(found, Sequence) or len(found) != len(batch):
-                given = len(found) if isinstance(found, Sequence) else "no"
-                what = f"the retriever gave {given} lists of passages for {len(batch)} questions"
-                raise ModelError(what, where=type(retriever).__name__, hint="one list a question, in their order")
+            found = search_with(retriever, [question.question for question in batch], k)
             for question, passages in zip(batch, found, strict=True):
                 retrieved.append(_with_passages(question, passages, k, type(retriever).__name__))
             bar.update(len(batch))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,11 +27,6 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Consecutive slices of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def chunk_for(lm: object, sizes: Mapping[str, int]) -> int:
-    """The size of a stage's chunks for a language model: by its `kind` (cpu, cuda), the CPU's for any other."""
-    return sizes[getattr(lm, "kind", "cpu")]
 
 
 def write_resumable(

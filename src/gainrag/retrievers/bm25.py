@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class BM25:
     """A BM25 index and the passages it was made from. Make it with `build` or `load`.
 
     A passage's title counts as part of its text. A passage that shares no word with the question scores 0; such
-    passages fill a ranking up to k, in the order of the corpus.
+    passages fill a ranking up to k, in the order of the corpus. Several threads may search at a time.
     """
 
     def __init__(self, engine: bm25s.BM25, passages: Sequence[Passage], where: str | Path = "bm25") -> None:
@@ -126,14 +127,18 @@ def _starts(file: Path, end: int) -> npt.NDArray[Any]:
 
 
 def _word_splitter() -> Callable[[str], list[str]]:
-    """text -> its words: lower case, stop words left out, stemmed."""
+    """text -> its words: lower case, stop words left out, stemmed. The stemmer keeps what it works on: one thread at a
+    time."""
     import Stemmer
     from bm25s.stopwords import STOPWORDS_EN
 
     stop_words = frozenset(STOPWORDS_EN)
+    stemming = threading.Lock()
     stem: Any = Stemmer.Stemmer("english").stemWords
 
     def words(text: str) -> list[str]:
-        return list(stem([word for word in _WORD.findall(text.lower()) if word not in stop_words]))
+        found = [word for word in _WORD.findall(text.lower()) if word not in stop_words]
+        with stemming:
+            return list(stem(found))
 
     return words

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ class Dense:
         self.model = model
         self.normalize = normalize
         self.truncated = truncated
+        self._encoding = threading.Lock()  # the encoder's tokenizer keeps how long a text may be
 
     @classmethod
     def build(
@@ -138,7 +140,8 @@ class Dense:
         """The k best passages of each question, best first; equal scores in the order of the corpus."""
         if not questions:
             return []
-        queries = _finite(_encode(self._encoder.encode_query, list(questions), 64, self.normalize), self.model)
+        with self._encoding:
+            queries = _finite(_encode(self._encoder.encode_query, list(questions), 64, self.normalize), self.model)
         depth = min(k + _SPARE, len(self.passages))
         scores, rows = self._vectors.search(queries, depth)
         found = []
@@ -186,17 +189,18 @@ def load_encoder(model: str) -> SentenceTransformer:
     """The sentence encoder of a name: `embedded:NAME`, a Hugging Face id or a local folder.
 
     Raises:
-        ModelError: it cannot be loaded, its weights are pickled, or it needs remote code.
+        ModelError: it cannot be loaded, weights are missing or pickled, or it needs remote code.
     """
     from gainrag.models.folder import resolve
-    from gainrag.models.hub import check_reachable, loading_errors, quiet
+    from gainrag.models.loading import careful_loading, check_tokenizer
 
     folder = resolve(model)
-    with loading_errors(model), quiet():
-        check_reachable(folder)
+    with careful_loading(model, folder, spare=["pooler."]):  # vectors are made of tokens: many encoders come without
         from sentence_transformers import SentenceTransformer
 
-        return SentenceTransformer(folder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+        encoder = SentenceTransformer(folder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+        check_tokenizer(encoder.tokenizer, model)
+        return encoder
 
 
 def _dimension(encoder: SentenceTransformer) -> int:
