@@ -60,7 +60,7 @@ def write_meta(
     meta: dict[str, Any] = {"settings": settings, "inputs": inputs, "versions": versions()}
     if (own := _identity(artefact)) is not None:
         meta["artefact"] = own
-    write_json(meta_path(artefact), {**meta, "summary": summary} if summary else meta)
+    write_json(meta_path(artefact), {**meta, "summary": summary} if summary else meta, of=artefact)
 
 
 def is_current(artefact: str | Path, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:

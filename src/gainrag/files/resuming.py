@@ -92,7 +92,7 @@ def write_resumable(
         raise DataError("there are no questions to write for", where=str(out), hint="check the input")
     with disk_errors(out), lock(out):
         partial, begun = _beside(out)
-        chunk = _begin(partial, begun, settings, chunk)
+        chunk = _begin(out, settings, chunk)
         done = _keep_whole_chunks(partial, kind, items, chunk)
         with open(partial, "ab") as raw, progress_bar(what, unit="questions", total=len(items), done=done) as bar:
             for part in chunks(items[done:], chunk):
@@ -128,12 +128,13 @@ def _beside(out: str | Path) -> tuple[Path, Path]:
     return partial, meta_path(partial)
 
 
-def _begin(partial: Path, begun: Path, settings: Mapping[str, Any], chunk: int) -> int:
+def _begin(out: str | Path, settings: Mapping[str, Any], chunk: int) -> int:
     """Begin a file, or see whether it may be continued; the size of its chunks."""
+    partial, begun = _beside(out)
     if not (partial.exists() and begun.exists()):
         # Of records alone nobody knows what they were made with.
         partial.unlink(missing_ok=True)
-        write_json(begun, {**settings, _CHUNK: chunk})
+        write_json(begun, {**settings, _CHUNK: chunk}, of=out)
         return chunk
     was, now = read_json(begun), as_json(settings)
     # Files begun before it was written down are continued in the chunks of today.

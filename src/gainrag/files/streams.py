@@ -100,7 +100,7 @@ def write(path: str | Path, records: Iterable[Record]) -> int:
 
 
 @contextmanager
-def open_output(path: str | Path) -> Iterator[IO[bytes]]:
+def open_output(path: str | Path, *, of: str | Path | None = None) -> Iterator[IO[bytes]]:
     """A stream that becomes `path` when all went well: written beside it first, then renamed over it.
 
     Through a link its target is written. A device or a pipe is written directly. Gzip files carry no time stamp, so
@@ -120,7 +120,7 @@ def open_output(path: str | Path) -> Iterator[IO[bytes]]:
                 yield stream
             return
         out, temporary = target(path), beside(path, "tmp")
-        with lock(path):
+        with lock(path if of is None else of):
             if out.exists() and not out.is_file():
                 raise DataError("is no file", where=str(path), hint="choose another output path")
             try:
@@ -178,9 +178,9 @@ def disk_errors(path: str | Path) -> Iterator[None]:
         raise
 
 
-def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object, indented and with a final newline; whole or not at all."""
-    with open_output(path) as stream:
+def write_json(path: str | Path, value: Mapping[str, Any], *, of: str | Path | None = None) -> None:
+    """Write one JSON object, indented and with a final newline; whole or not at all. `of` as in `open_output`."""
+    with open_output(path, of=of) as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 

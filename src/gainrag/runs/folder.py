@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gainrag import lms
+from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, write_meta
 from gainrag.files.places import check_replaceable
 from gainrag.files.resuming import forget
@@ -67,18 +68,19 @@ class Run:
         """Make an artefact unless it is current; `make` gets what a resumable stage remembers, returns a summary."""
         name = str(artefact.relative_to(self.folder))
         digests = hashes(inputs)
-        if self.reuses(artefact, settings, digests):
-            return
-        say(f"{name}: started")
-        memory = {"settings": dict(settings), "inputs": digests}
-        try:
-            summary = make(memory)
-        except StaleError:
-            if not self.update or not forget(artefact):
-                raise
-            summary = make(memory)
-        write_meta(artefact, settings, digests, summary)
-        say(f"{name}: done")
+        with lock(artefact):
+            if self.reuses(artefact, settings, digests):
+                return
+            say(f"{name}: started")
+            memory = {"settings": dict(settings), "inputs": digests}
+            try:
+                summary = make(memory)
+            except StaleError:
+                if not self.update or not forget(artefact):
+                    raise
+                summary = make(memory)
+            write_meta(artefact, settings, digests, summary)
+            say(f"{name}: done")
 
     def reuses(self, artefact: Path, settings: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
         """Whether an artefact is current; if so, that is said."""
