@@ -76,7 +76,7 @@ KINDS = [
 def stage(home: Path, kind: Kind, word: str) -> None:
     """The stage as a run has it, with one setting; --update allows to leave what others began."""
     out = home / "run" / kind.name
-    run = Run(home / "run", Config([], {}, "", [], []), update=True)
+    run = Run(home / "run", Config(()), update=True)
     run.stage(out, {"word": word}, {"questions": home / "questions.jsonl"}, lambda memory: kind.make(out, word, memory))
 
 
@@ -193,7 +193,7 @@ def test_another_input_is_not_continued(tmp_path: Path) -> None:
     began = (tmp_path / "made.jsonl.part").read_bytes()
     others = [Question(id=f"other{i}", question="?") for i in range(7)]
     for wrong in (others, [QUESTIONS[0], *others], QUESTIONS[:3]):
-        with pytest.raises(StaleError, match="another input.*remove it to start over"):
+        with pytest.raises(StaleError, match=r"another input.*remove it to start over"):
             write_resumable(
                 tmp_path / "made.jsonl",
                 wrong,

@@ -40,7 +40,7 @@ def target(path: str | Path) -> Path:
     """The path itself, or where it leads when it is a link.
 
     Raises:
-        DataError: no file can have this name, or its links lead in a circle.
+        DataError: no file can have this name or lie there, or its links lead in a circle.
     """
     text = str(path)
     if not text:
@@ -52,9 +52,15 @@ def target(path: str | Path) -> Path:
     except UnicodeEncodeError:
         raise DataError("the name is not UTF-8", where=ascii(text), hint=_HINT) from None
     found = Path(text)
-    if found.is_symlink() or found.name in ("", ".."):
+    try:
+        link = stat.S_ISLNK(os.lstat(found).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        link = False
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror})", where=text, hint=_HINT) from None
+    if link or found.name in ("", ".."):
         found = Path(os.path.realpath(found))
-    if found.is_symlink():
+    if os.path.islink(found):
         raise DataError("is a link that leads in a circle", where=text, hint=_HINT)
     if not found.name:
         raise DataError("is no place for an output", where=text, hint=_HINT)
