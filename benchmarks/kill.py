@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a command, then other settings and back: are the final files those of a run never stopped?
+"""kill -9 at random moments, then other settings and back: are the final files those of a run never stopped?
 
     python benchmarks/kill.py [--stage synthesize ..] [--kills 20] [--questions 12] [--seed 0]
 
@@ -209,7 +209,8 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    import sentence_transformers  # noqa: F401  (once for all processes)
+    # Imported once for all processes.
+    import sentence_transformers  # noqa: F401
 
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Path(scratch) / "inputs"

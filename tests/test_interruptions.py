@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gainrag.errors import DataError, StaleError
 from gainrag.files.folders import open_output_folder
-from gainrag.files.meta import is_current
+from gainrag.files.meta import is_current, write_meta
 from gainrag.files.resuming import forget, write_resumable
 from gainrag.files.streams import file_hash, read, write
 from gainrag.records import Answer, Question
@@ -119,12 +119,12 @@ def test_a_kill_between_any_two_file_operations(kind: Kind, before: str, tmp_pat
 STEP = st.tuples(
     st.sampled_from(["sea", "land"]),  # settings
     st.integers(1, 5),  # chunk size of this device
-    st.integers(0, 40),  # the operation before which it dies
-    st.floats(0, 1),  # how much of its .part reached the disk
+    st.integers(0, 25),  # the operation before which it dies
+    st.just(1.0) | st.floats(0, 1),  # how much of its .part reached the disk
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=st.lists(STEP, max_size=5), last=st.integers(1, 5), name=st.sampled_from(["made.jsonl", "made.jsonl.gz"]))
 def test_any_series_of_kills_cuts_settings_and_devices(
     steps: list[tuple[str, int, int, float]], last: int, name: str
@@ -185,6 +185,27 @@ def test_a_part_from_before_chunks_were_recorded_goes_on(tmp_path: Path) -> None
     (tmp_path / "made.jsonl.part.meta.json").write_text('{"word": "sea"}')
     resumable(tmp_path / "made.jsonl", "sea", {"word": "sea"}, chunk=2)
     assert len(list(read(tmp_path / "made.jsonl", Answer))) == len(QUESTIONS)
+
+
+def test_labels_of_a_gpu_are_reused_where_the_device_chooses_another_dtype(tmp_path: Path) -> None:
+    """Only where the config leaves the dtype to the device."""
+    out = tmp_path / "gains.jsonl"
+    write(out, QUESTIONS)
+
+    def made(dtype: str) -> dict[str, Any]:
+        return {"llm": {"model": "m", "dtype": dtype}}
+
+    write_meta(out, made("bfloat16"), {})
+    for table, reused in (({}, True), ({"dtype": "auto"}, True), ({"dtype": "float32"}, False)):
+        run = Run(tmp_path, Config((), {"llm": {"model": "m", **table}}), update=False)
+        assert run.reuses(out, made("float32"), {}) == reused
+        assert not run.reuses(out, {"llm": {"model": "other", "dtype": "float32"}}, {})
+
+
+def test_what_was_begun_with_other_settings_says_in_which_they_differ(tmp_path: Path) -> None:
+    begin(tmp_path / "a.jsonl", chunk=2, chunks=1, memory={"settings": {"llm": {"dtype": "bfloat16", "model": "m"}}})
+    with pytest.raises(StaleError, match=r"\(settings\.llm\.dtype was 'bfloat16', is 'float32'\)"):
+        resumable(tmp_path / "a.jsonl", "sea", {"settings": {"llm": {"dtype": "float32", "model": "m"}}})
 
 
 def test_another_input_is_not_continued(tmp_path: Path) -> None:

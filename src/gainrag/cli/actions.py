@@ -78,7 +78,7 @@ def ingest(arguments: Arguments) -> None:
     files: dict[str, list[Any]] = {split if several else "questions": q for split, q in found.questions.items()}
     paths = {out / f"{stem}{suffix}": records for stem, records in {**files, "corpus": found.passages}.items()}
     for path in paths:
-        check_output(path, found.sources.values())
+        check_output(path, [*found.sources.values(), own.get("aliases", "-")])
     for path, records in paths.items():
         if not records:
             continue

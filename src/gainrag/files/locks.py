@@ -6,6 +6,7 @@ process, however that ends, and holds between machines that share a disk.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,7 +50,8 @@ def lock(path: str | Path) -> Iterator[None]:
     finally:
         if held.lock_counter == 1:
             # Still held: who opened the file in the meantime finds that it has no name any more, and tries again.
-            Path(held.lock_file).unlink(missing_ok=True)
+            with suppress(OSError):
+                os.unlink(held.lock_file)
         held.release()
         _remove_empty(made)
 

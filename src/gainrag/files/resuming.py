@@ -140,7 +140,11 @@ def _begin(out: str | Path, settings: Mapping[str, Any], chunk: int) -> int:
     # Files begun before it was written down are continued in the chunks of today.
     chunk = was.pop(_CHUNK, chunk)
     if was != now:
-        raise StaleError(f"begun with other settings ({_difference(was, now)})", where=str(partial), hint=_START_OVER)
+        raise StaleError(
+            f"begun with other settings ({_difference(was, now)})",
+            where=str(partial),
+            hint="go on with those, or " + _START_OVER,
+        )
     if type(chunk) is not int or chunk < 1:
         raise DataError(f"{_CHUNK} is {chunk!r}", where=str(begun), hint=_START_OVER)
     return chunk
@@ -182,8 +186,17 @@ def _check_record(line: bytes, kind: type[Question], items: Sequence[Question], 
 
 def _difference(was: dict[str, Any], now: dict[str, Any]) -> str:
     """The settings in which two runs differ, in a few words."""
+    was, now = _flat(was), _flat(now)
     keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
     return ", ".join(f"{key} was {_short(was.get(key))}, is {_short(now.get(key))}" for key in keys)
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings within settings by dotted names: settings.llm.dtype."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return found
 
 
 def _short(value: object) -> str:
