@@ -1,77 +1,228 @@
-"""kill -9 at random moments of `gainrag synthesize`: is the final file that of a run never stopped?
+"""kill -9 at random moments, then other settings and back: are the final files those of a run never stopped?
 
-    python benchmarks/kill.py candidates.jsonl [--kills 10] [--questions 40] [--seed 0]
+    python benchmarks/kill.py [--stage synthesize ..] [--kills 20] [--questions 12] [--seed 0]
 
-Prints what each kill found, the hashes of both files, and exits 1 when they differ.
+For each stage (synthesize, augment, answer, train, run) on a few questions of the demo. Before a kill the output is not
+there, or finished with these settings, or with other ones. After it the command is run with other settings, which may
+refuse what was begun, and with the first ones again. Prints a line a kill, and exits 1 when any bytes differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from gainrag.files.streams import file_hash, read, write
-from gainrag.records import Retrieved
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from gainrag import answering, augmentation, cli, demo, synthesis
+from gainrag.files.streams import file_hash, write
+from gainrag.retrieval import retrieve
+from gainrag.testing import OverlapRetriever
+
+LM = "embedded:smollm2-135m-instruct"
+# So that a few questions are several chunks.
+CHUNK = 4
+
+CONFIG = """
+[run]
+diagnose = 0
+warm_start = false
+train_questions = {questions}
+test_questions = 2
+
+[[dataset]]
+name = "demo"
+corpus = "corpus.jsonl"
+train = "train.jsonl"
+test = "test.jsonl"
+
+[llm]
+model = "{lm}"
+
+[index]
+retriever = "bm25"
+
+[retrieve]
+k = 2
+
+[augment]
+max_new_tokens = {tokens}
+
+[synthesize]
+max_new_tokens = 4
+
+[answer]
+max_new_tokens = 4
+
+[train]
+epochs = 1
+group_size = 2
+only_kept = false
+max_length = 64
+
+[evaluate]
+resamples = 100
+"""
 
 
-def command(candidates: Path, out: Path) -> list[str]:
-    """The synthesis under test."""
-    program = [sys.executable, "-m", "gainrag", "synthesize", str(candidates)]
-    return [*program, "--llm", "embedded:smollm2-135m-instruct", "--alpha", "0", "--alpha", "0.5", "-o", str(out)]
+@dataclass(frozen=True)
+class Stage:
+    """A command under test: its arguments, and the ones that differ between the two settings."""
+
+    name: str
+    arguments: tuple[str, ...]
+    settings: tuple[tuple[str, ...], tuple[str, ...]]
+    output: str
+
+    def command(self, which: int, out: Path) -> list[str]:
+        """The arguments with the first or the second settings."""
+        return [self.name, *self.arguments, *self.settings[which], "-o", str(out / self.output)]
 
 
-def finished(out: Path) -> int:
-    """Questions that are on disk."""
-    partial = out.with_name(out.name + ".part")
-    return partial.read_bytes().count(b"\n") if partial.exists() else 0
+def stages(inputs: Path) -> list[Stage]:
+    """Every stage that takes long, on the inputs in a folder."""
+    candidates, gains = str(inputs / "candidates.jsonl"), str(inputs / "gains.jsonl")
+    tokens = (("--max-new-tokens", "4"), ("--max-new-tokens", "5"))
+    alpha = (("--alpha", "0"), ("--alpha", "0.5"))
+    training = ("--epochs", "1", "--group-size", "2", "--max-length", "64", "--no-only-kept")
+    configs = ((str(inputs / "a.toml"),), (str(inputs / "b.toml"),))
+    return [
+        Stage("synthesize", (candidates, "--llm", LM, "--max-new-tokens", "4"), alpha, "gains.jsonl"),
+        Stage("augment", (candidates, "--llm", LM), tokens, "candidates.jsonl.gz"),
+        Stage("answer", (candidates, "--llm", LM), tokens, "answers.jsonl"),
+        Stage("train", (gains, *training), (("--seed", "0"), ("--seed", "1")), "selector"),
+        Stage("run", ("--update",), configs, "run"),
+    ]
+
+
+def begin(arguments: Sequence[str], log: Path) -> int:
+    """Start a command in a process of its own, what it says going to a file; the process id.
+
+    Forked, so that the libraries need not be imported each time; nothing was computed before.
+    """
+    if child := os.fork():
+        return child
+    try:
+        said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        for stage in (synthesis, augmentation, answering):
+            stage.CHUNK["cpu"] = CHUNK
+        os._exit(cli.main(arguments))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(70)
+
+
+def finish(arguments: Sequence[str], log: Path) -> int:
+    """Run a command to its end; its exit status.
+
+    Raises:
+        RuntimeError: it ended in a traceback.
+    """
+    _, status = os.waitpid(begin(arguments, log), 0)
+    if (code := os.waitstatus_to_exitcode(status)) not in (0, 1):
+        raise RuntimeError(log.read_text())
+    return code
+
+
+def killed_at(arguments: Sequence[str], log: Path, moment: float) -> bool:
+    """Start a command and kill it after so many seconds; whether it was still running."""
+    child, until = begin(arguments, log), time.monotonic() + moment
+    while time.monotonic() < until:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def prepare(inputs: Path, questions: int) -> None:
+    """Candidates, gains and two configs, from the demo's data."""
+    train, _, corpus = demo.load()
+    write(inputs / "candidates.jsonl", retrieve(train[:questions], OverlapRetriever(corpus), k=2))
+    for name in ("corpus", "train", "test"):
+        shutil.copyfile(demo.FOLDER / f"{name}.jsonl", inputs / f"{name}.jsonl")
+    for name, tokens in (("a", 4), ("b", 5)):
+        (inputs / f"{name}.toml").write_text(CONFIG.format(questions=questions, lm=LM, tokens=tokens))
+    make = ["synthesize", str(inputs / "candidates.jsonl"), "--llm", LM, "-o", str(inputs / "gains.jsonl")]
+    if finish(make, inputs / "log"):
+        raise RuntimeError((inputs / "log").read_text())
+
+
+def try_stage(stage: Stage, folder: Path, kills: int, rng: random.Random) -> int:
+    """Kill a stage so many times; how many times something was wrong afterwards."""
+    whole, log = (folder / "whole 0", folder / "whole 1"), folder / "log"
+    took = 0.0
+    for which, home in enumerate(whole):
+        home.mkdir(parents=True)
+        began = time.monotonic()
+        if finish(stage.command(which, home), log):
+            raise RuntimeError(log.read_text())
+        took = max(took, time.monotonic() - began)
+    wanted = [file_hash(home) for home in whole]
+    print(f"{stage.name}: uninterrupted {took:.1f} s", flush=True)
+    killed = wrong = 0
+    while killed < kills:
+        home = folder / "killed"
+        shutil.rmtree(home, ignore_errors=True)
+        before = rng.choice(("nothing", "these settings", "other settings"))
+        if before == "nothing":
+            home.mkdir()
+        else:
+            shutil.copytree(whole[before == "other settings"], home)
+        moment = rng.uniform(0, took)
+        if not killed_at(stage.command(0, home), log, moment):
+            continue
+        killed += 1
+        left = sorted(path.name for path in home.rglob("*") if path.name.startswith(".") or ".part" in path.name)
+        refused = finish(stage.command(1, home), log)
+        between = "was refused" if refused and "begun with other settings" in log.read_text() else "went through"
+        good = bool(refused) == (between == "was refused") and (bool(refused) or file_hash(home) == wanted[1])
+        good &= finish(stage.command(0, home), log) == 0 and file_hash(home) == wanted[0]
+        wrong += not good
+        verdict = "the same" if good else "DIFFERENT"
+        print(
+            f"{stage.name} {killed}: from {before}, killed after {moment:.1f} s, left {', '.join(left) or 'nothing'}; "
+            f"other settings {between}; {verdict}",
+            flush=True,
+        )
+    return wrong
 
 
 def main() -> int:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("candidates", type=Path)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--questions", type=int, default=40)
+    names = [stage.name for stage in stages(Path())]
+    parser.add_argument("--stage", action="append", choices=names)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--questions", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
+    # Imported once for all processes.
+    import sentence_transformers  # noqa: F401
+
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        few = folder / "few.jsonl"
-        write(few, list(read(arguments.candidates, Retrieved))[: arguments.questions])
-        whole, broken = folder / "whole.jsonl", folder / "broken.jsonl"
-        began = time.monotonic()
-        subprocess.run(command(few, whole), check=True, capture_output=True)
-        took = time.monotonic() - began
-        print(f"uninterrupted: {took:.0f} s for {arguments.questions} questions", flush=True)
-        killed, same = 0, True
-        while killed < arguments.kills:
-            process = subprocess.Popen(command(few, broken), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            # Anywhere in the time that an uninterrupted run takes; loading the model is a good part of a short one.
-            moment = rng.uniform(0, took)
-            try:
-                process.wait(moment)
-                # What was killed before is complete now: it counts for the comparison, not as a kill.
-                same &= file_hash(whole) == file_hash(broken)
-                verdict = "the same" if same else "DIFFERENT"
-                print(f"the run ended before {moment:.1f} s, {verdict}; begun anew", flush=True)
-                broken.unlink()
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                killed += 1
-                print(f"kill {killed}: after {moment:.1f} s, {finished(broken)} questions on disk", flush=True)
-        subprocess.run(command(few, broken), check=True, capture_output=True)
-        print(f"uninterrupted {file_hash(whole)}\nkilled        {file_hash(broken)}")
-        same &= file_hash(whole) == file_hash(broken)
-        print("the same" if same else "DIFFERENT")
-        return 0 if same else 1
+        inputs = Path(scratch) / "inputs"
+        inputs.mkdir()
+        prepare(inputs, arguments.questions)
+        wrong = 0
+        for stage in stages(inputs):
+            if stage.name in (arguments.stage or names):
+                rng = random.Random(f"{stage.name} {arguments.seed}")
+                wrong += try_stage(stage, Path(scratch) / stage.name, arguments.kills, rng)
+    print("all the same" if not wrong else f"{wrong} DIFFERENT")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

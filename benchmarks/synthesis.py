@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 from common import RESULTS, timed, write_results
 
-from gainrag.files.resuming import chunk_for
 from gainrag.files.streams import read
 from gainrag.gain import best_loss, gain_from_loss
 from gainrag.lms.local import LocalLM
 from gainrag.lms.throughput import measured_peak
 from gainrag.prompts import for_model
-from gainrag.protocols import FloatArray, ScoringRequest
+from gainrag.protocols import FloatArray, ScoringRequest, chunk_for
 from gainrag.records import Retrieved
 from gainrag.synthesis import CHUNK, scoring_request
 

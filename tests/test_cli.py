@@ -196,7 +196,7 @@ def test_an_interruption_says_what_is_kept(
         raise KeyboardInterrupt
 
     command = next(command for command in commands.COMMANDS if command.name == "index")
-    stopped = dataclasses.replace(command, run=stop, kept="The old index is kept.")
+    stopped = dataclasses.replace(command, action=stop, kept="The old index is kept.")
     monkeypatch.setattr(commands, "COMMANDS", (stopped,))
     argv = ("index", files["corpus"], "-o", files["index"])
     assert failure(capsys, 130, *argv) == "gainrag: stopped. The old index is kept."
@@ -206,7 +206,7 @@ def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch, files: dict[str, 
     def fail(arguments: object) -> None:
         raise ZeroDivisionError
 
-    command = dataclasses.replace(commands.COMMANDS[1], run=fail)
+    command = dataclasses.replace(commands.COMMANDS[1], action=fail)
     monkeypatch.setattr(commands, "COMMANDS", (command,))
     with pytest.raises(ZeroDivisionError):
         cli.main([command.name, files["corpus"], "-o", files["index"]])

@@ -21,8 +21,9 @@ import msgspec
 from gainrag.errors import ConfigError, DataError, ResourceError, StaleError
 from gainrag.files.folders import open_output_folder
 from gainrag.files.meta import versions
+from gainrag.files.places import check_replaceable
 from gainrag.files.progress import progress
-from gainrag.files.streams import disk_errors, file_hash, input_errors, read_json, write_json
+from gainrag.files.streams import file_hash, input_errors, read_json, write_json
 from gainrag.ingestion import read_passages
 from gainrag.protocols import Retriever
 from gainrag.retrievers.bm25 import BM25
@@ -65,7 +66,7 @@ def index(
     parts = parts_of(retriever)
     # What cannot work fails before the corpus is read.
     out = Path(out)
-    _check_target(out)
+    check_replaceable(out, META_FILE, "index")
     if "dense" in parts:
         load_encoder(model)
     before = _look(corpus)
@@ -198,14 +199,6 @@ def _check_fresh(folder: Path, recorded: _Corpus | None, corpus: str | Path | No
             where=str(folder),
             hint="run `gainrag index` again",
         )
-
-
-def _check_target(out: Path) -> None:
-    """Only an index may be replaced: a wrong path must not cost anyone their folder."""
-    with disk_errors(out):
-        if not out.exists() or (out / META_FILE).is_file() or (out.is_dir() and not any(out.iterdir())):
-            return
-    raise DataError("is there already and is no index", where=str(out), hint="choose another output folder")
 
 
 @contextmanager

@@ -223,6 +223,11 @@ def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
     }
 
 
+def evenly_spaced(records: Sequence[GainRecord], sample: int) -> list[GainRecord]:
+    """So many of the records, evenly spaced; all where there are fewer."""
+    return [records[i] for i in np.linspace(0, len(records) - 1, min(sample, len(records))).round().astype(int)]
+
+
 @checked
 def diagnose(
     records: Sequence[GainRecord],
@@ -242,7 +247,7 @@ def diagnose(
         DataError: no question of the sample has both right and wrong candidates.
     """
     prompts = for_model(prompt, lm)
-    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(sample, len(records))).round().astype(int)]
+    chosen = evenly_spaced(records, sample)
     alphas = list(chosen[0].ctxs[0].loss)
     aucs: dict[str, list[float]] = {a: [] for a in alphas}
     picks: dict[str, list[float]] = {a: [] for a in alphas}
@@ -284,12 +289,15 @@ def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -
         f"teacher entropy at temperature 1: {summary['teacher_entropy']:.2f} nats "
         f"(flat would be {summary['flat_entropy']:.2f})",
     ]
-    if diagnosis:
-        lines.append(
-            f"every candidate answered for {diagnosis['sample']} questions, {diagnosis['with_both']} with right and "
-            f"wrong ones; F1 from the first candidate {diagnosis['first']:.3f}"
-        )
-        for a, figures in diagnosis["by_alpha"].items():
-            lines.append(f"  alpha {a}: AUC {figures['auc']:.3f}, F1 from the highest gain {figures['pick']:.3f}")
-        lines.append(f"recommended alpha: {diagnosis['recommended_alpha']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, describe_diagnosis(diagnosis)] if diagnosis else lines)
+
+
+def describe_diagnosis(diagnosis: dict[str, Any]) -> str:
+    """The diagnosis as a few lines for a person."""
+    lines = [
+        f"every candidate answered for {diagnosis['sample']} questions, {diagnosis['with_both']} with right and "
+        f"wrong ones; F1 from the first candidate {diagnosis['first']:.3f}"
+    ]
+    for a, figures in diagnosis["by_alpha"].items():
+        lines.append(f"  alpha {a}: AUC {figures['auc']:.3f}, F1 from the highest gain {figures['pick']:.3f}")
+    return "\n".join([*lines, f"recommended alpha: {diagnosis['recommended_alpha']}"])

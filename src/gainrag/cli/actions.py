@@ -23,7 +23,9 @@ from gainrag import (
     training,
 )
 from gainrag.errors import DataError, UsageError
-from gainrag.files.meta import hashes, meta_path, write_meta
+from gainrag.files.locks import lock
+from gainrag.files.meta import hashes, is_current, meta_path, write_meta
+from gainrag.files.places import check_output
 from gainrag.files.streams import read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
@@ -31,6 +33,7 @@ from gainrag.report import report as make_report
 from gainrag.runs import config, printing, sharing, stages, systems
 from gainrag.selectors import CrossEncoderSelector, exporting
 from gainrag.selectors.lazy import SKIPPED
+from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, settings_of
 
 Arguments = Mapping[str, Any]
@@ -71,10 +74,14 @@ def ingest(arguments: Arguments) -> None:
     # One file of questions is plainly that; of several, each is called after its split.
     several = len(found.questions) > 1
     files: dict[str, list[Any]] = {split if several else "questions": q for split, q in found.questions.items()}
-    for stem, records in {**files, "corpus": found.passages}.items():
-        if records:
-            write(out / f"{stem}{suffix}", records)
-            write_meta(out / f"{stem}{suffix}", settings, inputs, dict(found.counts))
+    paths = {out / f"{stem}{suffix}": records for stem, records in {**files, "corpus": found.passages}.items()}
+    for path in paths:
+        check_output(path, [*found.sources.values(), own.get("aliases", "-")])
+    for path, records in paths.items():
+        if not records:
+            continue
+        write(path, records)
+        write_meta(path, settings, inputs, dict(found.counts))
     print(found, file=sys.stderr)
 
 
@@ -112,18 +119,34 @@ def synthesize(arguments: Arguments) -> None:
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=True)
     lm, llm = _open_lm(arguments)
     memory = _memory(synthesis.synthesize, arguments, llm, candidates=arguments["candidates"])
-    records = synthesis.synthesize(candidates, lm, arguments["out"], memory, **_own(synthesis.synthesize, arguments))
+    out, sample = arguments["out"], arguments["diagnose"]
+    if sample and is_current(out, **memory):
+        print(f"{out}: reused, made with the same settings from the same candidates", file=sys.stderr)
+        records = list(read(out, GainRecord))
+    else:
+        records = synthesis.synthesize(candidates, lm, out, memory, **_own(synthesis.synthesize, arguments))
     summary = synthesis.summarize(records)
-    own = _own(synthesis.diagnose, arguments) | {"sample": arguments["diagnose"]}
-    diagnosis = synthesis.diagnose(records, lm, **own) if arguments["diagnose"] else None
-    write_meta(arguments["out"], memory["settings"], memory["inputs"], {**summary, "diagnosis": diagnosis})
-    print(synthesis.describe(summary, diagnosis), file=sys.stderr)
+    write_meta(out, **memory, summary={**summary, "diagnosis": None})
+    print(synthesis.describe(summary), file=sys.stderr)
+    if not sample:
+        return
+    # Only now: what is labelled stays labelled, whatever becomes of the diagnosis.
+    asked = synthesis.evenly_spaced(records, sample)
+    answers = sum(len(record.ctxs) for record in asked)
+    print(f"diagnosis: {answers} answers, to every candidate of {len(asked)} questions", file=sys.stderr)
+    diagnosis = synthesis.diagnose(records, lm, **_own(synthesis.diagnose, arguments) | {"sample": sample})
+    write_meta(out, **memory, summary={**summary, "diagnosis": diagnosis})
+    print(synthesis.describe_diagnosis(diagnosis), file=sys.stderr)
 
 
 def train(arguments: Arguments) -> None:
     """Gain records -> a selector folder; with --warm-start another one before it, which it starts from."""
     own = _own(training.train, arguments)
     source = arguments["gains"]
+    warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
+    if arguments.get("warm_start"):
+        check_output(warm, (source, arguments["warm_start"], own.get("base", "-")), writes="folder")
+        check_target(warm)
     if own.get("labels") == "relevance":
         records: list[Any] = ingestion.read_retrieved(source, need_answers=True)
     else:
@@ -133,7 +156,6 @@ def train(arguments: Arguments) -> None:
         facts |= _made_with(meta_path(source))
     inputs: dict[str, str | Path] = {"gains": source}
     if arguments.get("warm_start"):
-        warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
         retrieved = ingestion.read_retrieved(arguments["warm_start"], need_answers=True)
         print(f"warm start on {len(retrieved)} questions, into {warm}", file=sys.stderr)
         shared = {k: own[k] for k in ("base", "seed", "max_length", "dtype", "device") if k in own}
@@ -180,7 +202,9 @@ def export(arguments: Arguments) -> None:
     """A selector folder -> the same for another runtime."""
     source = arguments["candidates"]
     candidates = ingestion.read_retrieved(source, need_answers=False) if source else ()
-    folder = exporting.export(arguments["selector"], arguments["out"], candidates, **_own(exporting.export, arguments))
+    with lock(arguments["out"] or arguments["selector"]):
+        own = _own(exporting.export, arguments)
+        folder = exporting.export(arguments["selector"], arguments["out"], candidates, **own)
     print(f"exported into {folder}", file=sys.stderr)
 
 

@@ -1,9 +1,10 @@
-"""Every command of the command line: its arguments, and the stages whose parameters are its flags."""
+"""Every command of the command line: its arguments, the stages whose parameters are its flags, and what it writes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gainrag import (
@@ -19,34 +20,87 @@ from gainrag import (
     training,
 )
 from gainrag.cli import actions
+from gainrag.files.locks import lock
+from gainrag.files.places import Writes, check_output, check_replaceable
 from gainrag.report import report
 from gainrag.runs import stages
 from gainrag.selectors import CrossEncoderSelector, exporting
+from gainrag.selectors.saving import SELECTOR
+
+# What an interruption leaves, said to whoever pressed Ctrl-C.
+STARTS_OVER = "Nothing was written; run the same command again to start over."
+GOES_ON = "What is finished is kept; run the same command again to continue."
+STAGES_KEPT = "Finished stages are kept; run the same command again to continue."
+
+# Parameters of stages that may name a file or a folder to read.
+_READ = ("base", "aliases")
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument that no stage parameter stands behind: a file, a folder, a model."""
+    """One argument that no stage parameter stands behind: a file, a folder, a model.
+
+    Args:
+        reads: it names a file or a folder that the command reads.
+    """
 
     flags: tuple[str, ...]
     options: dict[str, Any]
+    reads: bool = False
+
+    @property
+    def name(self) -> str:
+        """What its value is called among the arguments."""
+        return self.flags[-1].lstrip("-").replace("-", "_")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its arguments, the stages whose parameters are its flags, and what it does."""
+    """A command: its arguments, the stages whose parameters are its flags, and what it does.
+
+    Args:
+        writes: what its --out is.
+        replaces: of a folder that may be there already, the file by which it is known and what it is called.
+        kept: what an interruption leaves, as a sentence for whoever caused it.
+    """
 
     name: str
     help: str
-    run: Callable[[actions.Arguments], None]
+    action: Callable[[actions.Arguments], None]
     arguments: tuple[Argument, ...] = ()
     stages: tuple[Callable[..., Any], ...] = ()
     skip: tuple[str, ...] = ()
-    kept: str = "What is finished is kept; run the same command again to continue."
+    writes: Writes = "file"
+    replaces: tuple[str, str] | None = None
+    kept: str = STARTS_OVER
+
+    def run(self, arguments: actions.Arguments) -> None:
+        """Check the output, and do what the command does while holding the output's lock.
+
+        Raises:
+            DataError: the output is an input or something that must not be replaced, cannot be written, or another
+                process is writing it.
+            GainragError: whatever the command raises.
+        """
+        if (out := arguments.get("out")) is None:
+            self.action(arguments)
+            return
+        check_output(out, self._inputs(arguments), writes=self.writes)
+        if self.replaces:
+            check_replaceable(out, *self.replaces)
+        # A folder that others may write in, too, has its lock inside.
+        with lock(Path(out) / "gainrag" if self.writes == "inside" else out):
+            self.action(arguments)
+
+    def _inputs(self, arguments: actions.Arguments) -> list[str]:
+        """Every file and folder that is read."""
+        names = [argument.name for argument in self.arguments if argument.reads]
+        given = [arguments.get(name) for name in (*names, *_READ)]
+        return [str(path) for value in given if value for path in (value if isinstance(value, list) else [value])]
 
 
 def _input(name: str, help: str, **more: Any) -> Argument:
-    return Argument((name,), {"help": help, **more})
+    return Argument((name,), {"help": help, **more}, reads=True)
 
 
 def _output(help: str, **more: Any) -> Argument:
@@ -78,6 +132,8 @@ COMMANDS: tuple[Command, ...] = (
             Argument(("--gz",), {"action": "store_true", "help": "write .jsonl.gz"}),
         ),
         (ingestion.ingest,),
+        writes="inside",
+        kept="Finished files are kept; run the same command again to start over.",
     ),
     Command(
         "index",
@@ -85,6 +141,8 @@ COMMANDS: tuple[Command, ...] = (
         actions.index,
         (_input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz, or -"), _output("the index folder")),
         (indexing.index,),
+        writes="folder",
+        replaces=(indexing.META_FILE, "index"),
     ),
     Command(
         "retrieve",
@@ -93,7 +151,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             _input("questions", "questions as JSON lines, or -"),
             _output("retrieved.jsonl, or -"),
-            Argument(("--index",), {"required": True, "metavar": "FOLDER", "help": "an index folder"}),
+            Argument(("--index",), {"required": True, "metavar": "FOLDER", "help": "an index folder"}, True),
         ),
         (retrieval.retrieve,),
     ),
@@ -104,6 +162,7 @@ COMMANDS: tuple[Command, ...] = (
         (_input("retrieved", "retrieved records, or -"), _llm(), _output("candidates.jsonl, or -")),
         (augmentation.augment, lms.open_lm),
         ("model",),
+        kept=GOES_ON,
     ),
     Command(
         "synthesize",
@@ -125,6 +184,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         (synthesis.synthesize, lms.open_lm),
         ("model",),
+        kept=GOES_ON,
     ),
     Command(
         "train",
@@ -136,9 +196,12 @@ COMMANDS: tuple[Command, ...] = (
             Argument(
                 ("--warm-start",),
                 {"metavar": "FILE", "help": "retrieved records: first train on whether passages hold an answer"},
+                reads=True,
             ),
         ),
         (training.train,),
+        writes="folder",
+        replaces=(SELECTOR, "selector folder"),
     ),
     Command(
         "select",
@@ -148,7 +211,9 @@ COMMANDS: tuple[Command, ...] = (
             _input("candidates", "candidates, or -"),
             _output("selected.jsonl, or -"),
             Argument(
-                ("--selector",), {"required": True, "metavar": "MODEL", "help": "a selector folder or any reranker"}
+                ("--selector",),
+                {"required": True, "metavar": "MODEL", "help": "a selector folder or any reranker"},
+                reads=True,
             ),
         ),
         (selection.select, CrossEncoderSelector),
@@ -163,9 +228,11 @@ COMMANDS: tuple[Command, ...] = (
             Argument(
                 ("--candidates",),
                 {"metavar": "FILE", "help": "candidates to learn the ranges of openvino's int8 from"},
+                reads=True,
             ),
         ),
         (exporting.export,),
+        writes="folder",
     ),
     Command(
         "answer",
@@ -174,6 +241,7 @@ COMMANDS: tuple[Command, ...] = (
         (_input("selected", "retrieved records, or -"), _llm(), _output("answers.jsonl, or -")),
         (answering.answer, lms.open_lm),
         ("model",),
+        kept=GOES_ON,
     ),
     Command(
         "evaluate",
@@ -193,6 +261,8 @@ COMMANDS: tuple[Command, ...] = (
             Argument(("--update",), {"action": "store_true", "help": "allow a folder made with another config"}),
         ),
         (stages.run,),
+        writes="inside",
+        kept=STAGES_KEPT,
     ),
     Command(
         "report",
@@ -206,12 +276,14 @@ COMMANDS: tuple[Command, ...] = (
         "Write a run folder without the texts of its data sets, to pass on.",
         actions.share,
         (_input("run", "a run folder, finished or not"), _output("a new folder"), _DATA),
+        writes="folder",
     ),
     Command(
         "restore",
         "Make a run folder of a shared one, with the data at hand.",
         actions.restore,
         (_input("shared", "what `gainrag share` wrote"), _output("the run folder, a new one"), _DATA),
+        writes="folder",
     ),
     Command(
         "validate",
@@ -224,5 +296,7 @@ COMMANDS: tuple[Command, ...] = (
         "The whole method on a small data set that ships with the package.",
         actions.demo,
         (_output("the run folder", required=False, default="runs/demo"),),
+        writes="inside",
+        kept=STAGES_KEPT,
     ),
 )

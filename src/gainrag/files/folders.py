@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, as `records.open_output` does for a file."""
+"""Folders that appear whole or not at all, as `streams.open_output` does for a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gainrag.files.locks import lock
+from gainrag.files.places import beside, invalidate, target
 from gainrag.files.streams import disk_errors
 
 
@@ -16,48 +18,38 @@ def open_output_folder(path: str | Path) -> Iterator[Path]:
     """A folder to write in that becomes `path` when all went well: made beside it first, then renamed over it.
 
     Whether what is at `path` may be replaced is for the caller to say. It stays until the new folder is complete, and
-    is put back when the process cannot go through with it; what killed processes left beside it is swept up.
+    is put back when the process cannot go through with it.
 
     Raises:
         ResourceError: the disk is full; what was at `path` before is still there.
-        DataError: it cannot be written there.
+        DataError: it cannot be written there, or another process is writing it.
     """
-    out = Path(path)
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
-        folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-        replaced = out.with_name(f".{out.name}.{os.getpid()}.old")
+    out = target(path)
+    folder, replaced = beside(out, "tmp"), beside(out, "old")
+    with disk_errors(out), lock(out):
+        _tidy(out, folder, replaced)  # after a process that was killed
         folder.mkdir()
         try:
             yield folder
+            _to_disk(folder)
+            invalidate(path)
             if out.exists():
                 os.replace(out, replaced)
             os.replace(folder, out)
         finally:
-            if replaced.exists() and not out.exists():
-                os.replace(replaced, out)
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
+            _tidy(out, folder, replaced)
 
 
-def _remove_leftovers(out: Path) -> None:
-    """Sweep up after processes that were killed; the folders of those still alive are left alone."""
-    for folder in out.parent.glob(f".{out.name}.*"):
-        pid, _, kind = folder.name.removeprefix(f".{out.name}.").partition(".")
-        if kind not in ("tmp", "old") or not pid.isdecimal() or _alive(int(pid)):
-            continue
-        if kind == "old" and not out.exists():  # killed between the two renames
-            os.replace(folder, out)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+def _tidy(out: Path, folder: Path, replaced: Path) -> None:
+    if replaced.exists() and not out.exists():  # stopped between the two renames
+        os.replace(replaced, out)
+    for leftover in (folder, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _to_disk(folder: Path) -> None:
+    """Wait until the disk has every file: libraries write them and do not."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as stream:
+                os.fsync(stream.fileno())

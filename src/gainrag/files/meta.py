@@ -1,7 +1,9 @@
 """What stands beside an artefact: `NAME.meta.json`, with its settings, versions and the hashes of its inputs.
 
-An artefact is current when it is there and its meta names the same settings and inputs. Versions are recorded, not
-compared: a new version of a library must not throw away a day of labels.
+An artefact is current when it is there, is the file its meta was written for, and its meta names the same settings and
+inputs. Versions are recorded, not compared: a new version of a library must not throw away a day of labels.
+
+Who replaces an artefact removes its meta first (`places.replace`), and writes the new one when the artefact is there.
 """
 
 from __future__ import annotations
@@ -13,18 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gainrag.files.places import is_stream
+from gainrag.files.places import meta_path as meta_path
 from gainrag.files.streams import file_hash, read_json, write_json
 
 LIBRARIES = ("gainrag", "torch", "transformers", "sentence-transformers", "bm25s", "faiss-cpu", "numpy")
-
-
-def meta_path(artefact: str | Path) -> Path:
-    """Where an artefact's meta file is: gains.jsonl.gz -> gains.meta.json, selector/ -> selector.meta.json."""
-    path = Path(artefact)
-    name = path.name
-    for suffix in (".gz", ".jsonl", ".json"):
-        name = name.removesuffix(suffix)
-    return path.with_name(name + ".meta.json")
 
 
 def hashes(inputs: Mapping[str, str | Path]) -> dict[str, str]:
@@ -54,30 +49,45 @@ def write_meta(
     inputs: Mapping[str, str],
     summary: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the meta file of a finished artefact; nothing for standard output.
+    """Write the meta file of a finished artefact; nothing for a stream.
 
     Args:
         inputs: hashes of what it was made from, by name (see `hashes`).
         summary: figures about the artefact, for people.
     """
-    if str(artefact) == "-":
+    if is_stream(artefact):
         return
-    meta = {"settings": settings, "inputs": inputs, "versions": versions()}
-    write_json(meta_path(artefact), {**meta, "summary": summary} if summary else meta)
+    meta: dict[str, Any] = {"settings": settings, "inputs": inputs, "versions": versions()}
+    if (own := _identity(artefact)) is not None:
+        meta["artefact"] = own
+    write_json(meta_path(artefact), {**meta, "summary": summary} if summary else meta, of=artefact)
 
 
 def is_current(artefact: str | Path, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
-    """Whether the artefact is there and was made with these settings from these inputs."""
-    return Path(artefact).exists() and was_made(artefact, settings, inputs)
+    """Whether the artefact is there, untouched, and was made with these settings from these inputs."""
+    if is_stream(artefact) or not Path(artefact).exists() or not was_made(artefact, settings, inputs):
+        return False
+    # Metas from before there was an identity have none, nor have those of folders: an index is too large to read whole.
+    recorded = read_json(meta_path(artefact)).get("artefact")
+    return recorded is None or recorded == _identity(artefact)
 
 
 def was_made(artefact: str | Path, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
-    """Whether the artefact's meta file names these settings and inputs, be the artefact still there or not."""
+    """Whether the artefact's meta file names these settings and inputs, be the artefact still there or not.
+
+    Nothing is known to have been made from standard input: that has no hash.
+    """
     meta = meta_path(artefact)
-    if not meta.exists():
+    if not meta.exists() or "-" in inputs.values():
         return False
     found = read_json(meta)
     return found.get("settings") == as_json(settings) and found.get("inputs") == inputs
+
+
+def _identity(artefact: str | Path) -> dict[str, Any] | None:
+    """What tells a file from every other; None for a folder."""
+    path = Path(artefact)
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)} if path.is_file() else None
 
 
 def as_json(value: Mapping[str, Any]) -> Any:

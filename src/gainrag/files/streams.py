@@ -22,8 +22,10 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 
-from gainrag.errors import DataError, ResourceError
+from gainrag.errors import DataError, GainragError, ResourceError
 from gainrag.files import decoding
+from gainrag.files.locks import lock
+from gainrag.files.places import beside, is_stream, replace, target
 from gainrag.records import Passage, Question, Record, check, encode, from_builtins
 
 R = TypeVar("R", bound=Record)
@@ -198,55 +200,87 @@ def write(path: str | Path, records: Iterable[Record]) -> int:
 
 
 @contextmanager
-def open_output(path: str | Path) -> Iterator[IO[bytes]]:
+def open_output(path: str | Path, *, of: str | Path | None = None) -> Iterator[IO[bytes]]:
     """A stream that becomes `path` when all went well: written beside it first, then renamed over it.
 
-    Gzip files carry no time stamp, so that the same records make the same bytes.
+    Through a link its target is written. A device or a pipe is written directly. Gzip files carry no time stamp, so
+    that the same records make the same bytes.
+
+    Raises:
+        ResourceError: the disk is full; what was at `path` before is still there.
+        DataError: it cannot be written there, or another process is writing it.
     """
     if str(path) == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as raw:
-                if path.name.endswith(".gz"):
-                    with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                        yield packed  # type: ignore[misc]
-                else:
-                    yield raw
-                raw.flush()
-                os.fsync(raw.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        if is_stream(path):
+            with open(path, "wb") as raw, _packed(path, raw) as stream:
+                yield stream
+            return
+        out, temporary = target(path), beside(path, "tmp")
+        with lock(path if of is None else of):
+            if out.exists() and not out.is_file():
+                raise DataError("is no file", where=str(path), hint="choose another output path")
+            try:
+                with open(temporary, "wb") as raw:
+                    with _packed(path, raw) as stream:
+                        yield stream
+                    raw.flush()
+                    os.fsync(raw.fileno())
+                replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _packed(path: str | Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
+    if str(path).endswith(".gz"):
+        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+            yield packed  # type: ignore[misc]
+    else:
+        yield raw
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENXIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
+)
 
 
 @contextmanager
 def disk_errors(path: str | Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into one-line errors."""
+    """Turn the operating system's refusals to write into one-line errors.
+
+    Raises:
+        ResourceError: the disk is full.
+        DataError: it may not be written there.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except GainragError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # Libraries that write through C or Rust, such as safetensors, have errors of their own and quote the system's.
+        if number in _FULL or os.strerror(errno.ENOSPC) in str(error):
             raise ResourceError(
                 "the disk is full; earlier output is as it was",
                 where=str(path),
                 hint="free some space and run it again",
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        if isinstance(error, OSError) and number in _REFUSED:
             raise DataError(
                 f"cannot be written ({error.strerror})", where=str(path), hint="choose another output path"
             ) from None
         raise
 
 
-def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object, indented and with a final newline; whole or not at all."""
-    with open_output(path) as stream:
+def write_json(path: str | Path, value: Mapping[str, Any], *, of: str | Path | None = None) -> None:
+    """Write one JSON object, indented and with a final newline; whole or not at all. `of` as in `open_output`."""
+    with open_output(path, of=of) as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 

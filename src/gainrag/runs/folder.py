@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gainrag import lms
+from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, write_meta
+from gainrag.files.places import check_replaceable
+from gainrag.files.resuming import forget
 from gainrag.runs.config import Config
 from gainrag.settings import settings_of
-from gainrag.errors import DataError, StaleError
+from gainrag.errors import StaleError
 from gainrag.prompts import wording
 from gainrag.files.streams import open_output
+
+CONFIG = "config.toml"
 
 
 @dataclass
@@ -63,27 +68,34 @@ class Run:
         """Make an artefact unless it is current; `make` gets what a resumable stage remembers, returns a summary."""
         name = str(artefact.relative_to(self.folder))
         digests = hashes(inputs)
-        if self.reuses(artefact, settings, digests):
-            return
-        say(f"{name}: started")
-        memory = {"settings": dict(settings), "inputs": digests}
-        try:
-            summary = make(memory)
-        except StaleError:
-            if not self.update:
-                raise
-            for part in artefact.parent.glob(artefact.name + ".part*"):
-                part.unlink()
-            summary = make(memory)
-        write_meta(artefact, settings, digests, summary)
-        say(f"{name}: done")
+        with lock(artefact):
+            if self.reuses(artefact, settings, digests):
+                return
+            say(f"{name}: started")
+            memory = {"settings": dict(settings), "inputs": digests}
+            try:
+                summary = make(memory)
+            except StaleError:
+                if not self.update or not forget(artefact):
+                    raise
+                summary = make(memory)
+            write_meta(artefact, settings, digests, summary)
+            say(f"{name}: done")
 
     def reuses(self, artefact: Path, settings: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
         """Whether an artefact is current; if so, that is said."""
-        current = is_current(artefact, settings, digests)
+        current = any(is_current(artefact, own, digests) for own in self._alike(settings))
         if current:
             say(f"{artefact.relative_to(self.folder)}: reused")
         return current
+
+    def _alike(self, settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """The settings, and those that ask for the same on another device: where the config leaves the dtype to the
+        device, what was finished in either is reused."""
+        yield settings
+        if "llm" in settings and settings_of(lms.open_lm, self.config.table("llm"))["dtype"] == "auto":
+            for dtype in ("float32", "bfloat16"):
+                yield {**settings, "llm": {**settings["llm"], "dtype": dtype}}
 
 
 def say(line: str) -> None:
@@ -98,10 +110,9 @@ def claim(folder: Path, config: Config, update: bool) -> None:
         DataError: it is there and no run folder.
         StaleError: it was made with another config and `update` is off.
     """
-    copy = folder / "config.toml"
-    if folder.exists() and not copy.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError("is there already and is no run folder", where=str(folder), hint="choose another folder")
-    if copy.exists() and copy.read_text(encoding="utf-8") != config.text and not update:
+    copy = folder / CONFIG
+    check_replaceable(folder, CONFIG, "run folder")
+    if copy.is_file() and copy.read_text(encoding="utf-8", errors="replace") != config.text and not update:
         raise StaleError(
             "the run folder was made with another config",
             where=str(folder),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gainrag.errors import DataError
+from gainrag.files.places import check_replaceable
 from gainrag.models.hub import quiet
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
-def check_target(out: Path) -> None:
+# The file by which a selector folder is known.
+SELECTOR = "config.json"
+
+
+def check_target(out: str | Path) -> None:
     """Whether a selector may be written to `out`: nothing is there, an empty folder, or an earlier selector.
 
     Raises:
         DataError: `out` is a file, or a folder that is no selector.
     """
-    if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError("is no selector folder, and is not overwritten", where=str(out), hint="choose another output")
+    check_replaceable(out, SELECTOR, "selector folder")
 
 
 def write_selector(
