@@ -16,9 +16,10 @@ from gainrag.demo import load
 from gainrag.lms.local import LocalLM
 from gainrag.models import threads
 from gainrag.prompts import for_model
-from gainrag.protocols import ScoringRequest
+from gainrag.protocols import Retriever, ScoringRequest
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 THREADS = 8
 
 
@@ -66,9 +67,12 @@ def test_one_selector(cross_encoder: Path) -> None:
 @pytest.mark.parametrize("kind", ["bm25", "dense", "hybrid"])
 def test_one_retriever(kind: str) -> None:
     questions, _, corpus = load()
-    made = {"bm25": [BM25], "dense": [Dense], "hybrid": [BM25, Dense]}[kind]
-    parts = [part.build(corpus[:60]) for part in made]
-    retriever = Hybrid(parts) if kind == "hybrid" else parts[0]
+    make: dict[str, Callable[[], Retriever]] = {
+        "bm25": lambda: BM25.build(corpus[:60]),
+        "dense": lambda: Dense.build(corpus[:60]),
+        "hybrid": lambda: Hybrid([make["bm25"](), make["dense"]()]),
+    }
+    retriever = make[kind]()
 
     def work(n: int) -> list[tuple[str, float | None]]:
         return [(p.id, p.score) for p in retriever.search([q.question for q in questions[n : n + 1 + n % 3]], 5)[0]]

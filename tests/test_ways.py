@@ -138,14 +138,14 @@ def test_a_wider_stream_that_differs_is_not_used(
 
 @pytest.mark.parametrize("kind", ["mamba", "gpt2", "gpt_neo", "bloom", "opt", "phi"])
 def test_any_causal_model_can_be_scored(smollm: LocalLM, tmp_path: Path, kind: str) -> None:
-    own: dict[str, Any] = {
+    settings: dict[str, dict[str, Any]] = {
         "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "num_heads": 4},
         "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2},
         "bloom": {"n_layer": 2, "n_head": 4},
         "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
         "mamba": {"state_size": 4},
-    }.get(kind, {})
-    check(make(tmp_path, smollm, kind, **own))
+    }
+    check(make(tmp_path, smollm, kind, **settings.get(kind, {})))
 
 
 def test_the_plain_way_is_the_fast_way(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,12 @@ def test_the_plain_way_is_the_fast_way(smollm: LocalLM, monkeypatch: pytest.Monk
 def test_plain_passes_are_as_many_as_prompts_and_answers(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
     as_it_is = plain.answer_logits
-    monkeypatch.setattr(plain, "answer_logits", lambda lm, p, a: (passes.append(len(p)), as_it_is(lm, p, a))[1])
+
+    def counted(lm: LocalLM, prompt: list[int], answer: list[int]) -> Any:
+        passes.append(len(prompt))
+        return as_it_is(lm, prompt, answer)
+
+    monkeypatch.setattr(plain, "answer_logits", counted)
     monkeypatch.setattr(smollm, "way", PLAIN)
     smollm.losses(REQUESTS[:1], [0.0, 0.5])
     assert len(passes) == 2 * 3  # two answers; two different prompts and the one without a passage

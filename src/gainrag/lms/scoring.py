@@ -88,7 +88,7 @@ def _score(lm: LoadedModel, jobs: Sequence[Job], alphas: Sequence[float], way: W
 
 def _tiny_losses(lm: LoadedModel, way: Way) -> FloatArray:
     """The losses of a request of a few tokens, in a way."""
-    ids = [lm.vocabulary // 3 + 7 * i for i in range(16)]
+    ids = [(lm.vocabulary // 3 + 7 * i) % lm.vocabulary for i in range(16)]
     alphas = (0.0, 0.5)
     job = Job.of(
         AnswerTree.build([ids[:3], [ids[0], ids[4]]]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -45,7 +46,8 @@ def is_plain(model: CrossEncoder) -> bool:
             and not first.processing_kwargs
             and model._resolve_prompt(None, None) is None
         )
-    except AttributeError:  # another kind of module, or another release
+    except AttributeError as error:  # another release
+        _say_slower(str(error))
         return False
 
 
@@ -61,9 +63,15 @@ def agrees(model: CrossEncoder, score: Callable[[list[tuple[str, str]]], FloatAr
         except Exception as error:  # whatever a changed library raises
             why = (str(error).strip() or type(error).__name__).split("\n")[0][:120]
         if why:
-            logger.warning("the selector's pairs are batched by sentence-transformers, which is slower (%s)", why)
+            _say_slower(why)
         _agreeing[model] = not why
     return _agreeing[model]
+
+
+@cache
+def _say_slower(why: str) -> None:
+    """Say it once for each reason."""
+    logger.warning("the selector's pairs are batched by sentence-transformers, which is slower (%s)", why)
 
 
 def _bytes(model: CrossEncoder) -> int:
