@@ -18,7 +18,7 @@ from gainrag.files.streams import read
 from gainrag.metrics import has_answer
 from gainrag.records import Answer, GainRecord, Retrieved
 from gainrag.report import report
-from gainrag.runs import systems, variants
+from gainrag.runs import names, variants
 from gainrag.runs.config import Config
 from gainrag.runs.folder import Run
 from gainrag.selection import rank
@@ -32,14 +32,14 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     first = capsys.readouterr().err
     assert "reused" not in first
     assert set(found.overall.systems) == {
-        systems.NO_RETRIEVAL, "bm25 top-1", "dense top-1", "hybrid top-1", systems.PSEUDO, systems.RELEVANCE,
-        systems.NO_PSEUDO, systems.GAINRAG, systems.FIRST_WITH, systems.ORACLE,
+        names.NO_RETRIEVAL, "bm25 top-1", "dense top-1", "hybrid top-1", names.PSEUDO, names.RELEVANCE,
+        names.NO_PSEUDO, names.GAINRAG, names.FIRST_WITH, names.ORACLE,
     }  # fmt: skip
     assert found.overall.n == 2
     learned = [json.loads((folder / "out" / f"{name}.meta.json").read_text()) for name in ("warm_start", "gains/train")]
     assert learned[0]["settings"]["questions"] == 3
     assert learned[1]["summary"]["questions"] == 4
-    assert found.overall.systems[systems.ORACLE].metrics["contains"].value == 1.0
+    assert found.overall.systems[names.ORACLE].metrics["contains"].value == 1.0
     candidates = read(folder / "out" / "candidates" / "test.jsonl", Retrieved)
     known = read(folder / "out" / "answers" / "first_with_an_answer.jsonl", Answer)
     for record, answer in zip(candidates, known, strict=True):
@@ -71,7 +71,7 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     shown = report(folder / "out")
     assert shown["roles"]["baseline"] == "hybrid top-1"
     assert set(shown["absent"]) == {"k_sweep", "diagnosis", "groups by question_type"}
-    assert shown["analyses"]["selector"]["top1_regret"].keys() == {"retriever", systems.RELEVANCE, systems.GAINRAG}
+    assert shown["analyses"]["selector"]["top1_regret"].keys() == {"retriever", names.RELEVANCE, names.GAINRAG}
     assert shown["settings"]["selector"]["epochs"] == 2
     assert [len(q["passages"]) for q in shown["questions"]] == [5, 5]
 
@@ -130,7 +130,7 @@ def test_a_sweep_is_added_to_a_finished_run_and_asks_nothing_again(
             assert answer.ctxs == ranked[answer.id][:k]
         assert (answers / "1" / f"{system}.jsonl").read_text() in (answers / f"{system}.jsonl").read_text()
     found = report(folder / "out")["analyses"]["k_sweep"]
-    assert [(row["k"], row["n"]) for row in found[systems.GAINRAG]] == [(1, 1), (2, 1), (4, 1)]
+    assert [(row["k"], row["n"]) for row in found[names.GAINRAG]] == [(1, 1), (2, 1), (4, 1)]
 
 
 def test_retrievers_give_more_passages_where_asked_and_as_many_as_gainrag(folder: Path) -> None:
@@ -149,9 +149,9 @@ def test_retrievers_give_more_passages_where_asked_and_as_many_as_gainrag(folder
 @pytest.mark.parametrize("table", ["[sweep]\nk = [1, 5]", "[sweep]", "[select]\nk = 5"])
 def test_more_passages_than_are_retrieved_are_an_error_before_anything_is_labelled(folder: Path, table: str) -> None:
     (folder / "config.toml").write_text(f"{CONFIG}\n{table}\n")
-    with pytest.raises(DataError, match="passages are wanted of 4 candidates"):
+    with pytest.raises(ConfigError, match="passages are wanted of 4 candidates"):
         run(folder)
-    assert not (folder / "out" / "gains").exists()
+    assert not (folder / "out").exists()
 
 
 def test_what_a_card_made_is_gone_on_with_on_a_cpu(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ test = "test.jsonl"
     (folder / "config.toml").write_text(text)
     found = run(folder)
     assert set(found.groups) == {"others"}
-    assert systems.ORACLE not in found.overall.systems
+    assert names.ORACLE not in found.overall.systems
     assert not (folder / "out" / "gains" / "test.jsonl").exists()
     shown = report(folder / "out")
     assert shown["absent"]["gains"] == "the run did not measure the test candidates' gains (oracle = false)"
@@ -224,8 +224,8 @@ def test_variants_and_rerankers_are_systems_of_the_run(
     (folder / "config.toml").write_text(text)
     found = run(folder)
     assert list(found.overall.systems)[-8:] == [
-        "ready-made", systems.RELEVANCE, systems.NO_PSEUDO, systems.GAINRAG, "information gain", "the other",
-        systems.FIRST_WITH, systems.ORACLE,
+        "ready-made", names.RELEVANCE, names.NO_PSEUDO, names.GAINRAG, "information gain", "the other",
+        names.FIRST_WITH, names.ORACLE,
     ]  # fmt: skip
     out = folder / "out"
     candidates = list(read(out / "candidates" / "test.jsonl", Retrieved))

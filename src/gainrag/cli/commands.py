@@ -20,7 +20,7 @@ from gainrag import (
 )
 from gainrag.cli import actions
 from gainrag.report import report
-from gainrag.runs import stages
+from gainrag.runs.config import Options
 from gainrag.selectors import CrossEncoderSelector, exporting
 
 
@@ -191,7 +191,7 @@ COMMANDS: tuple[Command, ...] = (
             _DATA,
             Argument(("--update",), {"action": "store_true", "help": "allow a folder made with another config"}),
         ),
-        (stages.run,),
+        (Options,),
     ),
     Command(
         "report",

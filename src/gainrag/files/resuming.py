@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gainrag.errors import StaleError
+from gainrag.files.meta import as_json, same_settings
 from gainrag.files.progress import progress_bar
 from gainrag.files.streams import disk_errors, open_output, read, read_json, write_json
 from gainrag.records import Record, encode
@@ -75,7 +76,7 @@ def write_resumable(
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if partial.exists() and begun.exists():
-            if (was := read_json(begun)) != settings:
+            if not same_settings(was := read_json(begun), as_json(settings)):
                 raise StaleError(
                     f"begun with other settings ({_difference(was, settings)})",
                     where=str(partial),

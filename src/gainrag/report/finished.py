@@ -20,8 +20,9 @@ from gainrag.evaluation import Evaluation, score_questions
 from gainrag.files.streams import read, read_json, read_lines
 from gainrag.records import Answer, Gained, GainRecord, Retrieved
 from gainrag.report.analysis import Case, same
-from gainrag.runs import stages, systems, tuning
-from gainrag.runs.config import Config, read_config
+from gainrag.runs.config import Config, Options, read_config
+from gainrag.runs.names import GAINRAG, ORACLE, file_name
+from gainrag.runs.recorded import taught
 from gainrag.settings import settings_of
 
 _HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
@@ -64,18 +65,18 @@ def read_run(folder: str | Path) -> Finished:
         DataError: it is no finished run, or its files are not of one run.
     """
     folder = Path(folder)
-    _check_there(folder, "config.toml", "evaluation.json")
-    config = read_config(folder / "config.toml", stages.STAGES)
-    train = tuning.taught(config.table("train"), folder / "selector")
+    _check_there(folder, "config.toml", "evaluation.json", "selector.meta.json")
+    config = read_config(folder / "config.toml", None)
+    train = taught(folder / "selector")
     evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"))
-    names = {systems.file_name(name): name for name in evaluation.overall.systems}
+    names = {file_name(name): name for name in evaluation.overall.systems}
     answers = {
         name: {a.id: a for a in read(folder / "answers" / f"{file}.jsonl", Answer)} for file, name in names.items()
     }
     absent: dict[str, str] = {}
     alphas = synthesis.as_alphas(settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
     # The oracle is a system of every run that measured them.
-    measured = systems.ORACLE in names.values()
+    measured = ORACLE in names.values()
     _check_there(folder, source := f"{'gains' if measured else 'candidates'}/test.jsonl")
     records: list[GainRecord] | list[Retrieved]
     if measured:
@@ -90,7 +91,7 @@ def read_run(folder: str | Path) -> Finished:
     }
     if "gains" in absent:
         absent["selector"] = absent["gains"]
-    elif systems.GAINRAG not in scored:
+    elif GAINRAG not in scored:
         absent["selector"] = "the run has no scores/ of all candidates; run it again with this version"
     cases = _cases(records, source, answers, scored, train["alpha"], str(folder))
     _check_evaluation(evaluation, cases, str(folder))
@@ -100,7 +101,7 @@ def read_run(folder: str | Path) -> Finished:
     labels = folder / "gains" / "train.jsonl"
     diagnosis = folder / "diagnosis.json"
     if not diagnosis.exists():
-        none = settings_of(stages.run, config.table("run"))["diagnose"] == 0
+        none = settings_of(Options, config.table("run"))["diagnose"] == 0
         absent["diagnosis"] = "the run compared no alphas (diagnose = 0)" if none else "diagnosis.json is not there"
     card = folder / "selector" / "README.md"
     if not card.exists():
