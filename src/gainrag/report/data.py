@@ -27,6 +27,7 @@ from gainrag.report.analysis import Case, Plain, by_dataset
 from gainrag.report.finished import Finished
 from gainrag.runs.config import Options
 from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, ORACLE
+from gainrag.runs.recorded import Meta
 from gainrag.settings import settings_of
 
 # How much of a passage is shown.
@@ -101,12 +102,12 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         "analyses": analyses,
         "absent": absent,
         "questions": [_question(case, passages, keys) for case in run.cases],
-        "settings": {name: meta.get("settings", {}) for name, meta in run.metas.items()},
-        "inputs": {name: meta.get("inputs", {}) for name, meta in run.metas.items()},
-        "summaries": {name: meta["summary"] for name, meta in run.metas.items() if "summary" in meta},
+        "settings": {name: meta.settings for name, meta in run.metas.items()},
+        "inputs": {name: meta.inputs for name, meta in run.metas.items()},
+        "summaries": {name: meta.summary for name, meta in run.metas.items() if meta.summary is not None},
         "versions": _versions(run.metas),
         "selector_card": run.card,
-        "diagnosis": (run.diagnosis or {}).get("diagnosis"),
+        "diagnosis": run.diagnosis,
         "config": run.config.text,
         "commands": [
             " ".join([f"gainrag run config.toml --data FOLDER -o runs/{run.name}", *_run_flags(run)]),
@@ -117,10 +118,9 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
 
 def _run_flags(run: Finished) -> list[str]:
     """The flags with which the run was made: in what its settings were not those of its config."""
-    was = run.metas.get("evaluation", {}).get("settings", {}).get("run", {})
     configured = as_json(settings_of(Options, run.config.table("run")))
     flags = []
-    for name, value in was.items():
+    for name, value in run.options.items():
         flag = name.replace("_", "-")
         if name not in configured or value == configured[name]:
             continue
@@ -244,10 +244,10 @@ def excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT else line[:EXCERPT].rstrip() + "…"
 
 
-def _versions(metas: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def _versions(metas: Mapping[str, Meta]) -> dict[str, list[str]]:
     """By library, the versions the artefacts were made with; several where stages were made at different times."""
     found: dict[str, set[str]] = {}
     for meta in metas.values():
-        for library, version in meta.get("versions", {}).items():
+        for library, version in meta.versions.items():
             found.setdefault(library, set()).add(version)
     return {library: sorted(versions) for library, versions in found.items()}

@@ -43,7 +43,7 @@ def choose(
             a selector's system reads there is always one to compare it with.
     """
     k = settings_of(selection.select, state.config.table("select"))["k"]
-    alpha = taught(state.path("selector"))["alpha"]
+    alpha = taught(state.path("selector")).alpha
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
         systems |= {f"{name} top-{depth}": selection.cut(records, depth) for depth in sorted({k, *top})}
