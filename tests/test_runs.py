@@ -11,14 +11,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gainrag import training
 from gainrag.errors import ConfigError, DataError, StaleError
 from gainrag.files.streams import read
 from gainrag.metrics import has_answer
-from gainrag.records import Answer, GainRecord, Retrieved
+from gainrag.records import Answer, GainRecord, Retrieved, Scored
 from gainrag.report import report
-from gainrag.runs import names, variants
+from gainrag.runs import names, systems, variants
 from gainrag.runs.config import Config
 from gainrag.runs.folder import Run
 from gainrag.selection import rank
@@ -294,6 +295,74 @@ def test_what_a_finished_run_answered_is_not_asked_again(
     (folder / "config.toml").write_text(CONFIG + "\n[answer]\nmax_new_tokens = 3\n")
     run(folder, update=True)
     assert len(lm.prompts) > asked
+
+
+def test_a_changed_title_is_another_passage(folder: Path, lm: Model) -> None:
+    corpus = folder / "corpus.jsonl"
+    lines = [json.loads(line) for line in corpus.read_text().splitlines()]
+
+    def titled(title: str) -> list[str]:
+        corpus.write_text("".join(json.dumps({**line, "title": title}) + "\n" for line in lines))
+        asked = len(lm.prompts)
+        run(folder)
+        return lm.prompts[asked:]
+
+    assert any("Passage: Rivers\n" in prompt for prompt in titled("Rivers"))
+    new = titled("Streams")
+    assert any("Passage: Streams\n" in prompt for prompt in new)
+    assert not any("Passage: Rivers\n" in prompt for prompt in new)
+    held = json.loads((folder / "out" / "answers" / "pool.1.asked.jsonl").read_text().splitlines()[0])
+    assert {ctx["title"] for ctx in held["ctxs"]} <= {"Streams"}
+
+
+def test_what_is_read_is_the_wording_the_titles_and_the_texts_in_order() -> None:
+    one, two = Scored(id="1", title="A", text="B"), Scored(id="2", title="C", text="D")
+    record = Retrieved(id="q", question="Why?", answers=["x"], ctxs=[one, two])
+    key = systems.what_is_read(record)
+    same = [replace(record, id="r", answers=["y"]), replace(record, ctxs=[replace(one, id="3", score=2.0), two])]
+    other = [
+        replace(record, question="Why"), replace(record, ctxs=[two, one]), replace(record, ctxs=[one]),
+        replace(record, ctxs=[replace(one, title="A ")]), replace(record, ctxs=[replace(one, text="b"), two]),
+        replace(record, ctxs=[replace(one, title="", text="A\nB"), two]),
+    ]  # fmt: skip
+    assert {systems.what_is_read(r) for r in same} == {key}
+    assert len({systems.what_is_read(r) for r in other} | {key}) == 1 + len(other)
+
+
+def test_answers_of_a_config_that_is_changed_back_are_found_again(folder: Path, lm: Model) -> None:
+    run(folder)
+    first = records_of(folder / "out" / "answers")
+    (folder / "config.toml").write_text(CONFIG + "\n[answer]\nmax_new_tokens = 3\n")
+    run(folder, update=True)
+    asked = len(lm.prompts)
+    (folder / "config.toml").write_text(CONFIG)
+    run(folder, update=True)
+    assert len(lm.prompts) == asked
+    again = records_of(folder / "out" / "answers")
+    assert {name: again[name] for name in first} == first
+
+
+def records_of(answers: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in answers.glob("*.jsonl")}
+
+
+def test_where_some_passages_are_brought_no_system_is_a_single_retrievers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brought = [
+        {"id": city, "question": f"What flows in {city}?", "answers": [river], "ctxs": [
+            {"id": str(n), "text": text} for n, text in enumerate((f"{river}, {city}.", "Rain.", "Sun.", "Wind."))
+        ]}
+        for city, river in RIVERS.items()
+    ]  # fmt: skip
+    for split, lines in (("train", brought[:4]), ("test", brought[4:])):
+        (folder / f"{split}.brought.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = '[[dataset]]\nname = "brought"\ntrain = "train.brought.jsonl"\ntest = "test.brought.jsonl"\n\n[retrieve]'
+    (folder / "config.toml").write_text(CONFIG.replace("[retrieve]", text))
+    found = run(folder)
+    assert [name for name in found.overall.systems if "top-" in name] == ["retrieved top-1"]
+    assert capsys.readouterr().err.count("brought brought passages") == 1
+    assert not list((folder / "out" / "retrieved").glob("test.*.jsonl"))
 
 
 def test_questions_are_grouped_by_another_key_or_the_run_stops_at_once(folder: Path) -> None:

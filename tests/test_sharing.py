@@ -217,7 +217,7 @@ def test_a_shared_config_does_not_choose_what_is_read(
         "{}", '{"files": []}', '{"files": null}', '{"files": "gains"}', '{"files": {"gains/a.jsonl": 1}}', "[]", "\xff",
         *(json.dumps({"files": {name: ""}}) for name in (
             "", ".", "gains", "gains/", "gains/.", "a\0b", "gains/a\0.jsonl", "gains/" + "a" * 300 + ".jsonl",
-            "gains/../../x.jsonl", "gains/.x.jsonl", "/gains/x.jsonl", "index/x.jsonl", "gains/x.toml", "gains\n/x.jsonl",
+            "gains/../../x.jsonl", "gains/.x.jsonl", "/gains/x.jsonl", "index/x.jsonl", "gains/x.toml", "gains\n/x",
         )),
     ],
 )  # fmt: skip
