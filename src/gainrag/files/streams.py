@@ -159,7 +159,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     with open_input(path) as stream:
         try:
             return msgspec.json.decode(stream.read(), type=dict[str, Any])
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise DataError(f"no JSON object: {error}", where=str(path), hint="make the file again") from None
 
 
