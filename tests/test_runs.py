@@ -155,12 +155,30 @@ def test_more_passages_than_are_retrieved_are_an_error_before_anything_is_labell
     assert not (folder / "out").exists()
 
 
-def test_what_a_card_made_is_gone_on_with_on_a_cpu(tmp_path: Path) -> None:
+def test_labels_made_on_a_gpu_are_continued_on_a_cpu(tmp_path: Path) -> None:
     def settings(device: str, dtype: str) -> dict[str, Any]:
         config = Config((), {"llm": {"model": "some/model", "dtype": dtype, "device": device}})
         return Run(tmp_path, config, update=False).llm_settings()
 
     assert settings("cuda", "bfloat16") == settings("cpu", "bfloat16") != settings("cpu", "float32")
+
+
+def test_another_model_of_the_same_name_labels_and_answers_anew(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(weights: str | None) -> list[str]:
+        monkeypatch.setattr("gainrag.models.identity.identity", lambda _: weights)
+        run(folder)
+        return [line for line in capsys.readouterr().err.splitlines() if line.endswith(": started")]
+
+    started("a")
+    assert started("a") == []
+    assert started(None) == []  # the model is gone: what it made stays
+    again = started("b")
+    made = {f"{name}/{split}.jsonl: started" for name in ("candidates", "gains") for split in ("train", "test")}
+    assert made < {*again}
+    assert "answers/pool.1.jsonl: started" in again
+    assert not [line for line in again if line.startswith(("index", "retrieved"))]
 
 
 def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,7 @@ from gainrag.settings import check_settings, parameters, settings_of
 class State:
     """A run under way: what it was given, and what its stages have made so far.
 
+    found: every question of the data sets, by split.
     train, test: all training questions in the order of a draw, and the drawn test questions.
     labelled: of the training questions those that get gain labels, by id, with their data set.
     retrieved: "train", "test", and the test questions' lists by the name of their retriever.
@@ -58,7 +59,7 @@ class State:
     chosen: by system, what it gives to the language model; K/SYSTEM are those of the sweep.
     """
 
-    folder: Run
+    run: Run
     options: Options
     found: dict[str, list[Question]]
     train: list[Question] = field(default_factory=list)
@@ -74,11 +75,11 @@ class State:
 
     def table(self, stage: str) -> dict[str, Any]:
         """The config's settings of a stage."""
-        return self.folder.config.table(stage)
+        return self.run.config.table(stage)
 
     def path(self, *parts: str) -> Path:
         """A path inside the run folder."""
-        return self.folder.path(*parts)
+        return self.run.path(*parts)
 
 
 def run(config: Config, out: str | Path, update: bool = False, **settings: Any) -> evaluation.Evaluation:
@@ -97,7 +98,7 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     check_settings(settings, parameters(Options), where="run")
     options, folder = Options(**settings), Path(out)
     validation.check(config, options)
-    if not folder.exists():  # one that is there may hold all that a model was needed for
+    if not (folder / "config.toml").exists():  # a run that was begun may hold all that a model is needed for
         validation.check_models(config)
     found = read_all(config)
     validation.check_questions(config, options, found)
@@ -118,8 +119,8 @@ def questions(state: State) -> None:
     settings = {"seed": options.seed, "test_questions": options.test_questions}
     for split, drawn in (("train", state.train), ("test", state.test)):
         artefact = state.path("questions", f"{split}.jsonl")
-        sources = {d.name: path for d in state.folder.config.datasets if (path := d.questions(split))}
-        state.folder.stage(artefact, settings, sources, _writing(artefact, drawn))
+        sources = {d.name: path for d in state.run.config.datasets if (path := d.questions(split))}
+        state.run.stage(artefact, settings, sources, _writing(artefact, drawn))
 
 
 def _writing(artefact: Path, records: Sequence[Question]) -> Callable[[dict[str, Any]], None]:
@@ -136,9 +137,9 @@ def retrieve(state: State) -> None:
     # A warm start may want any of them, now or once more are labelled.
     wanted = state.train if state.options.warm_start else [q for q in state.train if q.id in state.labelled]
     state.retrieved = retrieving.retrieve_all(
-        state.folder, wanted, state.test, state.options.train_k, some=len(wanted) < len(state.train)
+        state.run, wanted, state.test, state.options.train_k, some=len(wanted) < len(state.train)
     )
-    for depth in validation.depths(state.folder.config, state.options).values():
+    for depth in validation.depths(state.run.config, state.options).values():
         selection.cut(state.retrieved["test"], depth)  # a corpus too small fails here, not after hours of labelling
 
 
@@ -148,27 +149,27 @@ def augment(state: State) -> None:
     wanted = {"train": [r for r in state.retrieved["train"] if r.id in state.labelled], "test": state.retrieved["test"]}
     for split, records in wanted.items():
         artefact = state.path("candidates", f"{split}.jsonl")
-        settings = state.folder.prompted(augmentation.augment, table, background=True) | {"questions": len(records)}
+        settings = state.run.prompted(augmentation.augment, table, background=True) | {"questions": len(records)}
 
         def make(memory: dict[str, Any], records: Sequence[Retrieved] = records, artefact: Path = artefact) -> None:
-            augmentation.augment(records, state.folder.lm(), artefact, memory, **table)
+            augmentation.augment(records, state.run.lm(), artefact, memory, **table)
 
-        state.folder.stage(artefact, settings, {"retrieved": state.path("retrieved", f"{split}.jsonl")}, make)
+        state.run.stage(artefact, settings, {"retrieved": state.path("retrieved", f"{split}.jsonl")}, make)
         state.candidates[split] = list(read(artefact, Retrieved))
 
 
 def synthesize(state: State) -> None:
     """candidates/ -> gains/: the labels, and the test questions' gains for the oracle."""
     table = state.table("synthesize")
-    settings = state.folder.prompted(synthesis.synthesize, table)
+    settings = state.run.prompted(synthesis.synthesize, table)
     for split in ("train", "test") if state.options.oracle else ("train",):
         artefact = state.path("gains", f"{split}.jsonl")
 
         def make(memory: dict[str, Any], split: str = split, artefact: Path = artefact) -> dict[str, Any]:
-            made = synthesis.synthesize(state.candidates[split], state.folder.lm(), artefact, memory, **table)
+            made = synthesis.synthesize(state.candidates[split], state.run.lm(), artefact, memory, **table)
             return synthesis.summarize(made)
 
-        state.folder.stage(artefact, settings, {"candidates": state.path("candidates", f"{split}.jsonl")}, make)
+        state.run.stage(artefact, settings, {"candidates": state.path("candidates", f"{split}.jsonl")}, make)
         state.gains[split] = list(read(artefact, GainRecord))
 
 
@@ -181,11 +182,11 @@ def diagnose(state: State) -> None:
     table["sample"] = state.options.diagnose
 
     def make(_: dict[str, Any]) -> None:
-        found = synthesis.diagnose(gains, state.folder.lm(), **table)
+        found = synthesis.diagnose(gains, state.run.lm(), **table)
         write_json(artefact, {"summary": synthesis.summarize(gains), "diagnosis": found})
 
-    settings = state.folder.prompted(synthesis.diagnose, table)
-    state.folder.stage(artefact, settings, {"gains": state.path("gains", "train.jsonl")}, make)
+    settings = state.run.prompted(synthesis.diagnose, table)
+    state.run.stage(artefact, settings, {"gains": state.path("gains", "train.jsonl")}, make)
     found = read_json(artefact)
     say(synthesis.describe(found["summary"], found["diagnosis"]))
 
@@ -195,9 +196,9 @@ def train(state: State) -> None:
     options, warm = state.options, set()
     if options.warm_start:
         warm = {q.id for q in draw(state.train, options.warm_start_questions, options.seed)}
-        warm -= variants.not_for_warm_starts(state.folder.config, state.labelled)
+        warm -= variants.not_for_warm_starts(state.run.config, state.labelled)
     first = [record for record in state.retrieved["train"] if record.id in warm]
-    state.selectors = variants.train_all(state.folder, first, state.gains["train"])
+    state.selectors = variants.train_all(state.run, first, state.gains["train"])
 
 
 def choose(state: State) -> None:
@@ -205,12 +206,12 @@ def choose(state: State) -> None:
     lists = {name: records for name, records in state.retrieved.items() if name not in ("train", "test")}
     gains = state.gains.get("test", [])
     candidates = state.candidates["test"]
-    state.chosen = systems.choose(state.folder, lists, candidates, gains, state.selectors, state.options.top)
+    state.chosen = systems.choose(state.run, lists, candidates, gains, state.selectors, state.options.top)
 
 
 def sweep(state: State) -> None:
     """scores/ -> more choices: the first k passages of either selector, for a part of the test questions."""
-    if "sweep" not in state.folder.config.tables:
+    if "sweep" not in state.run.config.tables:
         return
     own = Sweep(**state.table("sweep"))
     drawn = {question.id for question in draw(state.test, own.questions, state.options.seed)}
@@ -221,18 +222,18 @@ def sweep(state: State) -> None:
         for old in state.path("answers").glob(f"*/{file}"):
             if old.parent.name not in map(str, own.k):  # of an earlier config: the report would draw it beside the rest
                 old.unlink()
-                say(f"{old.relative_to(state.folder.folder)}: removed")
+                say(f"{old.relative_to(state.run.folder)}: removed")
 
 
 def answer(state: State) -> None:
     """What was chosen -> answers/: every system's answers, and those of the sweep."""
-    state.answers = systems.answer_all(state.folder, state.chosen)
+    state.answers = systems.answer_all(state.run, state.chosen)
 
 
 def evaluate(state: State) -> None:
     """answers/ -> evaluation.json, table.txt: the systems' scores; the sweep is for the report."""
     answers = {name: records for name, records in state.answers.items() if "/" not in name}
-    table = {**state.table("evaluate"), "group_by": state.folder.config.group_by}
+    table = {**state.table("evaluate"), "group_by": state.run.config.group_by}
     state.evaluation = found = evaluation.evaluate(answers, **table)
     artefact = state.path("evaluation.json")
     write_json(artefact, found.to_json())
