@@ -15,12 +15,17 @@ from gainrag import indexing, ingestion, lms, retrieval, selection, synthesis, t
 from gainrag.errors import ConfigError, ModelError
 from gainrag.files.streams import read_json
 from gainrag.models.folder import resolve, whence
+from gainrag.models.registry import PREFIX
 from gainrag.records import Question, Retrieved
 from gainrag.runs import names, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.questions import check_apart, draw, read_all
 from gainrag.settings import settings_of
 from gainrag.training.labels import PLAIN
+
+# One of these lies in every model's folder, a GGUF file's aside.
+_MARKS = ("config.json", "modules.json")
+_NAMES = "give embedded:NAME, a Hugging Face id or a folder"
 
 
 def validate(config: Config) -> list[str]:
@@ -239,11 +244,22 @@ def check_models(config: Config) -> list[str]:
 
 
 def _whence(model: str, where: str) -> str:
-    """Where a model comes from; that it is nowhere names the setting."""
+    """Where a model comes from; that it is nowhere, or can be none, names the setting."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    path, where = Path(model), f"{where}: {model[:100]}"
     try:
-        return whence(model)
+        found = whence(model)
+        if not (model.startswith(PREFIX) or path.exists()):
+            validate_repo_id(model)
     except ModelError as error:
-        raise ModelError(error.what, where=f"{where}: {model}", hint=error.hint) from None
+        raise ModelError(error.what, where=where, hint=error.hint) from None
+    except (HFValidationError, OSError, ValueError):
+        raise ModelError("is no model's name", where=where, hint=_NAMES) from None
+    if path.is_dir() and not any((path / name).is_file() for name in _MARKS) and not any(path.glob("*.gguf")):
+        raise ModelError("holds no model", where=where, hint=f"name the folder with its {_MARKS[0]}")
+    return found
 
 
 # --- questions -----------------------------------------------------------------------------------------------------
