@@ -24,7 +24,7 @@ from gainrag import evaluation
 from gainrag.files.streams import read
 from gainrag.protocols import FloatArray
 from gainrag.records import Answer, GainRecord, Retrieved
-from gainrag.runs import config, printing, stages, systems
+from gainrag.runs import config, names, printing, questions, stages
 from gainrag.synthesis import losses_at
 
 HYBRID = "hybrid's first"
@@ -32,17 +32,17 @@ HYBRID = "hybrid's first"
 
 def unseen(run: Path, settings: config.Config, seen: int) -> str:
     """The table over the other test questions."""
-    drawn = {q.id for q in stages._draw(stages.read_all(settings)["test"], seen, 0)} if seen else set()
+    drawn = {q.id for q in questions.draw(questions.read_all(settings)["test"], seen, 0)} if seen else set()
     answers = {}
     extra = [*(v.name for v in settings.variants), *(r.name for r in settings.rerankers)]
     retrievers = [f"{name} top-1" for name in ("bm25", "dense", "hybrid")]
-    for name in (*systems.BUILT_IN[:1], *retrievers, *systems.BUILT_IN[1:], *extra):
-        path = run / "answers" / f"{systems.file_name(name)}.jsonl"
+    for name in (*names.BUILT_IN[:1], *retrievers, *names.BUILT_IN[1:], *extra):
+        path = run / "answers" / f"{names.file_name(name)}.jsonl"
         if path.exists():
             answers[name] = [answer for answer in read(path, Answer) if answer.id not in drawn]
-    if not answers[systems.GAINRAG]:
+    if not answers[names.GAINRAG]:
         return f"All test questions of this run are among the {seen} of each data set that earlier runs had."
-    return printing.text_table(evaluation.evaluate(answers, group_by="dataset"), baseline=systems.GAINRAG)
+    return printing.text_table(evaluation.evaluate(answers, group_by="dataset"), baseline=names.GAINRAG)
 
 
 class Choices(NamedTuple):
@@ -85,7 +85,7 @@ def read_choices(run: Path, other: Path | None) -> Choices:
 def regrets(choices: Choices) -> str:
     """By whose choice: the mean regret, and the share of choices that hold an answer."""
     lines = [f"{'choice':48} {'regret':16} {'above GainRAG':16} holds an answer"]
-    own = choices.lost(systems.file_name(systems.GAINRAG))
+    own = choices.lost(names.file_name(names.GAINRAG))
     for name, order in choices.orders.items():
         lost = choices.lost(name)
         holds = np.mean([order[i][0] in choices.holds[i] for i in choices.plain])

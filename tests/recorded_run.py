@@ -14,7 +14,7 @@ from gainrag import evaluation
 from gainrag.files.streams import write, write_json
 from gainrag.metrics import holds_answer
 from gainrag.records import Answer, Gained, GainRecord, Retrieved, Scored
-from gainrag.runs import systems
+from gainrag.runs import names
 from gainrag.selection import rescored
 
 T = TypeVar("T")
@@ -24,11 +24,11 @@ SYSTEMS = (
     "bm25 top-1",
     "hybrid top-1",
     "hybrid top-3",
-    systems.RELEVANCE,
-    systems.NO_PSEUDO,
-    systems.GAINRAG,
-    systems.FIRST_WITH,
-    systems.ORACLE,
+    names.RELEVANCE,
+    names.NO_PSEUDO,
+    names.GAINRAG,
+    names.FIRST_WITH,
+    names.ORACLE,
 )
 BITES = '</script><script>window.bitten = 1</script><!-- <img src="http://example.org/x.png" onerror="bitten = 1">'
 CONFIG = """
@@ -67,7 +67,7 @@ def make_run(
     gains: list[GainRecord] = []
     variants = variants or {}
     read: dict[str, list[Answer]] = {name: [] for name in (*SYSTEMS, *variants)}
-    scored: dict[str, list[Retrieved]] = {name: [] for name in (systems.RELEVANCE, systems.GAINRAG, *variants)}
+    scored: dict[str, list[Retrieved]] = {name: [] for name in (names.RELEVANCE, names.GAINRAG, *variants)}
     swept: dict[int, dict[str, list[Answer]]] = {2: {}, 3: {}}
     for i in range(n):
         record = _question(i, candidates, rng, datasets[i % len(datasets)])
@@ -75,8 +75,8 @@ def make_run(
         true = np.array([c.gain for c in record.ctxs])
         plain = [Scored(id=c.id, title=c.title, text=c.text, origin=c.origin, score=c.score) for c in record.ctxs]
         order = {
-            systems.RELEVANCE: rescored(plain, true + rng.normal(0, 3, len(true)), len(plain)),
-            systems.GAINRAG: rescored(plain, true + rng.normal(0, 1, len(true)), len(plain)),
+            names.RELEVANCE: rescored(plain, true + rng.normal(0, 3, len(true)), len(plain)),
+            names.GAINRAG: rescored(plain, true + rng.normal(0, 1, len(true)), len(plain)),
         }
         others = {name: rescored(plain, true + rng.normal(0, 2, len(true)), len(plain)) for name in variants}
         for system, ranked in (order | others).items():
@@ -86,11 +86,11 @@ def make_run(
             "bm25 top-1": [Scored(id="far", title="No candidate", text="Found by this retriever alone.", score=1.0)],
             "hybrid top-1": plain[:1],
             "hybrid top-3": plain[:3],
-            systems.RELEVANCE: order[systems.RELEVANCE][:1],
-            systems.NO_PSEUDO: [c for c in order[systems.GAINRAG] if c.origin != "generated"][:1],
-            systems.GAINRAG: order[systems.GAINRAG][:1],
-            systems.FIRST_WITH: rescored(plain, [holds_answer(c, record.answers) for c in plain], 1),
-            systems.ORACLE: rescored(plain, true, 1),
+            names.RELEVANCE: order[names.RELEVANCE][:1],
+            names.NO_PSEUDO: [c for c in order[names.GAINRAG] if c.origin != "generated"][:1],
+            names.GAINRAG: order[names.GAINRAG][:1],
+            names.FIRST_WITH: rescored(plain, [holds_answer(c, record.answers) for c in plain], 1),
+            names.ORACLE: rescored(plain, true, 1),
             **{name: ranked[:1] for name, ranked in others.items()},
         }
         for system, ctxs in firsts.items():
@@ -109,15 +109,16 @@ def make_run(
     settings = {"alpha": [0.0], "llm": {"model": "none", "dtype": "float32"}}
     meta = {"settings": settings, "inputs": {}, "versions": {"python": "3.11"}}
     write_json(folder / "gains" / "test.meta.json", meta)
+    write_json(folder / "selector.meta.json", {**meta, "settings": {"alpha": None, "temperature": 0.5}})
     for system, answers in read.items():
-        write(folder / "answers" / f"{systems.file_name(system)}.jsonl", answers)
+        write(folder / "answers" / f"{names.file_name(system)}.jsonl", answers)
     if scores:
         for system, records in scored.items():
-            write(folder / "scores" / f"{systems.file_name(system)}.jsonl", records)
+            write(folder / "scores" / f"{names.file_name(system)}.jsonl", records)
     if sweep:
         for k, by_system in swept.items():
             for system, answers in by_system.items():
-                write(folder / "answers" / str(k) / f"{systems.file_name(system)}.jsonl", answers)
+                write(folder / "answers" / str(k) / f"{names.file_name(system)}.jsonl", answers)
     found = evaluation.evaluate(read, resamples=200, group_by="dataset")
     write_json(folder / "evaluation.json", found.to_json())
     return folder

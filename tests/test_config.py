@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from gainrag.errors import ConfigError, DataError
 from gainrag.runs.config import Reranker, Variant, read_config
 from gainrag.runs.stages import STAGES
+from tests.test_names import BAD
 
 DATASET = '[[dataset]]\nname = "d"\ncorpus = "c.jsonl"\ntrain = "a.jsonl"\ntest = "b.jsonl"\n'
 
@@ -36,6 +38,9 @@ def config(folder: Path, text: str) -> Path:
         (DATASET.replace('"b.jsonl"', "1"), "test of .* is 1"),
         ('[[dataset]]\nname = "d"\ncorpus = "c.jsonl"\n', "d has neither 'train' nor 'test'"),
         (DATASET + DATASET, "same name"),
+        (DATASET + DATASET.replace('"d"', '"D"'), "same name"),  # on some disks one folder
+        ("dataset = [1]\n", r"no \[\[dataset\]\]"),
+        (DATASET.replace('"c.jsonl"', r'"a\u0000b"'), "corpus has a NUL"),
         (DATASET + "[[variant]]\nquestions = 5\n", r"\[\[variant\]\] has no 'name'"),
         (DATASET + '[sweep]\nk = 3\n', "k is 3, not a list of whole numbers"),
         (DATASET + "[train\n", "no TOML"),
@@ -60,6 +65,21 @@ def test_a_wrong_config_says_what_and_where(tmp_path: Path, text: str, says: str
     with pytest.raises(ConfigError, match=says) as error:
         read_config(config(tmp_path, text), STAGES)
     assert "config.toml" in str(error.value)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_data_sets_name_stays_in_the_run_folder(tmp_path: Path, name: str) -> None:
+    path = config(tmp_path, DATASET.replace('"d"', json.dumps(name)))
+    with pytest.raises(ConfigError, match=r"config.toml \[\[dataset\]\]: the name .* cannot be a file's"):
+        read_config(path, STAGES)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_finished_runs_config_is_read_without_the_stages(tmp_path: Path) -> None:
+    path = config(tmp_path, DATASET + VARIANT + "epochs = 2\nquestions = 5\n[train]\nkey_of_another_version = 1\n")
+    found = read_config(path, None)
+    assert found.variants == (Variant("v", {"epochs": 2}, questions=5),)
+    assert found.table("train") == {"key_of_another_version": 1}
 
 
 def test_variants_and_rerankers_are_read(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def test_paper_configs_fit_what_ingest_writes(path: Path, tmp_path: Path, capsys
         assert cli.main([*command, "-o", str(tmp_path / name)]) == 0
         for split in splits:
             (tmp_path / RELEASES[name].files[split]).unlink()  # 2Wiki's names are plain
+        asked = tmp_path / name / f"{splits[1]}.jsonl"
+        asked.write_text(asked.read_text().replace('"question":"', '"question":"In the test: '))
     capsys.readouterr()
     assert cli.main(["validate", str(path), "--data", str(tmp_path)]) == 0
     shown = capsys.readouterr().err
@@ -55,9 +57,10 @@ def test_paper_configs_fit_what_ingest_writes(path: Path, tmp_path: Path, capsys
 @pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
 def test_small_configs_are_valid_with_the_embedded_models(path: Path, tmp_path: Path) -> None:
     question = {"id": "q", "question": "Which river flows through Paris?", "answers": ["Seine"]}
+    test = {**question, "question": "Which river flows through Rome?", "answers": ["Tiber"]}
     train = [{**question, "id": str(i)} for i in range(70)]  # of six data sets 420, and a variant wants 400
     corpus = [{"id": "1", "text": "The Seine."}]
-    files: dict[str, list[Any]] = {"corpus": corpus, "train": train, "test": [question]}
+    files: dict[str, list[Any]] = {"corpus": corpus, "train": train, "test": [test]}
     for name in RELEASES:
         (tmp_path / name).mkdir()
         for stem, lines in files.items():

@@ -11,14 +11,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gainrag import training
 from gainrag.errors import ConfigError, DataError, StaleError
 from gainrag.files.streams import read
 from gainrag.metrics import holds_answer
-from gainrag.records import Answer, GainRecord, Retrieved
+from gainrag.records import Answer, GainRecord, Retrieved, Scored
 from gainrag.report import report
-from gainrag.runs import systems, variants
+from gainrag.runs import names, systems, variants
 from gainrag.runs.config import Config
 from gainrag.runs.folder import Run
 from gainrag.selection import rank
@@ -32,14 +33,14 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     first = capsys.readouterr().err
     assert "reused" not in first
     assert set(found.overall.systems) == {
-        systems.NO_RETRIEVAL, "bm25 top-1", "dense top-1", "hybrid top-1", systems.PSEUDO, systems.RELEVANCE,
-        systems.NO_PSEUDO, systems.GAINRAG, systems.FIRST_WITH, systems.ORACLE,
+        names.NO_RETRIEVAL, "bm25 top-1", "dense top-1", "hybrid top-1", names.PSEUDO, names.RELEVANCE,
+        names.NO_PSEUDO, names.GAINRAG, names.FIRST_WITH, names.ORACLE,
     }  # fmt: skip
     assert found.overall.n == 2
     learned = [json.loads((folder / "out" / f"{name}.meta.json").read_text()) for name in ("warm_start", "gains/train")]
     assert learned[0]["settings"]["questions"] == 3
     assert learned[1]["summary"]["questions"] == 4
-    assert found.overall.systems[systems.ORACLE].metrics["contains"].value == 1.0
+    assert found.overall.systems[names.ORACLE].metrics["contains"].value == 1.0
     candidates = read(folder / "out" / "candidates" / "test.jsonl", Retrieved)
     known = read(folder / "out" / "answers" / "first_with_an_answer.jsonl", Answer)
     for record, answer in zip(candidates, known, strict=True):
@@ -71,7 +72,7 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     shown = report(folder / "out")
     assert shown["roles"]["baseline"] == "hybrid top-1"
     assert set(shown["absent"]) == {"k_sweep", "diagnosis", "groups by question_type"}
-    assert shown["analyses"]["selector"]["top1_regret"].keys() == {"retriever", systems.RELEVANCE, systems.GAINRAG}
+    assert shown["analyses"]["selector"]["top1_regret"].keys() == {"retriever", names.RELEVANCE, names.GAINRAG}
     assert shown["settings"]["selector"]["epochs"] == 2
     assert [len(q["passages"]) for q in shown["questions"]] == [5, 5]
 
@@ -130,7 +131,7 @@ def test_a_sweep_is_added_to_a_finished_run_and_asks_nothing_again(
             assert answer.ctxs == ranked[answer.id][:k]
         assert (answers / "1" / f"{system}.jsonl").read_text() in (answers / f"{system}.jsonl").read_text()
     found = report(folder / "out")["analyses"]["k_sweep"]
-    assert [(row["k"], row["n"]) for row in found[systems.GAINRAG]] == [(1, 1), (2, 1), (4, 1)]
+    assert [(row["k"], row["n"]) for row in found[names.GAINRAG]] == [(1, 1), (2, 1), (4, 1)]
 
 
 def test_retrievers_give_more_passages_where_asked_and_as_many_as_gainrag(folder: Path) -> None:
@@ -149,17 +150,35 @@ def test_retrievers_give_more_passages_where_asked_and_as_many_as_gainrag(folder
 @pytest.mark.parametrize("table", ["[sweep]\nk = [1, 5]", "[sweep]", "[select]\nk = 5"])
 def test_more_passages_than_are_retrieved_are_an_error_before_anything_is_labelled(folder: Path, table: str) -> None:
     (folder / "config.toml").write_text(f"{CONFIG}\n{table}\n")
-    with pytest.raises(DataError, match="passages are wanted of 4 candidates"):
+    with pytest.raises(ConfigError, match="passages are wanted of 4 candidates"):
         run(folder)
-    assert not (folder / "out" / "gains").exists()
+    assert not (folder / "out").exists()
 
 
-def test_what_a_card_made_is_gone_on_with_on_a_cpu(tmp_path: Path) -> None:
+def test_labels_made_on_a_gpu_are_continued_on_a_cpu(tmp_path: Path) -> None:
     def settings(device: str, dtype: str) -> dict[str, Any]:
         config = Config((), {"llm": {"model": "some/model", "dtype": dtype, "device": device}})
         return Run(tmp_path, config, update=False).llm_settings()
 
     assert settings("cuda", "bfloat16") == settings("cpu", "bfloat16") != settings("cpu", "float32")
+
+
+def test_another_model_of_the_same_name_labels_and_answers_anew(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(weights: str | None) -> list[str]:
+        monkeypatch.setattr("gainrag.models.identity.identity", lambda _: weights)
+        run(folder)
+        return [line for line in capsys.readouterr().err.splitlines() if line.endswith(": started")]
+
+    started("a")
+    assert started("a") == []
+    assert started(None) == []  # the model is gone: what it made stays
+    again = started("b")
+    made = {f"{name}/{split}.jsonl: started" for name in ("candidates", "gains") for split in ("train", "test")}
+    assert made < {*again}
+    assert "answers/pool.1.jsonl: started" in again
+    assert not [line for line in again if line.startswith(("index", "retrieved"))]
 
 
 def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +208,7 @@ test = "test.jsonl"
     (folder / "config.toml").write_text(text)
     found = run(folder)
     assert set(found.groups) == {"others"}
-    assert systems.ORACLE not in found.overall.systems
+    assert names.ORACLE not in found.overall.systems
     assert not (folder / "out" / "gains" / "test.jsonl").exists()
     shown = report(folder / "out")
     assert shown["absent"]["gains"] == "the run did not measure the test candidates' gains (oracle = false)"
@@ -224,8 +243,8 @@ def test_variants_and_rerankers_are_systems_of_the_run(
     (folder / "config.toml").write_text(text)
     found = run(folder)
     assert list(found.overall.systems)[-8:] == [
-        "ready-made", systems.RELEVANCE, systems.NO_PSEUDO, systems.GAINRAG, "information gain", "the other",
-        systems.FIRST_WITH, systems.ORACLE,
+        "ready-made", names.RELEVANCE, names.NO_PSEUDO, names.GAINRAG, "information gain", "the other",
+        names.FIRST_WITH, names.ORACLE,
     ]  # fmt: skip
     out = folder / "out"
     candidates = list(read(out / "candidates" / "test.jsonl", Retrieved))
@@ -294,6 +313,74 @@ def test_what_a_finished_run_answered_is_not_asked_again(
     (folder / "config.toml").write_text(CONFIG + "\n[answer]\nmax_new_tokens = 3\n")
     run(folder, update=True)
     assert len(lm.prompts) > asked
+
+
+def test_a_changed_title_is_another_passage(folder: Path, lm: Model) -> None:
+    corpus = folder / "corpus.jsonl"
+    lines = [json.loads(line) for line in corpus.read_text().splitlines()]
+
+    def titled(title: str) -> list[str]:
+        corpus.write_text("".join(json.dumps({**line, "title": title}) + "\n" for line in lines))
+        asked = len(lm.prompts)
+        run(folder)
+        return lm.prompts[asked:]
+
+    assert any("Passage: Rivers\n" in prompt for prompt in titled("Rivers"))
+    new = titled("Streams")
+    assert any("Passage: Streams\n" in prompt for prompt in new)
+    assert not any("Passage: Rivers\n" in prompt for prompt in new)
+    held = json.loads((folder / "out" / "answers" / "pool.1.asked.jsonl").read_text().splitlines()[0])
+    assert {ctx["title"] for ctx in held["ctxs"]} <= {"Streams"}
+
+
+def test_what_is_read_is_the_wording_the_titles_and_the_texts_in_order() -> None:
+    one, two = Scored(id="1", title="A", text="B"), Scored(id="2", title="C", text="D")
+    record = Retrieved(id="q", question="Why?", answers=["x"], ctxs=[one, two])
+    key = systems.what_is_read(record)
+    same = [replace(record, id="r", answers=["y"]), replace(record, ctxs=[replace(one, id="3", score=2.0), two])]
+    other = [
+        replace(record, question="Why"), replace(record, ctxs=[two, one]), replace(record, ctxs=[one]),
+        replace(record, ctxs=[replace(one, title="A ")]), replace(record, ctxs=[replace(one, text="b"), two]),
+        replace(record, ctxs=[replace(one, title="", text="A\nB"), two]),
+    ]  # fmt: skip
+    assert {systems.what_is_read(r) for r in same} == {key}
+    assert len({systems.what_is_read(r) for r in other} | {key}) == 1 + len(other)
+
+
+def test_answers_of_a_config_that_is_changed_back_are_found_again(folder: Path, lm: Model) -> None:
+    run(folder)
+    first = records_of(folder / "out" / "answers")
+    (folder / "config.toml").write_text(CONFIG + "\n[answer]\nmax_new_tokens = 3\n")
+    run(folder, update=True)
+    asked = len(lm.prompts)
+    (folder / "config.toml").write_text(CONFIG)
+    run(folder, update=True)
+    assert len(lm.prompts) == asked
+    again = records_of(folder / "out" / "answers")
+    assert {name: again[name] for name in first} == first
+
+
+def records_of(answers: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in answers.glob("*.jsonl")}
+
+
+def test_where_some_passages_are_brought_no_system_is_a_single_retrievers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brought = [
+        {"id": city, "question": f"What flows in {city}?", "answers": [river], "ctxs": [
+            {"id": str(n), "text": text} for n, text in enumerate((f"{river}, {city}.", "Rain.", "Sun.", "Wind."))
+        ]}
+        for city, river in RIVERS.items()
+    ]  # fmt: skip
+    for split, lines in (("train", brought[:4]), ("test", brought[4:])):
+        (folder / f"{split}.brought.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = '[[dataset]]\nname = "brought"\ntrain = "train.brought.jsonl"\ntest = "test.brought.jsonl"\n\n[retrieve]'
+    (folder / "config.toml").write_text(CONFIG.replace("[retrieve]", text))
+    found = run(folder)
+    assert [name for name in found.overall.systems if "top-" in name] == ["retrieved top-1"]
+    assert capsys.readouterr().err.count("brought brought passages") == 1
+    assert not list((folder / "out" / "retrieved").glob("test.*.jsonl"))
 
 
 def test_questions_are_grouped_by_another_key_or_the_run_stops_at_once(folder: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_restored_run_goes_on_without_making_labels_or_indexes_again(
     said = capsys.readouterr().err
     for name in ("retrieved/train", "candidates/train", "gains/train", "candidates/test", "gains/test"):
         assert f"{name}.jsonl: reused" in said
-    assert "index" not in said
+    assert "index/" not in said
     assert "warm_start: started" in said  # weights are not shared
     assert set(again.overall.systems) == set(found.overall.systems)
 
@@ -129,3 +129,113 @@ def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert cli.main(wrong) == 1
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def shared(folder: Path) -> Path:
+    """A shared folder by hand: one record of a question that brought a passage."""
+    record = {"id": "Paris", "ctxs": [{"id": "Paris-1", "score": 1.0}], "dataset": "rivers"}
+    (folder / "shared" / "retrieved").mkdir(parents=True)
+    (folder / "shared" / "config.toml").write_text(CONFIG)
+    _put(folder / "shared", record)
+    return folder / "shared"
+
+
+def _put(shared: Path, *records: object, text: bytes | None = None) -> None:
+    """Make the shared file of these lines; the manifest says what they should come out as, if anything."""
+    lines = text if text is not None else b"".join(json.dumps(record).encode() + b"\n" for record in records)
+    (shared / "retrieved" / "train.jsonl.gz").write_bytes(gzip.compress(lines))
+    (shared / "shared.json").write_text(json.dumps({"files": {"retrieved/train.jsonl": "0" * 64}}))
+
+
+def _restore(shared: Path, data: Path | None = None) -> str:
+    """The one line with which the command fails."""
+    out = shared.parent / "again"
+    with pytest.MonkeyPatch.context() as patch:
+        said: list[str] = []
+        patch.setattr("builtins.print", lambda *text, **_: said.append(" ".join(map(str, text))))
+        command = ["restore", str(shared), "-o", str(out), *(["--data", str(data)] if data else [])]
+        assert cli.main(command) == 1
+    assert not out.exists()
+    assert len(said) == 1
+    return said[0]
+
+
+def test_restore_reads_and_copies_nothing_behind_a_link(shared: Path) -> None:
+    data, secret = shared.parent, shared.parent / "secret.json"
+    secret.write_text('{"key": "of somebody else"}')
+    for name in ("gains.meta.json", "diagnosis.json", "retrieved/train.meta.json"):
+        (shared / name).symlink_to(secret)
+        assert "link" in _restore(shared, data)
+        (shared / name).unlink()
+    (shared / "index").symlink_to(data)
+    assert "shared/index: is a link" in _restore(shared, data)
+    (shared / "index").unlink()
+    for name in ("retrieved/train.jsonl.gz", "shared.json", "config.toml"):
+        (shared / name).rename(data / "moved")
+        (shared / name).symlink_to(data / "moved")
+        assert f"{name}: is a link" in _restore(shared, data)
+        (shared / name).unlink()
+        (data / "moved").rename(shared / name)
+    for name in ("corpus", "train", "test"):
+        (shared / f"{name}.jsonl").symlink_to(data / f"{name}.jsonl")
+    assert "corpus.jsonl: is a link" in _restore(shared)
+
+
+def test_share_passes_on_nothing_behind_a_link(folder: Path, tmp_path: Path) -> None:
+    run(folder)
+    (folder / "secret").write_text('{"id": "x", "ctxs": []}\n')
+    for name in ("gains/more.jsonl", "more.meta.json"):
+        (folder / "out" / name).symlink_to(folder / "secret")
+        with pytest.raises(DataError, match="is a link"):
+            share(folder / "out", folder / "shared", config_of(folder))
+        (folder / "out" / name).unlink()
+    (folder / "out" / "answers" / "7").symlink_to(folder)
+    with pytest.raises(DataError, match="7: is a link"):
+        share(folder / "out", folder / "shared", config_of(folder))
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../corpus.jsonl", "a/../../corpus.jsonl"])
+def test_a_shared_config_does_not_choose_what_is_read(
+    shared: Path, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = CONFIG.replace("corpus.jsonl", path)
+    (shared / "config.toml").write_text(text)
+    for data in (None, shared.parent):
+        assert f"{path!r} is no path below a data folder" in _restore(shared, data)
+    (shared.parent / "config.toml").write_text(text)
+    (shared.parent / "out").mkdir()
+    (shared.parent / "out" / "config.toml").write_text(text)
+    with pytest.raises(DataError):
+        share(shared.parent / "out", shared.parent / "other", config_of(shared.parent))
+    assert "to restore, make the paths of config.toml relative" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "{}", '{"files": []}', '{"files": null}', '{"files": "gains"}', '{"files": {"gains/a.jsonl": 1}}', "[]", "\xff",
+        *(json.dumps({"files": {name: ""}}) for name in (
+            "", ".", "gains", "gains/", "gains/.", "a\0b", "gains/a\0.jsonl", "gains/" + "a" * 300 + ".jsonl",
+            "gains/../../x.jsonl", "gains/.x.jsonl", "/gains/x.jsonl", "index/x.jsonl", "gains/x.toml", "gains\n/x",
+        )),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_none_is_one_line(shared: Path, manifest: str) -> None:
+    (shared / "shared.json").write_text(manifest, encoding="latin-1")
+    assert "shared.json" in _restore(shared, shared.parent)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"null", b"[]", b"1", b"{}", b'{"id": "Paris"}', b'{"ctxs": []}', b'{"id": 1, "ctxs": []}',
+        b'{"id": "Paris", "ctxs": null}', b'{"id": "Paris", "ctxs": [1]}', b'{"id": "Paris", "ctxs": [{"text": "a"}]}',
+        b'{"id": "Paris", "ctxs": [], "absent": 1}', b'{"id": "Paris", "ctxs": [], "silver": "x"}', b"{", b"\xff",
+        b'{"id": "nobody", "ctxs": []}', b"[" * 100_000,
+    ],
+    ids=lambda line: line[:40].decode("latin-1"),
+)  # fmt: skip
+def test_a_record_that_is_none_is_one_line(shared: Path, line: bytes) -> None:
+    _put(shared, text=line + b"\n")
+    assert "retrieved/train.jsonl.gz:1: " in _restore(shared, shared.parent)

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from gainrag.errors import ConfigError, GainragError, ModelError
+from gainrag import cli
+from gainrag.errors import ConfigError, DataError, GainragError, ModelError
 from gainrag.runs.config import read_config
 from gainrag.runs.stages import STAGES
 from gainrag.runs.validation import validate
+from tests.small_run import CONFIG, run
 
 
 def validated(folder: Path, text: str) -> list[str]:
-    question = {"question": "Which river flows through Paris?", "answers": ["Seine"]}
+    write_config(folder, text)
+    return validate(read_config(folder / "config.toml", STAGES))
+
+
+def write_config(folder: Path, text: str) -> Path:
+    """A config of two data sets of nine questions a split, with their files."""
     (folder / "corpus.jsonl").write_text(json.dumps({"id": "1", "text": "The Seine."}) + "\n")
-    (folder / "questions.jsonl").write_text("".join(json.dumps({"id": str(i), **question}) + "\n" for i in range(9)))
+    for split in ("train", "test"):
+        questions = [{"id": str(i), "question": f"Which river, in {split}?", "answers": ["Seine"]} for i in range(9)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
     data = "".join(
-        f'[[dataset]]\nname = "{name}"\ncorpus = "corpus.jsonl"\ntrain = "questions.jsonl"\ntest = "questions.jsonl"\n'
+        f'[[dataset]]\nname = "{name}"\ncorpus = "corpus.jsonl"\ntrain = "train.jsonl"\ntest = "test.jsonl"\n'
         for name in "ab"
     )
     (folder / "config.toml").write_text(data + text)
-    return validate(read_config(folder / "config.toml", STAGES))
+    return folder / "config.toml"
 
 
 ALPHAS = "[synthesize]\nalpha = [0.5]\n"
@@ -39,6 +49,7 @@ ALPHAS = "[synthesize]\nalpha = [0.5]\n"
         ('[[variant]]\nname = "v"\nbase = "embedded:none"\n', ModelError, "unknown embedded model 'none'"),
         ('[[reranker]]\nname = "r"\nmodel = "embedded:none"\n', ModelError, "unknown embedded model 'none'"),
         ('[[reranker]]\nname = "r"\nmodel = "runs/other/selector"\n', ModelError, "no such folder"),
+        ('[[reranker]]\nname = "r"\nmodel = ""\n', ModelError, r"\[\[reranker\]\] r model: : "),
         ('[[reranker]]\nname = "pool.1"\nmodel = "some/model"\n', ConfigError, "a file of the run's answers"),
         ('[select]\npseudo = "lazy"\n', ConfigError, "has pseudo 'lazy'"),
     ],
@@ -58,3 +69,99 @@ def test_models_of_further_systems_are_looked_up(tmp_path: Path) -> None:
         "[[variant]] w: base embedded:all-minilm-l6-v2 (installed)",
         "[[reranker]] bge: BAAI/bge-reranker-base (from the Hugging Face hub when the run starts)",
     ]
+
+
+# Every setting that was once called valid: table, key, value, and what else of a config it takes.
+VALUES: list[tuple[str, str, Sequence[str], str]] = [
+    ("train", "epochs", ("0", "-1", "1e20", "100000000000000000000000"), ""),
+    ("train", "learning_rate", ("nan", "inf", "0", "-1e-5"), ""),
+    ("train", "temperature", ("nan", "inf", "0", "-1"), ""),
+    ("train", "validation", ("nan", "1", "2", "-0.1"), ""),
+    ("train", "retrieval_prior", ("true",), "validation = 0.0"),
+    ("train", "max_length", ("0", "-5", "1", "100000000000"), ""),
+    ("train", "seed", ("-1", "18446744073709551616"), ""),
+    ("train", "weight_decay", ("nan", "-1", "2"), ""),
+    ("train", "warmup", ("nan", "-1", "2"), ""),
+    ("train", "dropout", ("nan", "-1", "2"), ""),
+    ("train", "last_layers", ("-1", "99"), ""),
+    ("train", "device", ('"tpu"', '"cuda:700"', '""'), ""),
+    ("train", "group_size", ("1", "0", "1000000"), ""),
+    ("train", "groups_per_step", ("0",), ""),
+    ("train", "base", ('"runs/none/selector"', '"./none"', '"embedded:none"', '""'), ""),
+    ("train", "alpha", ("0.25", "nan", "1e308"), ""),
+    ("train", "labels", ('"likelihood"',), ""),
+    ("warm_start", "epochs", ("0",), ""),
+    ("warm_start", "base", ('"/none"', '"/"', r'"\u0000"', '"a b"', '"' + "x" * 300 + '"'), ""),
+    ("warm_start", "retrieval_prior", ("true",), "validation = 0.0"),
+    ("warm_start", "labels", ('"gain"',), ""),
+    ("retrieve", "k", ("0", "-1", "1000000", "1"), ""),
+    ("select", "k", ("0", "21"), ""),
+    ("select", "pseudo", ('"lazy"', '"never"', '"always"'), ""),
+    ("augment", "max_new_tokens", ("0", "-1"), ""),
+    ("synthesize", "max_new_tokens", ("0", "-1"), ""),
+    ("synthesize", "alpha", ("1e308", "[]", "[0.5, -1]", "nan"), ""),
+    ("answer", "max_new_tokens", ("0", "-1"), ""),
+    ("evaluate", "resamples", ("0",), ""),
+    ("evaluate", "confidence", ("1", "1.0", "nan", "0"), ""),
+    ("evaluate", "group_by", ('"level"', '""'), ""),
+    ("run", "train_questions", ("-3",), ""),
+    ("run", "test_questions", ("-3",), ""),
+    ("run", "train_k", ("0", "1"), ""),
+    ("run", "top", ("[0]", "[1000]", "[21]"), ""),
+    ("index", "batch_size", ("0",), ""),
+    ("index", "retriever", ('"bm26"',), ""),
+    ("index", "model", ('"/none"',), ""),
+    ("llm", "model", ('"./none"', '"embedded:none"', '""'), ""),
+    ("llm", "device", ('"tpu"', '"cuda:700"', '""'), ""),
+    ("sweep", "k", ("[]", "[0]", "[21]"), ""),
+    ("tune", "alpha", ("[]", "[-1]", "[0.25]"), "[train]\nvalidation = 0.2"),
+    ("tune", "temperature", ("[]", "[0]"), "[train]\nvalidation = 0.2"),
+    ("tune", "epochs", ("[1]",), "[train]\nvalidation = 0.0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "more"),
+    [(table, key, value, more) for table, key, values, more in VALUES for value in values],
+)
+def test_a_bad_value_is_one_line_that_names_table_and_key(
+    tmp_path: Path, table: str, key: str, value: str, more: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for_another = more if more.startswith("[") else ""
+    own = "" if for_another else f"{more}\n"
+    path = write_config(tmp_path, f"{for_another}\n[{table}]\n{own}{key} = {value}\n")
+    assert cli.main(["validate", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert key in said
+    assert f"[{table}]" in said or (table, key) in (("synthesize", "alpha"), ("train", "alpha"), ("tune", "alpha"))
+
+
+def test_what_validate_refuses_a_run_refuses_before_it_writes(folder: Path) -> None:
+    for text in (
+        "[sweep]\nk = [9]\n", '[evaluate]\ngroup_by = "none"\n', "[tune]\nepochs = [1]\n", '[index]\nmodel = "/none"\n'
+    ):
+        (folder / "config.toml").write_text(CONFIG + text)
+        with pytest.raises(GainragError):
+            run(folder)
+        assert not (folder / "out").exists()
+
+
+def test_the_same_question_in_train_and_test_is_noticed(tmp_path: Path) -> None:
+    path = write_config(tmp_path, "")
+    (tmp_path / "test.jsonl").write_text((tmp_path / "train.jsonl").read_text())
+    with pytest.raises(DataError, match="both in train and in test"):
+        validate(read_config(path, STAGES))
+
+
+def test_passages_that_were_brought_must_be_enough(tmp_path: Path) -> None:
+    path = write_config(tmp_path, "[select]\nk = 3\n")
+    path.write_text(path.read_text().replace('corpus = "corpus.jsonl"\n', ""))
+    ctxs = [{"id": str(n), "text": f"Text {n}."} for n in range(2)]
+    for split in ("train", "test"):
+        lines = [json.loads(line) for line in (tmp_path / f"{split}.jsonl").read_text().splitlines()]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps({**line, "ctxs": ctxs}) + "\n" for line in lines))
+    with pytest.raises(ConfigError, match=r"\[select\] k: 3 passages are wanted, but question a/\d brought 2"):
+        validate(read_config(path, STAGES))
+    path.write_text(path.read_text().replace("k = 3", "k = 2"))
+    assert validate(read_config(path, STAGES))[0] == "a: 9 train and 9 test questions"

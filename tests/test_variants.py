@@ -14,11 +14,12 @@ from gainrag import training
 from gainrag.errors import ConfigError
 from gainrag.files.streams import write
 from gainrag.records import Gained, GainRecord, Retrieved, Scored
-from gainrag.runs import systems, tuning
-from gainrag.runs.config import Config, read_config
+from gainrag.runs import names, tuning
+from gainrag.runs.config import Config, Options, read_config
 from gainrag.runs.folder import Run
 from gainrag.runs.stages import STAGES
-from gainrag.runs.variants import check, check_enough, not_for_warm_starts, train_all
+from gainrag.runs.validation import check
+from gainrag.runs.variants import check_enough, not_for_warm_starts, train_all
 from gainrag.training.labels import is_held_out
 
 DATA = "".join(
@@ -99,7 +100,7 @@ def test_each_test_question_is_ranked_by_the_selector_that_never_saw_its_data_se
 ) -> None:
     found = variants(tmp_path, TRANSFER)
     home = Path("variants")
-    assert found[systems.GAINRAG] == dict.fromkeys("abcd", Path("selector"))
+    assert found[names.GAINRAG] == dict.fromkeys("abcd", Path("selector"))
     assert found["Two of three"] == dict.fromkeys("abcd", home / "two_of_three" / "selector")
     others = {name: home / "the_others" / f"without_{name}" for name in "abc"}
     assert found["The others"] == {**others, "d": home / "the_others" / "selector"}  # d has no training questions
@@ -193,4 +194,4 @@ def test_fewer_questions_are_among_more(tmp_path: Path, trained: list[Training])
 )
 def test_systems_have_names_of_their_own(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        check(read(tmp_path, text))
+        check(read(tmp_path, text), Options())

@@ -27,10 +27,11 @@ from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, meta_path, write_meta
 from gainrag.files.places import check_output
 from gainrag.files.streams import read, read_json, write, write_json
+from gainrag.models.identity import identity
 from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
-from gainrag.runs import config, printing, sharing, stages, systems
+from gainrag.runs import config, names, printing, sharing, stages
 from gainrag.selectors import CrossEncoderSelector, exporting
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
@@ -47,7 +48,7 @@ def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
 def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
     lm = lms.open_lm(**{**_own(lms.open_lm, arguments), "model": arguments["llm"]})
     print(f"{lm.name}: {lm.dtype} on {lm.device}", file=sys.stderr)
-    return lm, {"model": lm.name, "dtype": lm.dtype}
+    return lm, {"model": lm.name, "dtype": lm.dtype, "identity": identity(lm.name)}
 
 
 def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any], **inputs: str) -> dict[str, Any]:
@@ -233,9 +234,9 @@ def run(arguments: Arguments) -> None:
     """A config -> a run folder."""
     read = _read_config(arguments["config"], arguments)
     out = arguments["out"]
-    own = {**read.table("run"), **_own(stages.run, arguments)}
+    own = {**read.table("run"), **_own(config.Options, arguments)}
     found = stages.run(read, out, arguments["update"], **own)
-    print(printing.text_table(found, baseline=systems.GAINRAG))
+    print(printing.text_table(found, baseline=names.GAINRAG))
     print(f"everything is in {out}", file=sys.stderr)
 
 

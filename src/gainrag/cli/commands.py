@@ -23,7 +23,7 @@ from gainrag.cli import actions
 from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_output, check_replaceable
 from gainrag.report import report
-from gainrag.runs import stages
+from gainrag.runs.config import Options
 from gainrag.selectors import CrossEncoderSelector, exporting
 from gainrag.selectors.saving import SELECTOR
 
@@ -260,7 +260,7 @@ COMMANDS: tuple[Command, ...] = (
             _DATA,
             Argument(("--update",), {"action": "store_true", "help": "allow a folder made with another config"}),
         ),
-        (stages.run,),
+        (Options,),
         writes="inside",
         kept=STAGES_KEPT,
     ),

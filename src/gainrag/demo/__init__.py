@@ -13,7 +13,7 @@ from pathlib import Path
 from gainrag.files.streams import read
 from gainrag.ingestion import read_passages, read_questions
 from gainrag.records import GainRecord, Passage, Question
-from gainrag.runs import printing, stages, systems
+from gainrag.runs import names, printing, stages
 from gainrag.runs.config import read_config
 
 FOLDER = Path(__file__).parent
@@ -38,7 +38,7 @@ def demo(out: str | Path) -> None:
     """
     config = read_config(FOLDER / "demo.toml", stages.STAGES)
     found = stages.run(config, out, **config.table("run"))
-    print(printing.text_table(found, baseline=systems.GAINRAG))
+    print(printing.text_table(found, baseline=names.GAINRAG))
     gains = list(read(Path(out) / "gains" / "test.jsonl", GainRecord))
     for record in most_telling(gains)[:SHOWN]:
         print("\n" + printing.candidates_view(record))

@@ -81,7 +81,19 @@ def was_made(artefact: str | Path, settings: Mapping[str, Any], inputs: Mapping[
     if not meta.exists() or "-" in inputs.values():
         return False
     found = read_json(meta)
-    return found.get("settings") == as_json(settings) and found.get("inputs") == inputs
+    return same_settings(found.get("settings"), as_json(settings)) and found.get("inputs") == inputs
+
+
+def same_settings(recorded: Any, wanted: Any) -> bool:
+    """Whether settings as they were recorded are those wanted now. What identifies a model's weights (`identity`) is
+    compared where it is known of both: version 0.1.0 did not record it."""
+    if not (isinstance(recorded, dict) and isinstance(wanted, dict)):
+        return bool(recorded == wanted)
+    keys = recorded.keys() | wanted.keys()
+    if recorded.get("identity") is None or wanted.get("identity") is None:
+        keys -= {"identity"}
+    missing = object()
+    return all(same_settings(recorded.get(key, missing), wanted.get(key, missing)) for key in keys)
 
 
 def _identity(artefact: str | Path) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ import msgspec
 
 from gainrag.errors import DataError, StaleError
 from gainrag.files.locks import lock
-from gainrag.files.meta import as_json, meta_path
+from gainrag.files.meta import as_json, meta_path, same_settings
 from gainrag.files.places import is_stream, replace, target
 from gainrag.files.progress import progress_bar
 from gainrag.files.streams import disk_errors, open_output, read, read_json, write_json
@@ -134,7 +134,7 @@ def _begin(out: str | Path, settings: Mapping[str, Any], chunk: int) -> int:
     was, now = read_json(begun), as_json(settings)
     # Files begun before it was written down are continued in the chunks of today.
     chunk = was.pop(_CHUNK, chunk)
-    if was != now:
+    if not same_settings(was, now):
         raise StaleError(
             f"begun with other settings ({_difference(was, now)})",
             where=str(partial),

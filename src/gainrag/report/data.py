@@ -25,7 +25,9 @@ from gainrag.records import Passage
 from gainrag.report import agreement, analysis, variants
 from gainrag.report.analysis import Case, Plain, by_dataset
 from gainrag.report.finished import Finished
-from gainrag.runs import stages, systems
+from gainrag.runs.config import Options
+from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, ORACLE
+from gainrag.runs.recorded import Meta
 from gainrag.settings import settings_of
 
 # How much of a passage is shown.
@@ -47,8 +49,8 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
     """
     found = run.evaluation
     names = list(found.overall.systems)
-    gainrag, base = systems.GAINRAG, _baseline(names, baseline, run.k)
-    without = systems.NO_PSEUDO if systems.NO_PSEUDO in names else None
+    gainrag, base = GAINRAG, _baseline(names, baseline, run.k)
+    without = NO_PSEUDO if NO_PSEUDO in names else None
     interval = {"resamples": found.resamples, "confidence": found.confidence, "seed": found.seed}
     absent = dict(run.absent)
     for key in group_by:
@@ -92,20 +94,20 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
             "gainrag": gainrag,
             "baseline": base,
             "without_pseudo": without,
-            "first_with": systems.FIRST_WITH if systems.FIRST_WITH in names else None,
-            "oracle": systems.ORACLE if systems.ORACLE in names else None,
+            "first_with": FIRST_WITH if FIRST_WITH in names else None,
+            "oracle": ORACLE if ORACLE in names else None,
         },
         "passages": passages,
         "evaluation": found.to_json(),
         "analyses": analyses,
         "absent": absent,
         "questions": [_question(case, passages, keys) for case in run.cases],
-        "settings": {name: meta.get("settings", {}) for name, meta in run.metas.items()},
-        "inputs": {name: meta.get("inputs", {}) for name, meta in run.metas.items()},
-        "summaries": {name: meta["summary"] for name, meta in run.metas.items() if "summary" in meta},
+        "settings": {name: meta.settings for name, meta in run.metas.items()},
+        "inputs": {name: meta.inputs for name, meta in run.metas.items()},
+        "summaries": {name: meta.summary for name, meta in run.metas.items() if meta.summary is not None},
         "versions": _versions(run.metas),
         "selector_card": run.card,
-        "diagnosis": (run.diagnosis or {}).get("diagnosis"),
+        "diagnosis": run.diagnosis,
         "config": run.config.text,
         "commands": [
             " ".join([f"gainrag run config.toml --data FOLDER -o runs/{run.name}", *_run_flags(run)]),
@@ -116,10 +118,9 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
 
 def _run_flags(run: Finished) -> list[str]:
     """The flags with which the run was made: in what its settings were not those of its config."""
-    was = run.metas.get("evaluation", {}).get("settings", {}).get("run", {})
-    configured = as_json(settings_of(stages.run, run.config.table("run")))
+    configured = as_json(settings_of(Options, run.config.table("run")))
     flags = []
-    for name, value in was.items():
+    for name, value in run.options.items():
         flag = name.replace("_", "-")
         if name not in configured or value == configured[name]:
             continue
@@ -133,9 +134,9 @@ def _run_flags(run: Finished) -> list[str]:
 def _baseline(names: Sequence[str], wanted: str | None, k: int) -> str:
     """The system GainRAG is compared with: the wanted one, else as many passages of the retriever that finds the
     candidates as GainRAG reads."""
-    if systems.GAINRAG not in names:
-        raise ConfigError(unknown("system", systems.GAINRAG, names), where="report", hint="a report is of a whole run")
-    others = [name for name in names if name != systems.GAINRAG]
+    if GAINRAG not in names:
+        raise ConfigError(unknown("system", GAINRAG, names), where="report", hint="a report is of a whole run")
+    others = [name for name in names if name != GAINRAG]
     if wanted is not None and wanted not in others:
         raise ConfigError(unknown("baseline", wanted, others), where="report")
     # Of the retrievers' systems the last: a hybrid comes behind its parts.
@@ -161,8 +162,8 @@ def _selector(run: Finished, scoring: Sequence[str], interval: Mapping[str, Any]
         },
         "top1_regret": {"retriever": regret(None), **{name: regret(name) for name in scoring}},
         # Only the gain selector was taught the teacher's shares.
-        "calibration": agreement.calibration(run.cases, systems.GAINRAG, run.temperature)
-        if systems.GAINRAG in scoring
+        "calibration": agreement.calibration(run.cases, GAINRAG, run.temperature)
+        if GAINRAG in scoring
         else None,
     }
 
@@ -243,10 +244,10 @@ def excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT else line[:EXCERPT].rstrip() + "…"
 
 
-def _versions(metas: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def _versions(metas: Mapping[str, Meta]) -> dict[str, list[str]]:
     """By library, the versions the artefacts were made with; several where stages were made at different times."""
     found: dict[str, set[str]] = {}
     for meta in metas.values():
-        for library, version in meta.get("versions", {}).items():
+        for library, version in meta.versions.items():
             found.setdefault(library, set()).add(version)
     return {library: sorted(versions) for library, versions in found.items()}

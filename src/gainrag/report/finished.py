@@ -7,24 +7,39 @@ must be there and is not, or does not fit the rest, is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gainrag import selection, synthesis
 from gainrag.errors import DataError
-from gainrag.evaluation import Evaluation, score_questions
+from gainrag.evaluation import METRICS, Breakdown, Evaluation, score_questions
 from gainrag.files.streams import read, read_json, read_lines
 from gainrag.records import Answer, Gained, GainRecord, Retrieved
 from gainrag.report.analysis import Case, same
-from gainrag.runs import stages, systems, tuning
-from gainrag.runs.config import Config, read_config
-from gainrag.settings import settings_of
+from gainrag.runs.config import Config, Options, read_config
+from gainrag.runs.names import GAINRAG, ORACLE, file_name
+from gainrag.runs.recorded import Meta, as_type, read_meta, taught
+from gainrag.settings import check_settings, parameters, settings_of
 
 _HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
+_AGAIN = "run it again; what is not current is made again"
+R = TypeVar("R", GainRecord, Retrieved, Answer)
+
+
+class _Alpha(msgspec.Struct):
+    auc: float
+    pick: float
+
+
+class _Diagnosis(msgspec.Struct):
+    """What the report shows of diagnosis.json."""
+
+    sample: int
+    by_alpha: dict[str, _Alpha]
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Finished:
     sweep: by K, by system, its answers from K passages to the same questions, all or some of the run's; from
         answers/K/SYSTEM.jsonl.
     metas: by artefact, its meta file.
+    options: the settings of the run itself, flags and all.
     card: facts of the selector's model card.
     absent: by name, why a part of the report cannot be made.
     """
@@ -50,7 +66,8 @@ class Finished:
     alpha: float
     temperature: float
     sweep: dict[int, dict[str, list[Answer]]] = field(default_factory=dict)
-    metas: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metas: dict[str, Meta] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
     labelled: int | None = None
     diagnosis: dict[str, Any] | None = None
@@ -61,70 +78,98 @@ def read_run(folder: str | Path) -> Finished:
     """Read a run folder.
 
     Raises:
-        DataError: it is no finished run, or its files are not of one run.
+        DataError: it is no finished run, or its files are damaged or not of one run.
+        ConfigError: its config has values that no stage could have been run with.
     """
     folder = Path(folder)
-    _check_there(folder, "config.toml", "evaluation.json")
-    config = read_config(folder / "config.toml", stages.STAGES)
-    train = tuning.taught(config.table("train"), folder / "selector")
-    evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"), str(folder / "evaluation.json"))
-    names = {systems.file_name(name): name for name in evaluation.overall.systems}
-    answers = {
-        name: {a.id: a for a in read(folder / "answers" / f"{file}.jsonl", Answer)} for file, name in names.items()
-    }
+    _check_there(folder, "config.toml", "evaluation.json", "selector.meta.json", "answers/")
+    config = read_config(folder / "config.toml", None)
+    train = taught(folder / "selector")
+    evaluation = _read_evaluation(folder / "evaluation.json")
+    names = {file_name(name): name for name in evaluation.overall.systems}
+    answers = {name: _by_id(folder / "answers" / f"{file}.jsonl", Answer) for file, name in names.items()}
     absent: dict[str, str] = {}
-    alphas = synthesis.as_alphas(settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
+    alphas = synthesis.as_alphas(_settings(config, "synthesize", synthesis.synthesize)["alpha"])
     # The oracle is a system of every run that measured them.
-    measured = systems.ORACLE in names.values()
+    measured = ORACLE in names.values()
     _check_there(folder, source := f"{'gains' if measured else 'candidates'}/test.jsonl")
     records: list[GainRecord] | list[Retrieved]
     if measured:
-        records = list(read(folder / source, GainRecord))
+        records = list(_by_id(folder / source, GainRecord).values())
     else:
-        records = list(read(folder / source, Retrieved))
+        records = list(_by_id(folder / source, Retrieved).values())
         absent["gains"] = "the run did not measure the test candidates' gains (oracle = false)"
     scored = {
-        name: {r.id: r for r in read(path, Retrieved)}
+        name: _by_id(path, Retrieved)
         for file, name in names.items()
         if (path := folder / "scores" / f"{file}.jsonl").exists()
     }
     if "gains" in absent:
         absent["selector"] = absent["gains"]
-    elif systems.GAINRAG not in scored:
+    elif GAINRAG not in scored:
         absent["selector"] = "the run has no scores/ of all candidates; run it again with this version"
-    cases = _cases(records, source, answers, scored, train["alpha"], str(folder))
+    cases = _cases(records, source, answers, scored, train.alpha, str(folder))
     _check_evaluation(evaluation, cases, str(folder))
     sweep = _read_sweep(folder / "answers", names, answers, scored)
     if not sweep:
         absent["k_sweep"] = "the run has no answers from other numbers of passages (answers/K/SYSTEM.jsonl)"
     labels = folder / "gains" / "train.jsonl"
-    diagnosis = folder / "diagnosis.json"
-    if not diagnosis.exists():
-        none = settings_of(stages.run, config.table("run"))["diagnose"] == 0
+    diagnosis = _diagnosis(folder / "diagnosis.json")
+    if diagnosis is None:
+        none = _settings(config, "run", Options)["diagnose"] == 0
         absent["diagnosis"] = "the run compared no alphas (diagnose = 0)" if none else "diagnosis.json is not there"
     card = folder / "selector" / "README.md"
     if not card.exists():
         absent["selector_card"] = "selector/README.md is not there"
+    metas = _metas(folder)
+    made = metas.get("evaluation", Meta()).settings
     return Finished(
         name=folder.resolve().name,
         config=config,
         evaluation=evaluation,
         cases=cases,
-        k=settings_of(selection.select, config.table("select"))["k"],
-        alpha=float(alphas[0] if train["alpha"] is None else train["alpha"]),
-        temperature=float(train["temperature"]),
+        k=_settings(config, "select", selection.select)["k"],
+        alpha=float(alphas[0] if train.alpha is None else train.alpha),
+        temperature=train.temperature,
         sweep=sweep,
-        metas=_metas(folder),
+        metas=metas,
+        options=as_type(made.get("run", {}), dict[str, Any], folder / "evaluation.meta.json"),
         card=_card(card),
         labelled=sum(1 for _ in read_lines(labels)) if labels.exists() else None,
-        diagnosis=read_json(diagnosis) if diagnosis.exists() else None,
+        diagnosis=diagnosis,
         absent=absent,
     )
 
 
+def _settings(config: Config, table: str, stage: Callable[..., Any]) -> dict[str, Any]:
+    """The settings of a stage as its table has them, checked."""
+    check_settings(config.table(table), parameters(stage), where=f"config.toml [{table}]")
+    return settings_of(stage, config.table(table))
+
+
+def _by_id(path: Path, kind: type[R]) -> dict[str, R]:
+    """The records of a file by their ids."""
+    found: dict[str, R] = {}
+    for record in read(path, kind):
+        if record.id in found:
+            raise DataError(f"question {record.id} comes twice", where=str(path), hint=_AGAIN)
+        found[record.id] = record
+    return found
+
+
+def _diagnosis(path: Path) -> dict[str, Any] | None:
+    """The comparison of alphas; None where there is none."""
+    if not path.exists():
+        return None
+    found = as_type(read_json(path).get("diagnosis"), dict[str, Any], path)
+    as_type(found, _Diagnosis, path)
+    return found
+
+
 def _check_there(folder: Path, *names: str) -> None:
     for name in names:
-        if not (folder / name).exists():
+        there = (folder / name).is_dir() if name.endswith("/") else (folder / name).exists()
+        if not there:
             raise DataError(f"is no finished run: {name} is not there", where=str(folder), hint=_HINT)
 
 
@@ -143,7 +188,15 @@ def _cases(
                 raise DataError(
                     f"{kind} of {system!r} and {source} are not of the same questions ({min(other)!r})",
                     where=where,
-                    hint="run it again; what is not current is made again",
+                    hint=_AGAIN,
+                )
+    for record in asked:
+        if not record.ctxs:
+            raise DataError(f"question {record.id} has no candidates", where=f"{where}/{source}", hint=_AGAIN)
+        for system, by_id in answers.items():
+            if by_id[record.id].question != record.question:
+                raise DataError(
+                    f"question {record.id} of {system!r} is not that of {source}", where=where, hint=_AGAIN
                 )
     scores: dict[str, dict[str, dict[str, Any]]] = {}
     for row in score_questions({system: list(records.values()) for system, records in answers.items()}):
@@ -181,9 +234,24 @@ def _scores(record: GainRecord | Retrieved, ranked: Retrieved, where: str) -> li
             raise DataError(
                 f"question {record.id}: candidate {ctx.id!r} has no selector score",
                 where=where,
-                hint="run it again; what is not current is made again",
+                hint=_AGAIN,
             )
         found.append(score)
+    return found
+
+
+def _read_evaluation(path: Path) -> Evaluation:
+    """evaluation.json, with all its parts: each system in each of them, in each metric, compared with each other."""
+    found = Evaluation.from_json(read_json(path))
+    systems = found.overall.systems.keys()
+    parts: list[Breakdown] = [found.overall, *found.groups.values(), *([found.macro] if found.macro else [])]
+    for part in parts:
+        pairs = {frozenset((pair.system, pair.other)) for pair in part.pairs}
+        metrics: list[Mapping[str, object]] = [scores.metrics for scores in part.systems.values()]
+        metrics += [pair.metrics for pair in part.pairs]
+        whole = part.systems.keys() == systems and len(pairs) == len(systems) * (len(systems) - 1) // 2
+        if not systems or not whole or not all(set(METRICS) <= own.keys() for own in metrics):
+            raise DataError("lacks systems, pairs or metrics", where=str(path), hint="run `gainrag run` again")
     return found
 
 
@@ -245,7 +313,7 @@ def _are_first(answer: Answer, ranked: Retrieved) -> bool:
     return all(map(same, answer.ctxs, ranked.ctxs))
 
 
-def _metas(folder: Path) -> dict[str, dict[str, Any]]:
+def _metas(folder: Path) -> dict[str, Meta]:
     """Every meta file of the run by its artefact, in the order of the stages."""
     order = ["questions", "index", "retrieved", "candidates", "gains", "warm_start", "warm_starts"]
     order += ["relevance", "selector", "variants", "scores"]
@@ -256,13 +324,18 @@ def _metas(folder: Path) -> dict[str, dict[str, Any]]:
         stage = name.split("/")[0]
         return (order.index(stage) if stage in order else len(order), name)
 
-    return {name: read_json(names[name]) for name in sorted(names, key=place) if not name.startswith("selected/")}
+    return {name: read_meta(names[name]) for name in sorted(names, key=place) if not name.startswith("selected/")}
 
 
 def _card(path: Path) -> dict[str, str]:
     """The facts of a model card: the rows of its only table."""
     if not path.exists():
         return {}
-    rows = re.findall(r"^\| (.+?) \| (.*?) \|$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise DataError(f"cannot be read ({reason})", where=str(path), hint="remove it, or train again") from None
+    rows = re.findall(r"^\| (.+?) \| (.*?) \|$", text, flags=re.MULTILINE)
     # A base inside the run folder is known by its name there: where the folder lay says nothing.
     return {fact: re.sub(r".*/(?=warm_start$)", "", value) for fact, value in rows if fact != "fact"}

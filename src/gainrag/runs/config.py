@@ -6,18 +6,17 @@ line and keys of the config cannot differ.
 
 from __future__ import annotations
 
-import inspect
-import sys
 import tomllib
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gainrag.settings import check_settings, parameters
 from gainrag.errors import ConfigError, DataError, unknown
+from gainrag.runs.names import check_name
+from gainrag.settings import Passages, Seed, Some, check_settings, parameters
+
+Stages = Mapping[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,59 @@ class Config:
         """The settings of a stage, as keyword arguments."""
         return dict(self.tables.get(name, {}))
 
+    @property
+    def group_by(self) -> str:
+        """The key of the questions that the run's evaluation groups them by."""
+        return str(self.table("evaluate").get("group_by", "dataset"))
 
-def read_config(path: str | Path, stages: Mapping[str, Callable[..., Any]], data: str | Path | None = None) -> Config:
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The settings of a run itself: the table [run], and the flags of `gainrag run`.
+
+    Args:
+        train_questions: questions a data set that get gain labels, drawn by the seed; 0 is all.
+        train_k: passages retrieved for a training question; as many as for a test question when it is left out.
+        test_questions: questions a data set to test on, drawn by the seed; 0 is all.
+        diagnose: training questions whose every candidate is answered, to compare alphas; 0 is none.
+        warm_start: train on has-answer labels of training questions before the gains; off for a trained reranker.
+        warm_start_questions: for that, training questions a data set, drawn by the seed; 0 is all.
+        oracle: measure the test candidates' gains, too, to see what the best choice would reach; with many of them this
+            costs more than the labels.
+        top: how many of each retriever's first passages the language model is given, beside k of [select].
+        seed: of the draws.
+    """
+
+    train_questions: Some = 0
+    train_k: Passages | None = None
+    test_questions: Some = 0
+    diagnose: Some = 50
+    warm_start: bool = True
+    warm_start_questions: Some = 0
+    oracle: bool = True
+    top: Sequence[Passages] = ()
+    seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The table [sweep]: answers from the first k passages of either selector (METHOD section 6, Figure 5).
+
+    Args:
+        k: the numbers of passages.
+        questions: test questions a data set, drawn by the seed of [run]; 0 is all.
+    """
+
+    k: Sequence[Passages] = (1, 2, 3, 5, 10)
+    questions: Some = 50
+
+
+def read_config(path: str | Path, stages: Stages | None, data: str | Path | None = None) -> Config:
     """Read and check a config.
 
     Args:
-        stages: by table name, the functions whose keyword-only parameters are its keys.
+        stages: by table name, the functions whose keyword-only parameters are its keys; None of a finished run's
+            config, which was checked when the run was made.
         data: the folder that relative data paths start from; the config's own folder when None.
 
     Raises:
@@ -106,22 +152,26 @@ def read_config(path: str | Path, stages: Mapping[str, Callable[..., Any]], data
     except OSError as error:
         raise DataError(str(error.strerror).lower(), where=str(path), hint="name a readable file") from None
     datasets = _datasets(tables.pop("dataset", None), Path(data) if data else path.parent, str(path))
-    variants = _variants(tables.pop("variant", []), stages["train"], datasets, str(path))
+    variants = _variants(tables.pop("variant", []), stages, datasets, str(path))
     rerankers = _rerankers(tables.pop("reranker", []), str(path))
-    known = [*(f"[{stage}]" for stage in stages), "[[dataset]]", "[[variant]]", "[[reranker]]"]
     for name, table in tables.items():
-        if name not in stages:
-            raise ConfigError(
-                unknown("table", f"[[{name}]]" if isinstance(table, list) else f"[{name}]", known), where=str(path)
-            )
-        if not isinstance(table, dict):
-            raise ConfigError(f"{name!r} stands outside of any table", where=str(path), hint=f"write it as [{name}]")
-        check_settings(table, parameters(stages[name]), where=f"{path} [{name}]")
+        _check_table(name, table, stages, str(path))
     return Config(datasets, tables, text, variants, rerankers)
 
 
+def _check_table(name: str, table: Any, stages: Stages | None, where: str) -> None:
+    if stages is not None and name not in stages:
+        known = [*(f"[{stage}]" for stage in stages), "[[dataset]]", "[[variant]]", "[[reranker]]"]
+        written = f"[[{name}]]" if isinstance(table, list) else f"[{name}]"
+        raise ConfigError(unknown("table", written, known), where=where)
+    if not isinstance(table, dict):
+        raise ConfigError(f"{name!r} stands outside of any table", where=where, hint=f"write it as [{name}]")
+    if stages is not None:
+        check_settings(table, parameters(stages[name]), where=f"{where} [{name}]")
+
+
 def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
-    if not isinstance(tables, list) or not tables:
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ConfigError("no [[dataset]]", where=where, hint="name at least one, with name, corpus, train and test")
     found = []
     for table in tables:
@@ -132,14 +182,17 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
             raise ConfigError(f"{wrong[0]} of [[dataset]] is {table[wrong[0]]!r}", where=where, hint="it is a string")
         if "name" not in table:
             raise ConfigError("[[dataset]] has no 'name'", where=where, hint="it is a string")
+        check_name(table["name"], f"{where} [[dataset]]")
         if not {"train", "test"} & set(table):
             raise ConfigError(
                 f"[[dataset]] {table['name']} has neither 'train' nor 'test'", where=where, hint="give one or both"
             )
+        if wrong := [key for key in keys[1:] if "\0" in table.get(key, "")]:
+            raise ConfigError(f"{wrong[0]} has a NUL character", where=f"{where} [[dataset]]", hint="name a file")
         paths = {key: base / table[key] for key in keys[1:] if key in table}
         found.append(Dataset(name=table["name"], **paths))
-    names = [dataset.name for dataset in found]
-    if len(set(names)) < len(names):
+    names = {dataset.name.casefold() for dataset in found}  # folders: on some disks Nq is nq
+    if len(names) < len(found):
         raise ConfigError("two data sets have the same name", where=where, hint="rename one")
     for split in ("train", "test"):
         if not any(dataset.questions(split) for dataset in found):
@@ -148,7 +201,7 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
 
 
 def _variants(
-    tables: Any, train: Callable[..., Any], datasets: Sequence[Dataset], where: str
+    tables: Any, stages: Stages | None, datasets: Sequence[Dataset], where: str
 ) -> tuple[Variant, ...]:
     own = parameters(Variant)
     with_train = [dataset.name for dataset in datasets if dataset.train]
@@ -156,7 +209,9 @@ def _variants(
     for table in _named(tables, "variant", where):
         at = f"{where} [[variant]] {table['name']}"
         given = {key: value for key, value in table.items() if key != "name"}
-        check_settings(given, {**parameters(train), **own}, where=at)
+        check_settings({k: v for k, v in given.items() if k in own}, own, where=at)
+        if stages is not None:
+            check_settings(given, {**parameters(stages["train"]), **own}, where=at)
         for name in given.get("train_on", ()):
             if name not in with_train:
                 kind = "data set with training questions"

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from gainrag import lms
+from gainrag.errors import StaleError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, write_meta
 from gainrag.files.places import check_replaceable
 from gainrag.files.resuming import forget
+from gainrag.files.streams import open_output
+from gainrag.prompts import wording
 from gainrag.runs.config import Config
 from gainrag.settings import settings_of
-from gainrag.errors import StaleError
-from gainrag.prompts import wording
-from gainrag.files.streams import open_output
 
 CONFIG = "config.toml"
 
@@ -44,12 +44,14 @@ class Run:
         return self._lm[0]
 
     def llm_settings(self) -> dict[str, Any]:
-        """What results depend on: the model and the dtype it really runs in. Not the device: what was labelled on a
-        card is gone on with on a CPU, and differs by no more than the order of sums."""
+        """What results depend on: the model, what identifies its weights, and the dtype it really runs in. Not the
+        device: labels made on a GPU are continued on a CPU, and differ by no more than the order of sums."""
         from gainrag.models.devices import choose_device, choose_dtype
+        from gainrag.models.identity import identity
 
         full = settings_of(lms.open_lm, self.config.table("llm"))
-        return {"model": full["model"], "dtype": choose_dtype(full["dtype"], choose_device(full["device"]))}
+        dtype = choose_dtype(full["dtype"], choose_device(full["device"]))
+        return {"model": full["model"], "dtype": dtype, "identity": identity(full["model"])}
 
     def prompted(
         self, stage: Callable[..., Any], table: Mapping[str, Any], *, background: bool = False

@@ -12,17 +12,23 @@ from typing import Any
 
 from gainrag import indexing, retrieval
 from gainrag.files.meta import digest, hashes, is_current, meta_path, was_made
-from gainrag.settings import settings_of
 from gainrag.files.streams import read, write
+from gainrag.models.identity import identity
+from gainrag.protocols import Retriever
 from gainrag.records import Question, Retrieved
-from gainrag.runs.folder import Run
+from gainrag.retrievers.hybrid import Hybrid
+from gainrag.runs.folder import Run, say
+from gainrag.settings import settings_of
 
 
 def retrieve_all(
     state: Run, train: Sequence[Question], test: Sequence[Question], train_k: int | None, *, some: bool
-) -> tuple[list[Retrieved], dict[str, list[Retrieved]]]:
-    """Candidates of the training questions, and for the test questions those of every retriever: "test" are the
-    candidates, other keys the retrievers' names.
+) -> dict[str, list[Retrieved]]:
+    """Lists of passages: "train" and "test" are the candidates of either split's questions, other keys the test
+    questions' lists by the name of their retriever.
+
+    Where a data set brings its passages, a list of all test questions is no retriever's: it is called "retrieved", and
+    single retrievers have none.
 
     Args:
         some: whether there are further training questions in questions/train.jsonl.
@@ -32,7 +38,10 @@ def retrieve_all(
     for dataset in state.config.datasets:
         if dataset.corpus:
             homes.setdefault(dataset.corpus, dataset.name)
-    single = [name for name in indexing.parts_of(whole) if name != whole] if homes else []
+    brought = [dataset.name for dataset in state.config.datasets if not dataset.corpus]
+    if homes and brought:
+        say(f"{', '.join(brought)} brought passages: systems \"retrieved top-K\" have these and those searched here")
+    single = [] if brought else [name for name in indexing.parts_of(whole) if name != whole]
     wanted: list[tuple[str, Sequence[Question], str | None]] = [("train", train, None), ("test", test, None)]
     wanted += [("test", test, name) for name in single]
     indexes = _Indexes(state, homes)
@@ -61,9 +70,9 @@ def retrieve_all(
     for stage in stages:
         state.stage(*stage)
     found = {artefact.stem: list(read(artefact, Retrieved)) for artefact, *_ in stages}
-    lists = {"test": found["test"]} | {name: found[f"test.{name}"] for name in single}
-    lists[whole if homes else "retrieved"] = found["test"]
-    return found["train"], lists
+    lists = {"train": found["train"], "test": found["test"]} | {name: found[f"test.{name}"] for name in single}
+    lists["retrieved" if brought else whole] = found["test"]
+    return lists
 
 
 class _Indexes:
@@ -73,6 +82,8 @@ class _Indexes:
     def __init__(self, state: Run, homes: Mapping[Path, str]) -> None:
         self.state, self.homes = state, homes
         self.settings = settings_of(indexing.index, state.config.table("index"))
+        if "dense" in indexing.parts_of(self.settings["retriever"]):
+            self.settings["identity"] = identity(self.settings["model"])
         self.opened: dict[str, Any] = {}
         for corpus, name in homes.items():
             gone = not self._folder(name).exists()
@@ -103,9 +114,10 @@ class _Indexes:
         self.state.stage(folder, self.settings, {"corpus": corpus}, make)
 
 
-def _parts(retriever: Any) -> list[tuple[str, Any]]:
-    """The retrievers a hybrid is made of, with their names; none for a single one."""
-    return [(type(part).__name__.lower(), part) for part in getattr(retriever, "retrievers", ())]
+def _parts(retriever: Retriever) -> dict[str, Retriever]:
+    """The retrievers a hybrid is made of, by their names; none for a single one."""
+    parts = retriever.retrievers if isinstance(retriever, Hybrid) else ()
+    return {type(part).__name__.lower(): part for part in parts}
 
 
 def _search(
@@ -115,6 +127,6 @@ def _search(
     by_id: dict[str, Retrieved] = {q.id: q for q in questions if isinstance(q, Retrieved)}  # brought their passages
     for name, retriever in opened.items():
         mine = [q for q in questions if q.extra["dataset"] == name]
-        searched = dict(_parts(retriever))[only] if only else retriever
+        searched = _parts(retriever)[only] if only else retriever
         by_id |= {r.id: r for r in retrieval.retrieve(mine, searched, **table)}
     return [by_id[q.id] for q in questions]

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
-from gainrag.runs.config import Config
 from gainrag.errors import DataError
-from gainrag.ingestion import read_passages
 from gainrag.files.folders import open_output_folder
 from gainrag.files.streams import open_output, read_json, read_lines, write_json
+from gainrag.ingestion import read_passages
 from gainrag.records import Answer, GainRecord, Retrieved, encode, from_builtins, to_builtins
-from gainrag.runs.stages import read_all
+from gainrag.runs.config import Config
+from gainrag.runs.folder import say
+from gainrag.runs.questions import read_all
 
 # The rooms of a run folder whose files hold texts of the data sets.
 ROOMS = ("retrieved", "candidates", "gains", "scores", "selected", "answers")
@@ -32,6 +34,19 @@ MANIFEST = "shared.json"
 ABSENT = "absent"
 
 Plain = dict[str, Any]
+
+
+class _Passage(msgspec.Struct):
+    id: str
+    absent: list[str] = []
+
+
+class _Shared(msgspec.Struct):
+    """What every record of a run has, shared or whole."""
+
+    id: str
+    ctxs: list[_Passage]
+    absent: list[str] = []
 
 
 class Texts:
@@ -81,11 +96,15 @@ def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
         The files with records, as they are called in the run folder.
 
     Raises:
-        DataError: it is no run folder, `out` is there already, or a record is not of this data.
+        DataError: it is no run folder, `out` is there already, a file is a link to another, or a record is not of this
+            data.
     """
     folder, target = Path(run), Path(out)
     if not (folder / "config.toml").exists():
         raise DataError("is no run folder", where=str(folder), hint="make one with `gainrag run`")
+    settings = _settings(folder)
+    if elsewhere := _elsewhere(config):
+        say(f"{elsewhere[0]} is no path below a data folder: to restore, make the paths of config.toml relative")
     files: dict[str, str] = {}
     _check_new(target)
     with open_output_folder(target) as made:
@@ -94,6 +113,7 @@ def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
             name = path.relative_to(folder).as_posix()
             if not name.endswith((".jsonl", ".jsonl.part")):
                 continue
+            _check_own(path, folder)
             digest = hashlib.sha256()
             with open_output(made / f"{name}.gz") as stream:
                 for where, line in _lines(path):
@@ -103,7 +123,7 @@ def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
                     digest.update(_encoded(line))
                     stream.write(_encoded(bare))
             files[name] = digest.hexdigest()
-        _copy_settings(folder, made)
+        _copy(settings, folder, made)
         write_json(made / MANIFEST, {"files": files})
     return list(files)
 
@@ -120,17 +140,27 @@ def restore(shared: str | Path, out: str | Path, config: Config) -> list[str]:
         The files with records.
 
     Raises:
-        DataError: it is no shared run, `out` is there already, or a file does not come out as it was: the data is not
-            the same.
+        DataError: it is no shared run; a file is a link to another, or its config names data that is not below the
+            data folder: who shared it must not choose what is read here; `out` is there already; or a file does not
+            come out as it was: the data is not the same.
     """
     folder, target = Path(shared), Path(out)
-    files: dict[str, str] = read_json(folder / MANIFEST)["files"]
+    settings = _settings(folder)
+    files = _manifest(folder)
+    if elsewhere := _elsewhere(config):
+        raise DataError(
+            f"{elsewhere[0]!r} is no path below a data folder",
+            where=str(folder / "config.toml"),
+            hint="make it relative, and give the folder it starts from as --data",
+        )
+    for path in (path for d in config.datasets for path in (d.corpus, d.train, d.test) if path):
+        if path.is_relative_to(folder):  # without --data
+            _check_own(path, folder)
     _check_new(target)
     with open_output_folder(target) as made:
         texts = Texts(config)
         for name, digest in files.items():
-            if PurePosixPath(name).parts[0] not in ROOMS or ".." in PurePosixPath(name).parts:
-                raise DataError(f"{name!r} is no file of a run", where=str(folder / MANIFEST), hint="get it again")
+            _check_own(folder / f"{name}.gz", folder)
             found = hashlib.sha256()
             with open_output(made / name) as stream:
                 for where, line in _lines(folder / f"{name}.gz"):
@@ -143,8 +173,43 @@ def restore(shared: str | Path, out: str | Path, config: Config) -> list[str]:
                     where=str(folder / f"{name}.gz"),
                     hint="check --data, or make the run anew",
                 )
-        _copy_settings(folder, made)
+        _copy(settings, folder, made)
     return list(files)
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    """The files of a shared run, with what they are checked by."""
+    path = folder / MANIFEST
+    _check_own(path, folder)
+    try:
+        files = msgspec.convert(read_json(path).get("files"), dict[str, str])
+    except msgspec.ValidationError as error:
+        raise DataError(f"files: {error}", where=str(path), hint="get the shared run again") from None
+    for name in files:
+        parts = PurePosixPath(name).parts
+        plain = all(part.isprintable() and not part.startswith(".") and len(part.encode()) < 250 for part in parts)
+        if not plain or len(parts) < 2 or parts[0] not in ROOMS or not name.endswith((".jsonl", ".jsonl.part")):
+            raise DataError(f"{name[:100]!r} is no file of a run", where=str(path), hint="get the shared run again")
+    return files
+
+
+def _elsewhere(config: Config) -> list[str]:
+    """The data paths of a config, as they are written there, that lead out of the folder they start from."""
+    tables = tomllib.loads(config.text).get("dataset", []) if config.text else []
+    paths = [table[key] for table in tables for key in ("corpus", "train", "test") if key in table]
+    return [path for path in paths if Path(path).is_absolute() or ".." in Path(path).parts]
+
+
+def _check_own(path: Path, folder: Path) -> None:
+    """Whether a file of a folder is its own: a link could pass on any file of whoever follows it.
+
+    Raises:
+        DataError: it is a link, lies behind one, or is no plain file.
+    """
+    inside = path.relative_to(folder).parts
+    links = any(folder.joinpath(*inside[:n]).is_symlink() for n in range(1, len(inside) + 1))
+    if links or (path.exists() and not path.is_file()):
+        raise DataError("is a link or no plain file", where=str(path), hint="put the file itself there")
 
 
 def _check_new(target: Path) -> None:
@@ -152,23 +217,41 @@ def _check_new(target: Path) -> None:
         raise DataError("is there already", where=str(target), hint="choose another output")
 
 
-def _copy_settings(folder: Path, target: Path) -> None:
-    """Copy the files that hold settings and figures alone."""
+def _settings(folder: Path) -> list[Path]:
+    """The files that hold settings and figures alone.
+
+    Raises:
+        DataError: one is a link, or a folder is: what is behind a link is not looked for.
+    """
+    if links := [path for path in folder.rglob("*") if path.is_symlink() and path.is_dir()]:
+        raise DataError("is a link", where=str(links[0]), hint="put the folder itself there")
     own = [folder / name for name in ("config.toml", "diagnosis.json", "evaluation.json", "table.txt")]
     inside = folder / "index"  # the indexes' own, which go with them
     metas = (p for p in folder.rglob("*.meta.json") if p.parent == inside or not p.is_relative_to(inside))
-    for path in (*own, *metas):
-        if path.exists():
-            copy = target / path.relative_to(folder)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+    for path in (found := [*own, *metas]):
+        _check_own(path, folder)
+    return [path for path in found if path.exists()]
+
+
+def _copy(files: list[Path], folder: Path, target: Path) -> None:
+    for path in files:
+        copy = target / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Plain]]:
     """The records of a file as plain data; of one that was stopped the last line may be half a line and is left out."""
     for number, line in read_lines(path):
-        if line.endswith(b"\n"):
-            yield f"{path}:{number}", msgspec.json.decode(line)
+        if not line.endswith(b"\n"):
+            continue
+        where = f"{path}:{number}"
+        try:
+            record = msgspec.json.decode(line)
+            msgspec.convert(record, _Shared)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+            raise DataError(f"no record: {error}", where=where, hint="get the file again") from None
+        yield where, record
 
 
 def _bare(line: Plain, texts: Texts) -> Plain:

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from gainrag import answering, selection, synthesis
-from gainrag.runs import tuning
-from gainrag.files.meta import hashes
-from gainrag.runs.config import Config
-from gainrag.settings import settings_of
-from gainrag.models.folder import resolve
-from gainrag.metrics import holds_answer
+from gainrag.files.meta import hashes, meta_path
 from gainrag.files.streams import read, write
+from gainrag.metrics import holds_answer
+from gainrag.models.folder import resolve
+from gainrag.models.identity import identity
 from gainrag.records import Answer, GainRecord, Retrieved
 from gainrag.runs.folder import Run
+from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, NO_RETRIEVAL, ORACLE, PSEUDO, file_name
+from gainrag.runs.recorded import taught
 from gainrag.selectors import CrossEncoderSelector
-
-NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
-GAINRAG, NO_PSEUDO = "GainRAG", "GainRAG without pseudo-passage"
-# Two that know the gold answers. What lies between the retrievers and the first is to be had by telling which passages
-# hold an answer; what lies between the two, by knowing what the language model makes of them.
-FIRST_WITH, ORACLE = "first with an answer", "oracle"
-# Beside them the retrievers', which end in top-K.
-BUILT_IN = (NO_RETRIEVAL, PSEUDO, RELEVANCE, GAINRAG, NO_PSEUDO, FIRST_WITH, ORACLE)
-
-
-# What the language model reads, and its question.
-Reading = tuple[str, ...]
+from gainrag.settings import settings_of
 
 
 def choose(
@@ -46,17 +37,16 @@ def choose(
     test's gains.
 
     Args:
-        lists: by retriever, what it found; "test" are the candidates before the pseudo-passage.
+        lists: by retriever, what it found.
         selectors: by system and data set, the folder of the selector that ranks its questions.
         top: how many of a retriever's first passages make systems of their own, beside k of [select]: with as many as
             a selector's system reads there is always one to compare it with.
     """
     k = settings_of(selection.select, state.config.table("select"))["k"]
-    alpha = tuning.taught(state.config.table("train"), state.path("selector"))["alpha"]
+    alpha = taught(state.path("selector")).alpha
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
-        if name != "test":
-            systems |= {f"{name} top-{depth}": selection.cut(records, depth) for depth in sorted({k, *top})}
+        systems |= {f"{name} top-{depth}": selection.cut(records, depth) for depth in sorted({k, *top})}
     systems[PSEUDO] = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
     ready: dict[str, Mapping[str, str | Path]] = {
         reranker.name: {dataset.name: reranker.model for dataset in state.config.datasets}
@@ -101,6 +91,7 @@ def _rank(
             inputs[role] = folder
         else:
             settings[role] = model
+            settings["identity"] = {**settings.get("identity", {}), role: identity(model)}
 
     def make(_: dict[str, Any]) -> None:
         ranked: dict[str, Retrieved] = {}
@@ -113,38 +104,26 @@ def _rank(
     return list(read(artefact, Retrieved))
 
 
-def group_by(config: Config) -> str:
-    """The key of the questions that a run's evaluation groups them by."""
-    return str(config.table("evaluate").get("group_by", "dataset"))
-
-
-def file_name(system: str) -> str:
-    """A system's name as a file name."""
-    return "_".join(system.lower().replace("-", " ").split())
-
-
 def _with(record: Retrieved, passages: Sequence[Any]) -> Retrieved:
     return replace(record, ctxs=list(passages))
 
 
-def answer_all(
-    state: Run, systems: Mapping[str, Sequence[Retrieved]], answered: dict[Reading, str], pool: str = "pool"
-) -> dict[str, list[Answer]]:
+def answer_all(state: Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[str, list[Answer]]:
     """The answers of every system. Systems that chose the same passages share one answer: the model reads it once.
+
+    What was asked and what was answered is kept in pools, answers/POOL.asked.jsonl and POOL.jsonl. What is asked for in
+    a later run has a pool of its own (pool, pool.1, pool.2 ..), so that nothing is asked again.
 
     Args:
         systems: by name, what they read; a name K/SYSTEM goes to answers/K/SYSTEM.jsonl.
-        answered: what was answered before, by what was read; what is answered now is added to it.
-        pool: the file of what is answered now. What is asked for in a later call, or added to a finished run, has a
-            file of its own (POOL.1, POOL.2 ..), so that the earlier is not asked again.
     """
-    keys = dict.fromkeys(("dataset", group_by(state.config)))
-    unique: dict[Reading, Retrieved] = {}
+    keys = dict.fromkeys(("dataset", state.config.group_by))
+    unique: dict[str, Retrieved] = {}
     for records in systems.values():
         for r in records:
-            if (key := _reading(r)) not in answered:
-                unique.setdefault(key, replace(r, id=f"{r.id}#{len(unique)}"))
-    answered |= _answer_new(state, unique, pool)
+            # Several systems read another thing of one question: a number behind its id tells them apart.
+            unique.setdefault(what_is_read(r), replace(r, id=f"{r.id}#{len(unique)}"))
+    answered = _answer(state, unique)
     answers: dict[str, list[Answer]] = {}
     for system, records in systems.items():
         answers[system] = [
@@ -153,7 +132,7 @@ def answer_all(
                 question=r.question,
                 answers=r.answers,
                 choices=r.choices,
-                prediction=answered[_reading(r)],
+                prediction=answered[what_is_read(r)],
                 ctxs=r.ctxs,
                 extra={key: r.extra[key] for key in keys},
             )
@@ -163,36 +142,44 @@ def answer_all(
     return answers
 
 
-def _answer_new(state: Run, unique: Mapping[Reading, Retrieved], name: str) -> dict[Reading, str]:
-    """The answers in the pools that are current, and of what is in none of them, in a further pool."""
+def what_is_read(record: Retrieved) -> str:
+    """A digest of all that a prompt is rendered from: the question's wording, and the passages' titles and texts in
+    their order. How they are rendered, and by whom they are read, is in the settings of a pool."""
+    parts = (record.question, [(ctx.title, ctx.text) for ctx in record.ctxs])
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _answer(state: Run, unique: Mapping[str, Retrieved]) -> dict[str, str]:
+    """The answers by what is read: those in the pools that are current, and of what is in none of them a new pool's."""
     table = state.config.table("answer")
     settings = state.prompted(answering.answer, table)
-    found: dict[Reading, str] = {}
-    for n in count():
-        pool = state.path("answers", f"{name}.{n}.jsonl" if n else f"{name}.jsonl")
-        asked = pool.with_suffix(".asked.jsonl")
-        if not (asked.exists() and state.reuses(pool, settings, hashes({"asked": asked}))):
-            break
-        found |= _read_pool(asked, pool)
+    found: dict[str, str] = {}
+    for asked in sorted(state.path("answers").glob("*.asked.jsonl")):
+        answered = asked.with_name(asked.name.replace(".asked", ""))
+        if state.reuses(answered, settings, hashes({"asked": asked})):
+            found = _read_pool(asked, answered) | found
     missing = [record for key, record in unique.items() if key not in found]
-
-    def make(memory: dict[str, Any]) -> None:
-        answering.answer(missing, state.lm(), pool, memory, **table)
-
     if missing:
+        pool = _next_pool(state.path("answers"))
+        asked = pool.with_suffix(".asked.jsonl")
         write(asked, missing)
+
+        def make(memory: dict[str, Any]) -> None:
+            answering.answer(missing, state.lm(), pool, memory, **table)
+
         state.stage(pool, settings, {"asked": asked}, make)
         found |= _read_pool(asked, pool)
     return found
 
 
-def _read_pool(asked: Path, pool: Path) -> dict[Reading, str]:
-    """What a pool answers, by what was read."""
-    records = zip(read(asked, Retrieved), read(pool, Answer), strict=True)
-    # There an id has a number behind it, as a question is asked several times.
-    return {_reading(replace(r, id=r.id.rpartition("#")[0])): answer.prediction for r, answer in records}
+def _next_pool(folder: Path) -> Path:
+    """The first pool that is not finished: one that was stopped, or a new one. Those of other settings stay: a config
+    that is changed back finds its answers again."""
+    pools = (folder / (f"pool.{n}.jsonl" if n else "pool.jsonl") for n in count())
+    return next(pool for pool in pools if not (pool.exists() and meta_path(pool).exists()))
 
 
-def _reading(record: Retrieved) -> Reading:
-    """What the language model reads of a record, with its question."""
-    return (record.id, record.question, *(part for ctx in record.ctxs for part in (ctx.id, ctx.text)))
+def _read_pool(asked: Path, answered: Path) -> dict[str, str]:
+    """What a pool answers, by what is read."""
+    records = zip(read(asked, Retrieved), read(answered, Answer), strict=True)
+    return {what_is_read(record): answer.prediction for record, answer in records}

@@ -16,16 +16,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Temperature, checked
-from gainrag.files.meta import meta_path
-from gainrag.settings import settings_of
 from gainrag.errors import ConfigError, ModelError
-from gainrag.training.labels import Labels, regret, split
 from gainrag.files.folders import open_output_folder
-from gainrag.files.streams import read_json
 from gainrag.records import GainRecord
 from gainrag.selectors import CrossEncoderSelector
+from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Temperature, checked, settings_of
 from gainrag.training import train
+from gainrag.training.labels import Labels, regret, split
 from gainrag.training.settings import Settings, check_training
 
 FILE = "tuning.json"
@@ -149,18 +146,6 @@ def plain_regret(selector: CrossEncoderSelector, held: Sequence[GainRecord]) -> 
     scores = selector.score_many([(record.question, record.ctxs) for record in held])
     names = ["0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss)) for record in held]
     return regret(scores, [[-ctx.loss[name] for ctx in r.ctxs] for r, name in zip(held, names, strict=True)])
-
-
-def taught(table: Mapping[str, Any], selector: Path) -> dict[str, Any]:
-    """The settings that the selector of a run was trained with: the configured ones, over them what tuning chose."""
-    return settings_of(train, {**table, **chosen_settings(selector)})
-
-
-def chosen_settings(selector: Path) -> dict[str, Any]:
-    """The settings in which what tuning chose for a selector differs from what was configured."""
-    meta = meta_path(selector)
-    trials = read_json(meta).get("summary", {}).get("trials", []) if meta.exists() else []
-    return next((dict(trial["settings"]) for trial in trials if trial["best"]), {})
 
 
 def describe(trials: Sequence[Trial]) -> str:

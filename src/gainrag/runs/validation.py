@@ -1,17 +1,32 @@
-"""What `gainrag validate` looks at: everything that can be checked before compute is spent."""
+"""Everything that can be checked before compute is spent: `gainrag validate`, and the beginning of every run.
+
+Single values are checked where they are read, by their types (gainrag.settings). Here settings are checked against one
+another, against the data, and against what is on this machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from gainrag import indexing, ingestion, lms, synthesis, training
-from gainrag.runs import stages, variants
-from gainrag.training import labels
-from gainrag.runs.config import Config
+from gainrag import indexing, ingestion, lms, retrieval, selection, synthesis, training
+from gainrag.errors import ConfigError, ModelError
+from gainrag.files.streams import read_json
+from gainrag.models.folder import resolve, source_of
+from gainrag.models.registry import PREFIX
+from gainrag.records import Question, Retrieved
+from gainrag.runs import names, variants
+from gainrag.runs.config import Config, Options, Sweep
+from gainrag.runs.questions import check_apart, draw, read_all
 from gainrag.settings import settings_of
-from gainrag.errors import ConfigError
-from gainrag.models.folder import source_of
+from gainrag.training.labels import PLAIN
+from gainrag.training.settings import Settings, check_training
+
+# One of these lies in every model's folder, a GGUF file's aside.
+_MARKS = ("config.json", "modules.json")
+_NAMES = "give embedded:NAME, a Hugging Face id or a folder"
 
 
 def validate(config: Config) -> list[str]:
@@ -21,51 +36,122 @@ def validate(config: Config) -> list[str]:
         What was found, a line each.
 
     Raises:
-        DataError: a file is missing, malformed, empty or has duplicates.
-        ConfigError: settings contradict one another.
+        DataError: a file is missing, malformed, empty or has duplicates, or a question is both in train and in test.
+        ConfigError: settings contradict one another or the data.
         ModelError: an embedded model or local folder is not there.
     """
-    lines = []
+    options = Options(**config.table("run"))
+    check(config, options)
+    models = check_models(config)
+    found = read_all(config)
+    check_questions(config, options, found)
     # Several data sets may search one corpus: 21 million passages are read once.
     paths = {dataset.corpus for dataset in config.datasets if dataset.corpus}
     corpora = {path: sum(1 for _ in ingestion.read_passages(path)) for path in paths}
-    drawn = settings_of(stages.run, config.table("run"))["train_questions"]
-    labelled = {}
+    counts = Counter((q.extra["dataset"], split) for split, questions in found.items() for q in questions)
+    lines = []
     for dataset in config.datasets:
-        reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
-        files = {split: file for split in ("train", "test") if (file := dataset.questions(split))}
-        counts = {split: len(reader(file, need_answers=True)) for split, file in files.items()}
-        if "train" in counts:
-            labelled[dataset.name] = min(counts["train"], drawn or counts["train"])
-        questions = " and ".join(f"{n} {split}" for split, n in counts.items())
+        splits = [split for split in ("train", "test") if dataset.questions(split)]
+        questions = " and ".join(f"{counts[dataset.name, split]} {split}" for split in splits)
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
         lines.append(f"{dataset.name}: {questions} questions{passages}")
-    stages.check(config)
-    variants.check_enough(config, labelled)
-    _check_alpha(config)
-    models: list[tuple[str, str, Callable[..., Any]]] = []
-    if corpora and settings_of(indexing.index, config.table("index"))["retriever"] != "bm25":
-        models.append(("index", "model", indexing.index))
-    models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
-    for table, key, stage in models:
-        name = settings_of(stage, config.table(table))[key]
-        lines.append(f"[{table}] {key}: {name} ({source_of(name)})")
-    for variant in config.variants:
-        if (base := variant.settings.get("base")) is not None:
-            lines.append(f"[[variant]] {variant.name}: base {base} ({source_of(base)})")
+    return lines + models
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def check(config: Config, options: Options) -> None:
+    """Whether a config asks for what a run can do, before anything is read or made.
+
+    Raises:
+        ConfigError: a name can be no file's or is taken; settings contradict one another; or a device is not there.
+        ModelError: what a selector starts from, or a further system, is not there.
+    """
+    for dataset in config.datasets:
+        names.check_name(dataset.name, "[[dataset]]")
+    names.check_systems((*(v.name for v in config.variants), *(r.name for r in config.rerankers)))
+    _check_labels(config)
+    _check_pseudo(config)
+    _check_depths(config, options)
+    _check_alphas(config)
+    _check_trainings(config, options.warm_start)
+    _check_devices(config)
     for reranker in config.rerankers:
-        lines.append(f"[[reranker]] {reranker.name}: {reranker.model} ({source_of(reranker.model)})")
-    return lines
+        _source_of(reranker.model, f"[[reranker]] {reranker.name} model")
 
 
-def _check_alpha(config: Config) -> None:
+def _trainings(config: Config, warm_start: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Where each training of a run is configured, with its table."""
+    table = config.table("train")
+    found = [("[train]", table)]
+    if warm_start:
+        found.append(("[warm_start]", variants.warm_start_table(config)))
+    return found + [(f"[[variant]] {v.name}:", {**table, **v.settings}) for v in config.variants]
+
+
+def _check_labels(config: Config) -> None:
+    for table, labels in (("train", "gain"), ("warm_start", "relevance")):
+        if (own := config.table(table).get("labels", labels)) != labels:
+            raise ConfigError(
+                f"in a run [{table}] has labels {labels!r}, not {own!r}",
+                where=f"[{table}] labels",
+                hint="a [[variant]] may learn from other labels",
+            )
+
+
+def _check_pseudo(config: Config) -> None:
+    pseudo = selection.as_pseudo(config.table("select").get("pseudo", "eager"))
+    if pseudo != "eager":
+        raise ConfigError(
+            f"in a run [select] has pseudo {pseudo!r}",
+            where="[select] pseudo",
+            hint=f"leave it out: {names.NO_PSEUDO!r} is a system of every run, and lazy is for answering",
+        )
+
+
+def depths(config: Config, options: Options) -> dict[str, int]:
+    """How many passages the language model is given at most, by the setting that says so."""
+    found = {"[select] k": int(settings_of(selection.select, config.table("select"))["k"])}
+    if options.top:
+        found["[run] top"] = max(options.top)
+    if "sweep" in config.tables:
+        found["[sweep] k"] = max(Sweep(**config.table("sweep")).k)
+    return found
+
+
+def _check_depths(config: Config, options: Options) -> None:
+    if "sweep" in config.tables and not Sweep(**config.table("sweep")).k:
+        raise ConfigError("no k is given", where="[sweep] k", hint="name numbers of passages, such as [1, 3, 5]")
+    k = settings_of(retrieval.retrieve, config.table("retrieve"))["k"]
+    searched = [dataset for dataset in config.datasets if dataset.corpus]
+    for where, depth in depths(config, options).items():
+        if searched and depth > k:
+            raise ConfigError(
+                f"{depth} passages are wanted of {k} candidates", where=where, hint="lower it, or raise k of [retrieve]"
+            )
+    warmed = options.warm_start and all(d.corpus for d in config.datasets if d.train)
+    if warmed and (options.train_k or k) < 2:
+        raise ConfigError(
+            "one passage a training question teaches no order",
+            where="[run] train_k" if options.train_k else "[retrieve] k",
+            hint="retrieve two or more, or set warm_start = false in [run]",
+        )
+
+
+def _check_alphas(config: Config) -> None:
     """Whether every alpha to train on is one that losses are stored for."""
-    stored = synthesis.as_alphas(settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"])
+    given = settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"]
+    if given == [] or given == ():
+        raise ConfigError(
+            "no alpha is given", where="[synthesize] alpha", hint="0 is plain perplexity, 0.5 the published contrast"
+        )
+    stored = synthesis.as_alphas(given)
     asked = [("[train] alpha is", config.table("train").get("alpha"))]
     asked += [("[tune] alpha is", value) for value in config.table("tune").get("alpha", ())]
     for variant in config.variants:
         asked.append((f"[[variant]] {variant.name}: alpha is", variant.settings.get("alpha")))
-        if (kind := variant.settings.get("labels")) in labels.PLAIN:
+        if (kind := variant.settings.get("labels")) in PLAIN:
             asked.append((f"[[variant]] {variant.name}: labels {kind} need losses at alpha", 0.0))
     for what, wanted in asked:
         if wanted is not None and float(wanted) not in stored:
@@ -74,3 +160,135 @@ def _check_alpha(config: Config) -> None:
                 where="alpha",
                 hint="add it to the alphas of [synthesize]",
             )
+
+
+def _check_trainings(config: Config, warm_start: bool) -> None:
+    """Whether every training has held-out questions where it needs them, and as many layers as it trains."""
+    for where, table in _trainings(config, warm_start):
+        own = settings_of(training.train, table)
+        check_training(Settings(**own), where=where)
+        _check_layers(own["base"], own["last_layers"], where)
+    for key, values in (tune := config.table("tune")).items():
+        if not values:
+            raise ConfigError("no value is given", where=f"[tune] {key}", hint="name values to try, or leave it out")
+    if tune:
+        learned = Settings(**settings_of(training.train, config.table("train")))
+        check_training(learned, tuned=True, where=f"[tune] {next(iter(tune))}")
+
+
+def _check_layers(base: str, last_layers: int, where: str) -> None:
+    _source_of(base, f"{where} base")
+    described = Path(resolve(base)) / "config.json"
+    layers = read_json(described).get("num_hidden_layers") if last_layers and described.is_file() else None
+    if isinstance(layers, int) and last_layers > layers:
+        raise ConfigError(
+            f"{last_layers} layers are to be trained, but {base} has {layers}",
+            where=f"{where} last_layers",
+            hint="lower it; 0 trains all",
+        )
+
+
+def _check_devices(config: Config) -> None:
+    tables = [(f"[{name}]", config.table(name)) for name in ("llm", "train", "warm_start", "selector")]
+    for where, table in (*tables, *((f"[[variant]] {v.name}:", v.settings) for v in config.variants)):
+        kind, _, number = str(table.get("device", "auto")).partition(":")
+        if kind not in ("auto", "cpu") and int(number or 0) >= (there := _devices(kind)):
+            raise ConfigError(
+                f"device is {table['device']!r}, but this machine has {there} of the kind {kind}",
+                where=f"{where} device",
+                hint="use auto",
+            )
+
+
+def _devices(kind: str) -> int:
+    """How many devices of a kind torch sees."""
+    import torch
+
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    return torch.cuda.device_count() if kind == "cuda" else torch.xpu.device_count()
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def check_models(config: Config) -> list[str]:
+    """Look every model of a run up, without loading it; a line each.
+
+    Raises:
+        ModelError: one is not there.
+    """
+    models: list[tuple[str, str, Callable[..., Any]]] = []
+    index = settings_of(indexing.index, config.table("index"))
+    if any(dataset.corpus for dataset in config.datasets) and "dense" in indexing.parts_of(index["retriever"]):
+        models.append(("index", "model", indexing.index))
+    models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
+    if "base" in config.table("warm_start"):
+        models.append(("warm_start", "base", training.train))
+    lines = []
+    for table, key, stage in models:
+        name = settings_of(stage, config.table(table))[key]
+        lines.append(f"[{table}] {key}: {name} ({_source_of(name, f'[{table}] {key}')})")
+    for variant in config.variants:
+        if (base := variant.settings.get("base")) is not None:
+            lines.append(f"[[variant]] {variant.name}: base {base} ({_source_of(base, f'[[variant]] {variant.name}')})")
+    for reranker in config.rerankers:
+        source = _source_of(reranker.model, f"[[reranker]] {reranker.name}")
+        lines.append(f"[[reranker]] {reranker.name}: {reranker.model} ({source})")
+    return lines
+
+
+def _source_of(model: str, where: str) -> str:
+    """Where a model comes from; that it is nowhere, or can be none, names the setting."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    path, where = Path(model), f"{where}: {model[:100]}"
+    try:
+        found = source_of(model)
+        if not (model.startswith(PREFIX) or path.exists()):
+            validate_repo_id(model)
+    except ModelError as error:
+        raise ModelError(error.what, where=where, hint=error.hint) from None
+    except (HFValidationError, OSError, ValueError):
+        raise ModelError("is no model's name", where=where, hint=_NAMES) from None
+    if path.is_dir() and not any((path / name).is_file() for name in _MARKS) and not any(path.glob("*.gguf")):
+        raise ModelError("holds no model", where=where, hint=f"name the folder with its {_MARKS[0]}")
+    return found
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+
+def check_questions(config: Config, options: Options, found: dict[str, list[Question]]) -> None:
+    """Whether the questions of a run are enough, apart, and have what the config asks of them.
+
+    Args:
+        found: of every split, see `gainrag.runs.questions.read_all`.
+
+    Raises:
+        DataError: a question is both in train and in test.
+        ConfigError: a variant wants more labelled questions than there are; test questions lack the key to group by, or
+            brought fewer passages than are wanted.
+    """
+    test = draw(found["test"], options.test_questions, options.seed)
+    check_apart({"train": found["train"], "test": test})
+    labelled = draw(found["train"], options.train_questions, options.seed)
+    variants.check_enough(config, Counter(str(question.extra["dataset"]) for question in labelled))
+    _check_groups(test, config.group_by)
+    for where, depth in depths(config, options).items():
+        if few := [q for q in test if isinstance(q, Retrieved) and len(q.ctxs) < depth]:
+            raise ConfigError(
+                f"{depth} passages are wanted, but question {few[0].id} brought {len(few[0].ctxs)}",
+                where=where,
+                hint="lower it, or bring more passages",
+            )
+
+
+def _check_groups(test: Sequence[Question], key: str) -> None:
+    if without := [question.id for question in test if key not in question.extra]:
+        raise ConfigError(
+            f"{len(without)} of {len(test)} test questions have no {key!r}, such as {without[0]}",
+            where="[evaluate] group_by",
+            hint="give them one, or leave it out to group by data set",
+        )

@@ -12,27 +12,23 @@ from the warm start on the data sets it learns from, unless it names another `ba
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gainrag import synthesis, training
-from gainrag.runs import systems, tuning
-from gainrag.files.meta import digest
-from gainrag.runs.config import Config, Variant
-from gainrag.settings import settings_of
 from gainrag.errors import ConfigError
-from gainrag.training.labels import ENOUGH, held_out_share, is_held_out
+from gainrag.files.meta import digest
+from gainrag.models.identity import identity
 from gainrag.records import GainRecord, Retrieved
+from gainrag.runs import tuning
+from gainrag.runs.config import Config, Variant
 from gainrag.runs.folder import Run, say
-
-# A system's name is a file's, too.
-_NAME = re.compile(r"\w[^/\\\x00-\x1f]{0,99}")
-# Answers lie beside these files, see `systems.answer_all`.
-_POOL = re.compile(r"(pool|sweep)(\..*)?")
-
+from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined
+from gainrag.runs.recorded import chosen_settings
+from gainrag.settings import settings_of
+from gainrag.training.labels import ENOUGH, held_out_share, is_held_out
 
 # A run compares its systems on the test questions anyway: a selector that is worse than the retriever's order on its
 # held-out questions is saved, and train says so, rather than that a run stops after hours.
@@ -44,38 +40,6 @@ class Fold(NamedTuple):
 
     folder: str
     sources: tuple[str, ...]
-
-
-def check(config: Config) -> None:
-    """Whether the selectors of a config can be told apart and are what their systems' names say.
-
-    Raises:
-        ConfigError: a name is taken, or is no file name; or the run's own selectors are to learn other labels.
-    """
-    taken = {systems.file_name(name): name for name in systems.BUILT_IN}
-    for name in (*(v.name for v in config.variants), *(r.name for r in config.rerankers)):
-        file = systems.file_name(name)
-        if not _NAME.fullmatch(file):
-            raise ConfigError(
-                "the name cannot be a file's",
-                where=f"system {name!r}",
-                hint="begin with a letter or digit, without slashes, 100 characters at most",
-            )
-        if _POOL.fullmatch(file):
-            raise ConfigError(
-                "the name is that of a file of the run's answers", where=f"system {name!r}", hint="choose another one"
-            )
-        if file in taken or re.search(r"_top_\d+$", file):
-            other = f"that of the system {taken[file]!r}" if file in taken else "a retriever's, which end in top-K"
-            raise ConfigError(f"the name is {other}", where=f"system {name!r}", hint="choose another one")
-        taken[file] = name
-    for table, labels in (("train", "gain"), ("warm_start", "relevance")):
-        if config.table(table).get("labels", labels) != labels:
-            raise ConfigError(
-                f"in a run [{table}] has labels {labels!r}, not {config.table(table)['labels']!r}",
-                where="labels",
-                hint="a [[variant]] may learn from other labels",
-            )
 
 
 def learned_from(config: Config) -> tuple[str, ...]:
@@ -130,6 +94,13 @@ def not_for_warm_starts(config: Config, labelled: Iterable[str]) -> set[str]:
     return {question for question in ids if is_held_out(question, validation) and not is_held_out(question, own)}
 
 
+def warm_start_table(config: Config) -> dict[str, Any]:
+    """The settings of a warm start: its own, and what must be alike in all selectors from [train]."""
+    table = config.table("train")
+    shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
+    return {**KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
+
+
 def train_all(
     state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]
 ) -> dict[str, dict[str, Path]]:
@@ -150,16 +121,16 @@ def train_all(
         return _warm_start(state, warm, sources) if warm else None
 
     found: dict[str, dict[str, Path]] = {}
-    # GainRAG's selector and its rival are given the same questions; which of them can teach either, see gainrag.training.labels.
-    main = ((systems.RELEVANCE, "relevance", "relevance"), (systems.GAINRAG, "selector", "gain"))
+    # GainRAG's selector and its rival are given the same questions; which can teach either: gainrag.training.labels.
+    main = ((RELEVANCE, "relevance", "relevance"), (GAINRAG, "selector", "gain"))
     for system, folder, labels in main:
         own = {**table, "labels": labels}
         _distil(state, state.path(folder), gains, own, everything, start(everything), {}, grid)
         found[system] = {dataset.name: state.path(folder) for dataset in config.datasets}
-    tuned = tuning.chosen_settings(state.path("selector"))
+    tuned = chosen_settings(state.path("selector"))
     for variant in config.variants:
         own = {**table, "labels": "gain", **tuned, **variant.settings}
-        home, by_dataset = state.path("variants", systems.file_name(variant.name)), folds(config, variant)
+        home, by_dataset = state.path("variants", file_name(variant.name)), folds(config, variant)
         for fold in dict.fromkeys(by_dataset.values()):
             records = _labelled(gains, variant, fold)
             first = None if "base" in variant.settings else start(fold.sources)
@@ -179,15 +150,14 @@ def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list
 def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
     """The selector on whether passages hold an answer, from the questions of these data sets."""
     config = state.config
-    table = config.table("train")
-    shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
-    own: dict[str, Any] = {**KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
+    own = warm_start_table(config)
     settings = settings_of(training.train, own)
     folder = state.path("warm_start")
     if sources != learned_from(config):
-        folder = state.path("warm_starts", "+".join(sources))
+        folder = state.path("warm_starts", joined(sources))
         settings["train_on"] = list(sources)
     records = [record for record in warm if record.extra["dataset"] in sources]
+    settings["identity"] = identity(settings["base"])
     settings |= {"questions": len(records), "ids": digest("\n".join(record.id for record in records))}
 
     def make(_: dict[str, Any]) -> None:
@@ -230,6 +200,8 @@ def _distil(
         table = {**table, "base": str(start)}
         settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
         inputs["warm start"] = start
+    else:
+        settings["identity"] = identity(settings["base"])
     if settings["labels"] == "gain" and settings["alpha"] is None:
         facts["alpha of the gains"] = synthesis.as_alphas(synthesized["alpha"])[0]
     if grid:

@@ -53,6 +53,6 @@ def check_training(settings: Settings, *, tuned: bool = False, where: str = "tra
     Raises:
         ConfigError: they do not.
     """
-    if settings.validation == 0 and (tuned or settings.retrieval_prior):
+    if not settings.validation and (tuned or settings.retrieval_prior):
         what = "tuning" if tuned else "retrieval_prior"
         raise ConfigError(f"{what} needs held-out questions", where=where, hint="set validation, such as 0.2")

@@ -1,0 +1,12 @@
+"""A whole experiment from one config: `gainrag run`.
+
+config      the TOML file as records
+names       what systems are called, and what may become a path
+questions   what is learned from and tested on
+validation  what can be checked before compute is spent
+folder      the run folder: what is there and current is reused
+stages      the stages in order
+retrieving, variants, tuning, systems    what single stages do: lists, selectors, their settings, answers
+printing    an evaluation as text
+sharing     a run folder without its data's texts, to pass on
+"""
