@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -121,6 +121,8 @@ def _with_extra(kind: type[Record], value: object) -> object:
     if not isinstance(value, dict):
         return value
     known = set(kind.__struct_fields__) - {"extra"}
+    if value.get("level") not in get_args(Level):
+        known.discard("level")  # HotpotQA's questions have a level, too: of how hard they are
     lifted = {key: item for key, item in value.items() if key in known}
     extra = {key: item for key, item in value.items() if key not in known}
     if extra:
