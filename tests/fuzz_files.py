@@ -44,7 +44,6 @@ BAD: dict[str, dict[Place, Sequence[Any]]] = {
         **_RANKED,
         (CTX,): (*_RANKED[CTX,], []),
         ("answers",): (*_ASKED["answers",], [], [" "]),
-        ("level",): ("rough",),
         ("silver",): (-1, 99, 1.5, "0", None, True),
         ("kept",): (1, "yes", None),
         ("prediction",): (5, None),

@@ -157,7 +157,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gainrag-fuzz-") as folder:
         counts, faults = fuzz(given.cases, given.seed, Path(folder), given.kind)
     for line in (*faults, *table(counts)):
-        print(line)
+        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
     return int(any(verdict in ("traceback", "accepted") for (_, verdict), n in counts.items() if n))
 
 

@@ -336,7 +336,6 @@ def gain_ctx(**changes: Any) -> dict[str, Any]:
         (gain_ctx(loss={}), "ctxs[1].loss"),
         (gain(ctxs=[{**ctx, "loss": {"high": 1.0}} for ctx in GAIN["ctxs"]]), "'high'"),
         (gain(ctxs=[{**ctx, "loss": {"nan": 1.0}} for ctx in GAIN["ctxs"]]), "'nan'"),
-        (gain(level="rough"), "$.level"),
         (gain_ctx(scores={"bm25": "1"}), "$.ctxs[1].scores"),
         (gain_ctx(gold="yes"), "$.ctxs[1].gold"),
         (gain(choices="yes or no"), "$.choices"),
@@ -367,6 +366,17 @@ def test_a_field_is_not_hidden_by_a_key_of_the_question(tmp_path: Path) -> None:
     record = Answer(id="q", question="?", prediction="new", extra={"prediction": "old", "more": 1})
     write(tmp_path / "a.jsonl", [record])
     assert json.loads((tmp_path / "a.jsonl").read_text())["prediction"] == "new"
+
+
+def test_a_questions_own_level_is_not_that_of_its_losses(tmp_path: Path) -> None:
+    """HotpotQA's says how hard a question is."""
+    path = save(tmp_path / "gains.jsonl", gain(level="hard"), gain(id="q2", level="bounded"), gain(id="q3"))
+    hard, bounded, plain = read(path, GainRecord)
+    assert (hard.level, hard.extra) == ("exact", {"level": "hard"})
+    assert (bounded.level, bounded.extra) == ("bounded", {})
+    assert (plain.level, plain.extra) == ("exact", {})
+    write(tmp_path / "again.jsonl", [hard, bounded, plain])
+    assert list(read(tmp_path / "again.jsonl", GainRecord)) == [hard, bounded, plain]
 
 
 def test_fields_that_say_nothing_new_are_not_written(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from functools import cache
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -16,6 +17,7 @@ from gainrag.errors import DataError
 
 Origin = Literal["corpus", "generated"]
 Level = Literal["exact", "bounded", "gold", "sampled"]
+_LEVELS = get_args(Level)
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -120,9 +122,11 @@ def from_builtins(kind: type[R], value: object) -> R:
 def _with_extra(kind: type[Record], value: object) -> object:
     if not isinstance(value, dict):
         return value
-    known = set(kind.__struct_fields__) - {"extra"}
-    lifted = {key: item for key, item in value.items() if key in known}
+    known = _known(kind)
+    if "level" in value and value["level"] not in _LEVELS:
+        known = known - {"level"}  # HotpotQA's questions have a level, too: of how hard they are
     extra = {key: item for key, item in value.items() if key not in known}
+    lifted = {key: item for key, item in value.items() if key in known} if extra else dict(value)
     if extra:
         for key, item in extra.items():
             if isinstance(item, dict | list) and _deeper(item, _DEEPEST):
@@ -131,6 +135,12 @@ def _with_extra(kind: type[Record], value: object) -> object:
     if kind in _NESTED and isinstance(lifted.get("ctxs"), list):
         lifted["ctxs"] = [_with_extra(_NESTED[kind], ctx) for ctx in lifted["ctxs"]]
     return lifted
+
+
+@cache
+def _known(kind: type[Record]) -> frozenset[str]:
+    """The keys of a record in JSON."""
+    return frozenset(kind.__struct_fields__) - {"extra"}
 
 
 def _deeper(value: object, levels: int) -> bool:
