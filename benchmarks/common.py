@@ -107,7 +107,8 @@ def latency(seconds: np.ndarray[Any, Any]) -> dict[str, float]:
 
 def times_faster(seconds: np.ndarray[Any, Any], baseline: np.ndarray[Any, Any]) -> float:
     """Baseline over row, p50 within a round, median over rounds."""
-    return round(median((np.median(baseline, axis=1) / np.median(seconds, axis=1)).tolist()), 2)
+    ratios: list[float] = (np.median(baseline, axis=1) / np.median(seconds, axis=1)).tolist()
+    return round(median(ratios), 2)
 
 
 def with_error(values: np.ndarray[Any, Any], sign: str = "") -> str:

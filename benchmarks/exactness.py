@@ -38,7 +38,7 @@ def main() -> int:
         at, alias = rng.randrange(len(record.ctxs)), rng.randrange(len(record.answers))
         # All passages and aliases are scored together, as synthesis does; one triple of them is compared.
         asked = ScoringRequest(
-            [prompts.with_passages(record.question, [passage]) for passage in record.ctxs],
+            [prompts.with_passages(record.question, [passage], reserve=64) for passage in record.ctxs],
             prompts.without(record.question),
             [prompts.scored_answer(answer) for answer in record.answers],
         )

@@ -13,7 +13,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from common import RESULTS, ROUNDS, asked, in_turns, latency, times_faster, write_results
@@ -24,7 +24,7 @@ from gainrag.prompts import selector_text
 from gainrag.records import Retrieved
 from gainrag.selection import top
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.selectors.backends import RUNTIMES, is_installed
+from gainrag.selectors.backends import Exported, is_installed
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.exporting import export
 from gainrag.selectors.learned import read_learned
@@ -59,7 +59,7 @@ def rows_of(
         written_out = CrossEncoderSelector(folder, backend="torch", dtype="bfloat16", device="cpu")
         written_out.model.model.set_attn_implementation("eager")
         add("torch bfloat16, attention written out", written_out)
-    for backend in RUNTIMES:
+    for backend in get_args(Exported):
         for quantize in ("none", "int8") if is_installed(backend) else ():
             copy = export(folder, scratch / f"{backend}-{quantize}", candidates, backend=backend, quantize=quantize)
             add(f"{backend} {quantize}", CrossEncoderSelector(copy, backend=backend))

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import resource
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,7 +28,7 @@ from gainrag.gain import best_loss, gain_from_loss
 from gainrag.lms.local import LocalLM
 from gainrag.lms.throughput import measured_peak
 from gainrag.prompts import for_model
-from gainrag.protocols import FloatArray, ScoringRequest
+from gainrag.protocols import FloatArray, ScoringRequest, chunk_for
 from gainrag.records import Retrieved
 from gainrag.synthesis import CHUNK, scoring_request
 
@@ -58,10 +60,15 @@ def sequential(lm: LocalLM, request: ScoringRequest, alpha: float) -> FloatArray
     return losses
 
 
+def packed(lm: LocalLM, request: ScoringRequest, alpha: float) -> FloatArray:
+    """[passage, alias], nats per token: ours."""
+    return lm.losses([request], [alpha])[0][:, :, 0]
+
+
 def spearman(a: FloatArray, b: FloatArray) -> float:
     """Rank correlation; gains of real passages have no ties to speak of."""
-    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    one, other = (np.argsort(np.argsort(x)).astype(np.float64) for x in (a, b))
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def compare(name: str, records: list[Retrieved], lms: dict[str, LocalLM], alpha: float) -> list[FloatRow]:
@@ -69,12 +76,14 @@ def compare(name: str, records: list[Retrieved], lms: dict[str, LocalLM], alpha:
     slow = lms["float32"]
     prompts = for_model("completion", slow)
     requests = [scoring_request(prompts, record) for record in records]
-    seconds: dict[str, list[float]] = {"sequential float32": []} | {f"gainrag {dtype}": [] for dtype in lms}
+    seconds: dict[str, list[float]] = {
+        key: [] for key in ("sequential float32", *(f"gainrag {dtype}" for dtype in lms))
+    }
     found: dict[str, list[FloatArray]] = {key: [] for key in seconds}
     for n, request in enumerate(requests):
-        calls = {"sequential float32": lambda r=request: sequential(slow, r, alpha)}
+        calls: dict[str, Callable[[], FloatArray]] = {"sequential float32": partial(sequential, slow, request, alpha)}
         for dtype, lm in lms.items():
-            calls[f"gainrag {dtype}"] = lambda r=request, lm=lm: lm.losses([r], [alpha])[0][:, :, 0]
+            calls[f"gainrag {dtype}"] = partial(packed, lm, request, alpha)
         order = list(calls)
         for key in order[n % len(order) :] + order[: n % len(order)]:
             took, losses = timed(calls[key])
@@ -109,15 +118,16 @@ def follow(records: list[Retrieved], lm: LocalLM, alphas: list[float]) -> list[F
     """Time a question and peak memory as the questions go by, in chunks as synthesis makes them."""
     prompts = for_model("completion", lm)
     rows = []
-    block = 50 // CHUNK * CHUNK + CHUNK
+    chunk = chunk_for(lm, CHUNK)
+    block = 50 // chunk * chunk + chunk
     peak = measured_peak(lm.dtype)
     for start in range(0, len(records) - len(records) % block, block):
         part = records[start : start + block]
         before, flop = lm.throughput.tokens, lm.throughput.flop
         took = 0.0
-        for at in range(0, len(part), CHUNK):
-            requests = [scoring_request(prompts, record) for record in part[at : at + CHUNK]]
-            took += timed(lambda r=requests: lm.losses(r, alphas))[0]
+        for at in range(0, len(part), chunk):
+            requests = [scoring_request(prompts, record) for record in part[at : at + chunk]]
+            took += timed(partial(lm.losses, requests, alphas))[0]
         rows.append(
             {
                 "questions": f"{start + 1} to {start + len(part)}",
@@ -143,7 +153,7 @@ def products_alone(lm: LocalLM, tokens: int = 2048) -> float:
     with torch.inference_mode():
         for (to, of), count in shapes.items():
             x, weight = (torch.ones(n, of, dtype=lm.model.dtype) for n in (tokens, to))
-            best = min(timed(lambda x=x, weight=weight: torch.nn.functional.linear(x, weight))[0] for _ in range(20))
+            best = min(timed(partial(torch.nn.functional.linear, x, weight))[0] for _ in range(20))
             flop += count * 2.0 * tokens * to * of
             seconds += count * best
     return flop / seconds

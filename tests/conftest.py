@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,7 +40,7 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an untrained cross-encoder, short in its context and with a head that tells passages apart."""
     import torch
 
-    from gainrag.training.distillation import open_cross_encoder
+    from gainrag.training.base import open_cross_encoder
 
     model = open_cross_encoder("embedded:all-minilm-l6-v2", device="cpu", max_length=96, seed=0)
     torch.manual_seed(0)
@@ -48,6 +48,24 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("selectors") / "cross_encoder"
     model.save_pretrained(str(folder), create_model_card=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a cross-encoder of a few thousand weights, to start trainings from that take a second."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789.?")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    size |= {"num_attention_heads": 2, "initializer_range": 0.5}  # weights large enough for scores that differ
+    BertForSequenceClassification(BertConfig(vocab_size=len(words), num_labels=1, **size)).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 
 from gainrag import evaluation
 from gainrag.files.streams import write, write_json
-from gainrag.metrics import has_answer
+from gainrag.metrics import holds_answer
 from gainrag.records import Answer, Gained, GainRecord, Retrieved, Scored
 from gainrag.runs import systems
 from gainrag.selection import rescored
@@ -89,7 +89,7 @@ def make_run(
             systems.RELEVANCE: order[systems.RELEVANCE][:1],
             systems.NO_PSEUDO: [c for c in order[systems.GAINRAG] if c.origin != "generated"][:1],
             systems.GAINRAG: order[systems.GAINRAG][:1],
-            systems.FIRST_WITH: rescored(plain, [has_answer(c.text, record.answers) for c in plain], 1),
+            systems.FIRST_WITH: rescored(plain, [holds_answer(c, record.answers) for c in plain], 1),
             systems.ORACLE: rescored(plain, true, 1),
             **{name: ranked[:1] for name, ranked in others.items()},
         }

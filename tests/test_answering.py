@@ -6,6 +6,7 @@ import pytest
 
 from gainrag.answering import answer
 from gainrag.augmentation import augment, one_paragraph
+from gainrag.errors import DataError
 from gainrag.prompts import for_model
 from gainrag.records import Retrieved, Scored
 from gainrag.testing import EchoGenerator, OverlapLM
@@ -47,6 +48,17 @@ def test_a_real_model_reads_the_answer_off_the_passage(smollm: LocalLM, form: st
     found = answer([SEINE], smollm, prompt=form)[0]  # type: ignore[arg-type]
     assert "Seine" in found.prediction
     assert "\n" not in found.prediction or form == "chat"
+
+
+def test_a_question_too_long_is_named_before_anything_is_written(candidates: list[Retrieved]) -> None:
+    lm = EchoGenerator()
+    lm.context, lm.count_tokens, lm.truncate = 200, len, lambda text, n: text[:n]  # type: ignore[attr-defined]
+    long = Retrieved(id="long", question="why " * 200, ctxs=[])
+    short = Retrieved(id="short", question="?", ctxs=candidates[0].ctxs)
+    for stage in (answer, augment):
+        with pytest.raises(DataError, match=r"question long: the question has 800 tokens"):
+            stage([short, long], lm, max_new_tokens=16)
+    assert not lm.prompts
 
 
 def test_the_pseudo_passage_is_a_candidate_without_title_and_score() -> None:

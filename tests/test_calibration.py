@@ -16,8 +16,8 @@ def passages(*scores: float | None, **of_retrievers: list[float | None]) -> list
     """Retrieved passages with these scores, and a pseudo-passage."""
     found = [Scored(id=str(i), text="x", score=score) for i, score in enumerate(scores)]
     for i, passage in enumerate(found):
-        own = {name: values[i] for name, values in of_retrievers.items() if values[i] is not None}
-        passage.extra = {"scores": own} if of_retrievers else {}
+        own = {name: score for name, values in of_retrievers.items() if (score := values[i]) is not None}
+        passage.scores = own if of_retrievers else None
     return [*found, Scored(id="own", text="x", origin="generated")]
 
 
@@ -47,7 +47,7 @@ def test_the_retrievers_are_those_that_were_fused_or_the_one_there_was() -> None
     fused, single = passages(2.0, 1.0, dense=[0.1, 0.2], bm25=[8.0, None]), passages(2.0, 1.0)
     assert retrievers_of([single, fused]) == ["bm25", "dense"]
     assert retrievers_of([single]) == [OWN]
-    foreign = [Scored(id="1", text="x", score=1.0, extra={"scores": [1, 2]})]
+    foreign = [Scored(id="1", text="x", score=1.0, extra={"by_others": [1, 2]})]
     assert retrievers_of([foreign]) == [OWN]
 
 
@@ -98,7 +98,8 @@ def test_no_weight_is_below_0() -> None:
     lists, scores, teachers = setup(np.random.default_rng(0), "dense")
     for own in lists:
         for passage in own[:4]:
-            passage.extra["scores"]["dense"] *= -1
+            assert passage.scores
+            passage.scores["dense"] *= -1
     calibration, together, alone = fit(lists, scores, teachers)
     assert calibration.weights["dense"] == 0.0
     assert together <= alone + 1e-6

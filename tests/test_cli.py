@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gainrag import cli
+from gainrag.cli import commands
 
 CORPUS: list[dict[str, object]] = [
     {"id": "1", "title": "Seine", "text": "The Seine flows through Paris.", "source": "atlas"},
@@ -133,11 +136,86 @@ def test_a_full_disk_leaves_what_was_there(files: dict[str, str], capsys: pytest
         assert "cannot be written" in line
 
 
+def gainrag(log: Path, *argv: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in a process of its own with standard error in a file, as a batch job does."""
+    with log.open("ab") as stream:
+        return subprocess.run(
+            [sys.executable, "-m", "gainrag", *argv],
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+            timeout=300,
+        )
+
+
+def test_a_log_file_has_no_other_librarys_lines_and_no_control_characters(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    log, out = tmp_path / "log", str(tmp_path / "selector")
+    flags = ["--labels", "relevance", "--epochs", "1", "--group-size", "3", "--base", "embedded:all-minilm-l6-v2"]
+    for argv in (
+        ["index", files["corpus"], "--retriever", "bm25", "-o", files["index"]],
+        ["retrieve", files["questions"], "--index", files["index"], "-k", "3", "-o", files["retrieved"]],
+        # The base has no head: transformers reports that at length.
+        ["train", files["retrieved"], *flags, "--device", "cpu", "-o", out],
+    ):
+        assert gainrag(log, *argv).returncode == 0, log.read_text()
+    shown = log.read_bytes().decode()
+    assert "DEBUG" not in shown
+    assert "LOAD REPORT" not in shown
+    assert all(char == "\n" or char.isprintable() for char in shown)
+
+
+def test_only_our_warnings_and_others_errors_are_shown() -> None:
+    """Libraries set their loggers' levels when they are imported, after the command line has set them."""
+    code = (
+        "import logging, warnings; from gainrag.cli.main import quiet_libraries; quiet_libraries(); "
+        "logging.getLogger('bm25s').setLevel(logging.DEBUG); "
+        "[logging.getLogger(name).log(level, f'{name} {level}') for name in ('bm25s', 'gainrag.x', 'gainrags') "
+        "for level in (10, 20, 30, 40)]; warnings.warn('of Python')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        "ERROR bm25s: bm25s 40", "WARNING gainrag.x: gainrag.x 30", "ERROR gainrag.x: gainrag.x 40",
+        "ERROR gainrags: gainrags 40",
+    ]  # fmt: skip
+
+
+def test_a_terminal_that_cannot_show_a_character_shows_its_escape(tmp_path: Path) -> None:
+    code = "import sys; from gainrag import cli; cli.main(['validate', 'none.toml']); print('Zürich 北京')"
+    for encoding, shown in (("ascii", b"Z\\xfcrich \\u5317\\u4eac"), ("utf-8", "Zürich 北京".encode())):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
+        assert done.stdout.strip() == shown
+
+
+def test_an_interruption_says_what_is_kept(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    command = next(command for command in commands.COMMANDS if command.name == "index")
+    stopped = dataclasses.replace(command, action=stop, kept="The old index is kept.")
+    monkeypatch.setattr(commands, "COMMANDS", (stopped,))
+    argv = ("index", files["corpus"], "-o", files["index"])
+    assert failure(capsys, 130, *argv) == "gainrag: stopped. The old index is kept."
+
+
+def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    def fail(arguments: object) -> None:
+        raise ZeroDivisionError
+
+    command = dataclasses.replace(commands.COMMANDS[1], action=fail)
+    monkeypatch.setattr(commands, "COMMANDS", (command,))
+    with pytest.raises(ZeroDivisionError):
+        cli.main([command.name, files["corpus"], "-o", files["index"]])
+
+
 def test_help_of_every_command_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    from gainrag.cli.commands import COMMANDS
     from gainrag.settings import parameters
 
-    for command in COMMANDS:
+    for command in commands.COMMANDS:
         with pytest.raises(SystemExit) as stop:
             cli.main([command.name, "--help"])
         assert stop.value.code == 0

@@ -32,10 +32,39 @@ def test_the_command_line_reference_is_current(pytestconfig: pytest.Config, monk
     assert path.read_text() == cli_reference()
 
 
-def test_every_file_a_document_points_to_is_there() -> None:
-    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    assert len(documents) > 3
+def anchors(document: Path) -> set[str]:
+    """What a link into the document can name: its headings as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_of_a_document_leads_somewhere() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert len(documents) > 10
     for document in documents:
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            if "://" not in target:
-                assert (document.parent / target).exists(), f"{document.name} points to {target}"
+        for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+            if "://" in target:
+                continue
+            name, _, anchor = target.partition("#")
+            path = document.parent / name if name else document
+            assert path.exists(), f"{document.name} points to {target}"
+            assert not anchor or anchor in anchors(path), f"{document.name} points to {target}: no such heading"
+
+
+def test_results_hold_no_more_than_is_read() -> None:
+    for path in (ROOT / "docs" / "results").rglob("*"):
+        if path.is_file() and path.name != "README.md":
+            assert path.name in {"config.toml", "table.txt", "report.md", "metrics.json"}, path
+            assert path.stat().st_size < 100_000, path
+
+
+def test_the_readme_names_every_room_of_the_source() -> None:
+    tree = re.search(r"^src/gainrag/\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert tree
+    named = set(re.findall(r"^  ([\w.]+/?) ", tree[1], re.M))
+    rooms = {
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / "src" / "gainrag").iterdir()
+        if path.name not in {"__pycache__", "py.typed"}
+    }
+    assert named == rooms

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -140,7 +142,7 @@ def test_the_same_seed_gives_the_same_and_another_seed_other_intervals() -> None
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few resamples at a time are as good as all at once, for the flips exactly."""
     whole = evaluate(SYSTEMS, resamples=100)
-    monkeypatch.setattr("gainrag.evaluation._BLOCK", 1000)
+    monkeypatch.setattr("gainrag.statistics._BLOCK", 1000)
     parts = evaluate(SYSTEMS, resamples=100)
     assert parts == whole
 
@@ -194,6 +196,58 @@ def test_json_round_trip(group_by: str | None) -> None:
         Evaluation.from_json({"resamples": 1})
 
 
+PLAIN = evaluate({"a": answers([RIGHT] * 3), "b": answers([WRONG] * 3)}, resamples=5).to_json()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("overall", "systems"), {}, "every system is missing in 'overall'"),
+        (("overall", "systems", "a", "metrics"), {}, "contains of system 'a' is missing"),
+        (("overall", "pairs"), [], "the comparison of 'a' and 'b' is missing"),
+        (("overall", "pairs", 0, "metrics"), {}, "contains of the comparison of 'a' and 'b' is missing"),
+        (("macro",), {"n": 3, "systems": {}, "pairs": []}, "system 'a' is missing in 'macro'"),
+        (("groups",), {"x": {**PLAIN["overall"], "pairs": []}}, "is missing in 'x'"),
+        (("overall", "n"), 0, ">= 1"),
+        (("overall", "n"), "3", "Expected `int`"),
+        (("overall", "systems", "a", "metrics", "f1", "value"), 2.0, "<= 1.0"),
+        (("overall", "systems", "a", "metrics", "f1", "value"), math.nan, ">= 0.0"),
+        (("overall", "systems", "a"), None, "Expected `object`"),
+        (("overall", "pairs", 0, "metrics", "f1", "p"), -0.5, ">= 0.0"),
+        (("overall",), [], "Expected `object`"),
+        (("resamples",), 0, ">= 1"),
+        (("confidence",), 1.0, "< 1.0"),
+        (("seed",), None, "Expected `int`"),
+    ],
+)
+def test_what_is_no_evaluation_is_one_line(path: tuple[str | int, ...], value: object, message: str) -> None:
+    found = copy.deepcopy(PLAIN)
+    part: Any = found
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    with pytest.raises(DataError) as caught:
+        Evaluation.from_json(found, "evaluation.json")
+    assert str(caught.value).startswith("evaluation.json: no evaluation: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("other", [None, [], "text", {}])
+def test_other_json_is_no_evaluation(other: Any) -> None:
+    with pytest.raises(DataError, match="no evaluation"):
+        Evaluation.from_json(other)
+
+
+def test_one_id_is_one_question() -> None:
+    one = answers([RIGHT] * 2)
+    spaced = [msgspec.structs.replace(record, question=" Who? \n") for record in one]
+    assert evaluate({"a": one, "b": spaced}, resamples=5).overall.n == 2
+    other = [one[0], msgspec.structs.replace(one[1], question="Whose?")]
+    with pytest.raises(DataError, match="system 'b', question 'q001': the question is not that of system 'a'"):
+        evaluate({"a": one, "b": other}, resamples=5)
+
+
 def test_a_missing_question_is_named_with_its_system() -> None:
     whole, part = answers([RIGHT] * 3), answers([RIGHT] * 2)
     for systems in ({"a": whole, "b": part}, {"b": part, "a": whole}):
@@ -210,7 +264,7 @@ def test_a_missing_question_is_named_with_its_system() -> None:
         ({"a": [Answer(id="q", question="?", prediction="x")]}, "question 'q': the question has no gold answers"),
         ({"a": [Answer(id="q", question="?", answers=["x", " "], prediction="x")]}, "a gold answer is empty"),
         (
-            {"a": answers([RIGHT]), "b": [Answer(id="q000", question="?", answers=["Bell"], prediction="x")]},
+            {"a": answers([RIGHT]), "b": [Answer(id="q000", question="Who?", answers=["Bell"], prediction="x")]},
             "system 'b', question 'q000': the gold answers are not those of system 'a'",
         ),
     ],

@@ -82,3 +82,24 @@ def test_a_selector_computes_the_first_token_alone(cross_encoder: Path) -> None:
 
     encoder = CrossEncoderSelector(cross_encoder, device="cpu").model[0].auto_model
     assert isinstance(encoder.base_model.encoder.layer[-1], FirstTokenLayer)
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise TypeError("forward() got an unexpected argument\nand a second line")
+
+
+def nothing_attended(self: Any, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    return hidden_states[:, :1]
+
+
+@pytest.mark.parametrize("forward", [broken, nothing_attended])
+def test_where_the_layer_differs_the_whole_one_stays_and_a_line_says_so(
+    forward: Any, batch: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(FirstTokenLayer, "forward", forward)
+    whole, tried = tiny("bert"), tiny("bert").train()
+    assert not only_first_token(tried)
+    assert tried.training
+    assert torch.equal(whole(**batch).logits, tried.eval()(**batch).logits)
+    assert len(caplog.records) == 1
+    assert "\n" not in caplog.records[0].getMessage()

@@ -38,6 +38,42 @@ def test_depth_bounds_the_candidates() -> None:
     assert len(rag(depth=1).answer("Which river flows through Paris?").candidates) == 2
 
 
+class Short(OverlapLM):
+    """A model of few tokens, which are words."""
+
+    context = 200
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def truncate(self, text: str, tokens: int) -> str:
+        return " ".join(text.split()[:tokens])
+
+
+@pytest.mark.parametrize("question", [None, 7, b"Which?", ["Which?"]])
+def test_what_is_no_text_is_said_in_one_line(question: object) -> None:
+    with pytest.raises(DataError, match="not a text"):
+        rag().answer(question)  # type: ignore[arg-type]
+
+
+def test_a_long_question_is_blamed_for_its_length() -> None:
+    asked = GainRAG(OverlapRetriever(PASSAGES), OverlapSelector(), Short())
+    asked.answer("Which river flows through Paris?")
+    with pytest.raises(DataError, match=r"the question has 15000 tokens.*context of 200.*shorten the question"):
+        asked.answer("why " * 15_000)
+
+
+def test_questions_are_counted_from_all_threads() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    asked = GainRAG(OverlapRetriever(PASSAGES), OverlapSelector(threshold=3), OverlapLM())
+    questions = ["Which river flows through Paris?", "Where is Rome?"] * 100
+    alone = [asked.answer(question).answer for question in questions]
+    with ThreadPoolExecutor(8) as pool:
+        assert [found.answer for found in pool.map(asked.answer, questions)] == alone
+    assert (asked.answered, asked.skipped) == (400, 200)
+
+
 def test_bad_questions_and_settings() -> None:
     with pytest.raises(DataError, match="empty"):
         rag().answer("  ")

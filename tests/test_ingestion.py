@@ -190,7 +190,7 @@ def test_questions_keep_unknown_keys(lines: Write) -> None:
         ([], ["answers"]),
         (None, ["answers"]),
         (["B", " "], ["answers[1]"]),
-        ("B", ["$.answers"]),
+        (5, ["$.answers"]),
         ([1], ["$.answers[0]"]),
     ],
 )

@@ -7,10 +7,10 @@ import pytest
 
 from gainrag.errors import DataError
 from gainrag.gain import teacher
-from gainrag.records import GainRecord, Retrieved
+from gainrag.records import GainRecord, Retrieved, Scored
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
-from gainrag.training.labels import RELEVANT, Labels, as_rows, draw, is_held_out, regret, split, targets
+from gainrag.training.labels import RELEVANT, Labels, as_rows, draw, held_out_share, is_held_out, regret, split, targets
 
 
 @pytest.fixture
@@ -82,6 +82,20 @@ def test_who_is_held_out_hangs_on_the_question_alone(gains: list[GainRecord], ca
     assert held(gains, "information_gain", 1) == held(candidates, "relevance", 2) == whole
     assert held(gains[::2], "gain", 3) == whole & {r.id for r in gains[::2]}
     assert whole == {r.id for r in gains if is_held_out(r.id, 0.4)}
+
+
+def test_left_out_the_share_follows_the_number_of_questions() -> None:
+    assert [held_out_share(None, n) for n in (0, 39, 40, 80, 100, 10_000)] == [0, 0, 0.25, 0.125, 0.1, 0.1]
+    assert [held_out_share(0.3, n) for n in (0, 39, 10_000)] == [0.3] * 3
+    for n, share in ((39, 0.0), (40, 0.25)):
+        records = synthesize(many(n), OverlapLM(), alpha=0.0)
+        held = split(records, "gain", False, None, np.random.default_rng(0))[1]
+        assert {r.id for r in held} == {r.id for r in records if is_held_out(r.id, share)}
+
+
+def many(n: int) -> list[Retrieved]:
+    ctxs = [Scored(id="a", text="Rain."), Scored(id="b", text="Sun.")]
+    return [Retrieved(id=f"q{i}", question="Which?", answers=["Sun"], ctxs=list(ctxs)) for i in range(n)]
 
 
 def test_the_share_that_is_held_out_is_met_on_average_and_is_never_none(gains: list[GainRecord]) -> None:

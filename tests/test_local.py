@@ -32,7 +32,7 @@ ANSWERS = ["the Seine", "the Seine river", "the", "Seine", "Seine", "la Séine (
 def request(lm: LocalLM, form: str = "completion") -> ScoringRequest:
     prompts = for_model(form, lm)
     return ScoringRequest(
-        [prompts.with_passages(QUESTION, [p]) for p in PASSAGES],
+        [prompts.with_passages(QUESTION, [p], reserve=64) for p in PASSAGES],
         prompts.without(QUESTION),
         [prompts.scored_answer(a) for a in ANSWERS],
     )
@@ -210,7 +210,7 @@ def test_a_long_passage_is_cut_at_its_end_and_the_question_never(
     assert smollm.count_tokens(prompt) + 16 <= 120
     assert "First words stay." in prompt
     assert prompt.endswith(prompts.without(QUESTION))
-    with pytest.raises(DataError, match="the question needs"):
+    with pytest.raises(DataError, match="the question has 201 tokens"):
         prompts.with_passages("why " * 200, [long], reserve=16)
 
 
@@ -249,7 +249,10 @@ def test_fifty_real_triples(smollm: LocalLM) -> None:
     ]
     assert len(triples) == 50
     for question, passage, alias in triples:
-        with_prompt, without = prompts.with_passages(question.question, [passage]), prompts.without(question.question)
+        with_prompt, without = (
+            prompts.with_passages(question.question, [passage], reserve=64),
+            prompts.without(question.question),
+        )
         answer = prompts.scored_answer(alias)
         found = smollm.losses([ScoringRequest([with_prompt], without, [answer])], [0.0, 0.5])[0][0, 0]
         for alpha, loss in zip((0.0, 0.5), found, strict=True):

@@ -240,7 +240,7 @@ def test_2wiki_is_read_with_evidences_and_aliases(save: Save) -> None:
 def test_aliases_that_cannot_be_used_are_an_error(save: Save) -> None:
     aliases = str(save("id_aliases.json", lines(ALIASES)))
     without = [{key: value for key, value in TWO_WIKI[0].items() if not key.endswith("_id") or key == "_id"}]
-    fails(lambda: ingest("2wikimultihopqa", save("t.json", without), aliases=aliases), "entry 1", "answer_id")
+    fails(lambda: ingest("2wikimultihopqa", save("t.json", without), aliases=aliases), "record 1", "answer_id")
     fails(lambda: ingest("nq", save("n.jsonl", lines(NQ)), aliases=aliases), "no aliases", kind=ConfigError)
     broken = str(save("b.json", lines([ALIASES[0], {"Q_id": "Q1"}])))
     fails(lambda: ingest("2wikimultihopqa", save("t.json", TWO_WIKI), aliases=broken), "b.json:2", "aliases")
@@ -291,7 +291,7 @@ def test_unanswered_questions_are_never_dropped_in_silence(save: Save) -> None:
     impossible = {"question": "Where does the Nile end?", "id": "x", "answers": [], "is_impossible": True}
     version2 = {"data": [{"title": "Seine", "paragraphs": [{**paragraph, "qas": [*paragraph["qas"], impossible]}]}]}
     file = save("train-v2.0.json", version2)
-    fails(lambda: ingest("squad", file), "train-v2.0.json: entry 1, question 'x'", "no answer", "--unanswered skip")
+    fails(lambda: ingest("squad", file), "train-v2.0.json: record 1, question 'x'", "no answer", "--unanswered skip")
     skipped = ingest("squad", file, unanswered="skip")
     assert len(skipped.questions[""]) == 2
     assert skipped.counts == {"questions without an answer left out": 1}
@@ -318,23 +318,23 @@ def test_test_files_have_no_answers(name: str, entry: dict[str, Any], save: Save
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("hotpotqa", [HOTPOT[0], {**HOTPOT[1], "context": [["Spree", "One text."]]}], ["entry 2", "$.context[0][1]"]),
-        ("hotpotqa", [HOTPOT[0], HOTPOT[0]], ["entry 2", "duplicate", "entry 1"]),
-        ("hotpotqa", [{**HOTPOT[0], "question": " "}], ["entry 1", "field question is empty"]),
+        ("hotpotqa", [HOTPOT[0], {**HOTPOT[1], "context": [["Spree", "One text."]]}], ["record 2", "$.context[0][1]"]),
+        ("hotpotqa", [HOTPOT[0], HOTPOT[0]], ["record 2", "duplicate", "record 1"]),
+        ("hotpotqa", [{**HOTPOT[0], "question": " "}], ["record 1", "field question is empty"]),
         ("hotpotqa", {"data": HOTPOT}, ["h.json:1", "`_id`", "hotpot_train_v1.1.json"]),
         ("hotpotqa", json.dumps(HOTPOT)[:-1], ["h.json", "no JSON"]),
         ("hotpotqa", "", ["h.json", "empty"]),
         ("hotpotqa", [], ["h.json", "empty"]),
-        ("2wikimultihopqa", [{**TWO_WIKI[0], "supporting_facts": [["Seine"]]}], ["entry 1", "$.supporting_facts[0]"]),
+        ("2wikimultihopqa", [{**TWO_WIKI[0], "supporting_facts": [["Seine"]]}], ["record 1", "$.supporting_facts[0]"]),
         ("nq", lines([NQ[0], {"question": "who", "answer": "Spree"}]), ["h.json:2", "$.answer"]),
         ("nq", lines([NQ[0]]) + "{broken", ["h.json:2", "no JSON"]),
         ("nq", lines([NQ[0], {"answer": ["Spree"]}]), ["h.json:2", "`question`"]),
         ("triviaqa", TRIVIA["Data"], ["h.json", "Expected `object`"]),
         ("triviaqa", {"data": []}, ["h.json", "'Data'"]),
-        ("triviaqa", {"Data": [{**TRIVIA["Data"][0], "Answer": {"Aliases": []}}]}, ["entry 1", "`Value`"]),
-        ("webquestions", [{**WEB[0], "targetValue": "(list (number 5))"}], ["entry 1", "$.targetValue"]),
-        ("webquestions", [{"utterance": "who?"}], ["entry 1", "targetValue"]),
-        ("squad", {"data": [{"title": "T", "paragraphs": [{"qas": []}]}]}, ["entry 1", "`context`", "paragraphs[0]"]),
+        ("triviaqa", {"Data": [{**TRIVIA["Data"][0], "Answer": {"Aliases": []}}]}, ["record 1", "`Value`"]),
+        ("webquestions", [{**WEB[0], "targetValue": "(list (number 5))"}], ["record 1", "$.targetValue"]),
+        ("webquestions", [{"utterance": "who?"}], ["record 1", "targetValue"]),
+        ("squad", {"data": [{"title": "T", "paragraphs": [{"qas": []}]}]}, ["record 1", "`context`", "paragraphs[0]"]),
     ],
 )
 def test_malformed_files_name_file_position_and_field(name: str, content: Any, parts: list[str], save: Save) -> None:
@@ -344,7 +344,7 @@ def test_malformed_files_name_file_position_and_field(name: str, content: Any, p
 def test_a_cut_off_file(save: Save, tmp_path: Path) -> None:
     save("h.json.gz", HOTPOT)
     (tmp_path / "h.json.gz").write_bytes((tmp_path / "h.json.gz").read_bytes()[:-20])
-    fails(lambda: ingest("hotpotqa", tmp_path / "h.json.gz"), "h.json.gz:1", "cannot be read")
+    fails(lambda: ingest("hotpotqa", tmp_path / "h.json.gz"), "h.json.gz: ", "cannot be read")
 
 
 def test_what_to_read_must_be_clear(save: Save, tmp_path: Path) -> None:

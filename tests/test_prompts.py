@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from gainrag.errors import DataError
 from gainrag.prompts import TEMPLATES, Template, for_model, selector_text, wording
 from gainrag.records import Passage
 
@@ -12,7 +13,7 @@ OWN = Passage(id="2", text="What I know.", origin="generated")
 
 
 def test_completion_prompt_shows_what_an_answer_looks_like() -> None:
-    prompt = for_model("completion", object()).with_passages("Which river?", [SEINE])
+    prompt = for_model("completion", object()).with_passages("Which river?", [SEINE], reserve=0)
     assert prompt == (
         "Passage: Seine\nA river.\n\n"
         "Answer the question below concisely in a few words.\n"
@@ -21,20 +22,22 @@ def test_completion_prompt_shows_what_an_answer_looks_like() -> None:
 
 
 def test_a_passage_without_title_has_no_empty_title_line() -> None:
-    assert for_model("completion", object()).with_passages("q?", [OWN]).startswith("Passage: What I know.\n\n")
+    assert (
+        for_model("completion", object()).with_passages("q?", [OWN], reserve=0).startswith("Passage: What I know.\n\n")
+    )
 
 
 @pytest.mark.parametrize("form", ["completion", "chat"])
 def test_the_prompt_ends_with_the_bare_question_and_keeps_the_order(form: str) -> None:
     prompts = for_model(form, object())
-    prompt = prompts.with_passages("Which river?", [SEINE, OWN])
+    prompt = prompts.with_passages("Which river?", [SEINE, OWN], reserve=0)
     assert prompt.endswith(prompts.without("Which river?"))
     assert prompt.index("A river.") < prompt.index("What I know.")
 
 
 def test_braces_in_texts_are_left_alone() -> None:
     prompt = for_model("completion", object()).with_passages(
-        "What is {x}?", [Passage(id="1", title="{t}", text="{0} {}")]
+        "What is {x}?", [Passage(id="1", title="{t}", text="{0} {}")], reserve=0
     )
     assert "{t}\n{0} {}" in prompt
     assert "What is {x}?" in prompt
@@ -71,6 +74,38 @@ def test_of_many_passages_the_last_give_way_where_the_context_ends() -> None:
     assert "last0" in prompt
     assert "first9" not in prompt
     assert prompt.endswith("Question: Which river?\nAnswer:")
+
+
+def test_what_is_left_of_nothing_is_left_out() -> None:
+    passages = [Passage(id=str(n), title="so " * 9, text="word " * 8) for n in range(30)]
+    prompt = for_model("completion", Words()).with_passages("Which river?", passages, reserve=10)
+    assert len(prompt.split()) <= 40
+    assert prompt.count("Passage:") < 3
+    assert prompt.endswith("Question: Which river?\nAnswer:")
+
+
+@pytest.mark.parametrize("reserve", [0, 10, 20])
+def test_the_reserve_is_what_is_asked_for(reserve: int) -> None:
+    long = Passage(id="1", text="word " * 200)
+    prompt = for_model("completion", Words()).with_passages("Which river?", [long], reserve=reserve)
+    assert 50 - reserve - 3 <= len(prompt.split()) <= 50 - reserve
+
+
+def test_who_needs_too_much_room_is_blamed() -> None:
+    prompts = for_model("completion", Words())
+    prompts.check("Which river?", reserve=20, where="here")
+    with pytest.raises(DataError, match=r"here: the question has 99 tokens.*context of 50.*shorten the question"):
+        prompts.check("why " * 99, reserve=20, where="here")
+    with pytest.raises(DataError, match=r"here: .*90 are kept.*lower max_new_tokens"):
+        prompts.check("Which river?", reserve=90, where="here")
+    with pytest.raises(DataError, match="more than the model"):
+        prompts.check("Which river?", reserve=44, where="here", background=True)
+
+
+def test_room_for_answers_is_that_of_the_longest() -> None:
+    prompts = for_model("completion", Words())
+    assert prompts.answer_tokens(["Paris"]) >= 1
+    assert prompts.answer_tokens(["Paris", "x " * 80]) == 80
 
 
 def test_selector_text() -> None:

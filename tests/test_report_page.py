@@ -32,7 +32,7 @@ READABLE = 4.5
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if lacking := [path for path in (CHROMIUM, DRIVER) if not Path(path).exists()]:
-        why = f"no browser: {' and '.join(lacking)} not there (Debian: apt-get install chromium chromium-driver)"
+        why = f"no browser: {' and '.join(lacking)} not there (`make browser` installs them)"
         if os.environ.get("CI") == "true":
             pytest.fail(why)
         pytest.skip(why)

@@ -95,7 +95,7 @@ def test_passages_come_back_whole(retriever: Retriever) -> None:
         parts = {type(part).__name__.lower(): part for part in retriever.retrievers}
         alone = {name: part.search(["Who wrote Emma?"], 1)[0][0] for name, part in parts.items()}
         assert {part.id for part in alone.values()} == {found[0].id}
-        assert found[0].extra["scores"] == pytest.approx({name: part.score for name, part in alone.items()}, abs=2e-6)
+        assert found[0].scores == pytest.approx({name: part.score for name, part in alone.items()}, abs=2e-6)
 
 
 def test_bm25_reads_stems_and_single_characters(bm25: BM25) -> None:

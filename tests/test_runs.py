@@ -15,7 +15,7 @@ import pytest
 from gainrag import training
 from gainrag.errors import ConfigError, DataError, StaleError
 from gainrag.files.streams import read
-from gainrag.metrics import has_answer
+from gainrag.metrics import holds_answer
 from gainrag.records import Answer, GainRecord, Retrieved
 from gainrag.report import report
 from gainrag.runs import systems, variants
@@ -43,7 +43,7 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     candidates = read(folder / "out" / "candidates" / "test.jsonl", Retrieved)
     known = read(folder / "out" / "answers" / "first_with_an_answer.jsonl", Answer)
     for record, answer in zip(candidates, known, strict=True):
-        holds = [ctx.id for ctx in record.ctxs if has_answer(ctx.text, record.answers)]
+        holds = [ctx.id for ctx in record.ctxs if holds_answer(ctx, record.answers)]
         assert [ctx.id for ctx in answer.ctxs] == (holds or [record.ctxs[0].id])[:1]
     scored = list(read(folder / "out" / "scores" / "gainrag.jsonl", Retrieved))
     chosen = list(read(folder / "out" / "selected" / "gainrag.jsonl", Retrieved))

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sentence_transformers import CrossEncoder
 
 from gainrag.demo import load
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
-from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors import CrossEncoderSelector, scoring
+from gainrag.selectors.internals import is_plain
 from gainrag.selectors.scoring import make_batches, score_pairs
 
 Requests = list[tuple[str, list[Passage]]]
@@ -83,6 +85,67 @@ def test_a_model_with_a_prompt_of_its_own_is_left_to_predict(cross_encoder: Path
     expected = model.predict([(question, selector_text(p)) for p in passages])
     assert score_pairs(model, requests[:1])[0].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     assert np.abs(plain - expected).max() > 1e-3
+
+
+def garbled(*_: object, **__: object) -> None:
+    raise TypeError("got an unexpected argument\nand a second line")
+
+
+@pytest.mark.parametrize("change", ["tokens differ", "tokens fail"])
+def test_where_sentence_transformers_changed_it_scores_itself(
+    cross_encoder: Path,
+    requests: Requests,
+    change: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    selector = CrossEncoderSelector(cross_encoder, dtype="float32")
+    if change == "tokens differ":
+        pad = scoring._pad
+        monkeypatch.setattr(scoring, "_pad", lambda t, e, m: {k: v * 0 + 1 for k, v in pad(t, e, m).items()})
+    else:
+        monkeypatch.setattr(scoring, "_pad", garbled)
+    for scores, plain in zip(selector.score_many(requests[:2]), predicted(cross_encoder, requests[:2]), strict=True):
+        assert np.abs(scores - plain).max() < 1e-4
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("gainrag")]
+    assert len(said) == 1
+    assert "\n" not in said[0]
+
+
+def test_a_model_whose_inside_is_unknown_is_left_to_predict(caplog: pytest.LogCaptureFixture) -> None:
+    class Renamed:
+        """A CrossEncoder of another release."""
+
+        def __getitem__(self, n: int) -> object:
+            return object()
+
+    for _ in range(2):
+        assert not is_plain(Renamed())
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("change", ["missing", "without effect"])
+def test_a_head_that_cannot_be_kept_in_float32_opens_the_whole_in_float32(
+    cross_encoder: Path,
+    requests: Requests,
+    change: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    as_it_is = CrossEncoder.set_keep_in_fp32_modules
+
+    def changed(self: CrossEncoder, names: list[str]) -> None:
+        if names and change == "missing":
+            raise AttributeError("no such method")
+        if not names:  # as on the way of loading
+            as_it_is(self, names)
+
+    monkeypatch.setattr(CrossEncoder, "set_keep_in_fp32_modules", changed)
+    selector = CrossEncoderSelector(cross_encoder, dtype="bfloat16")
+    assert selector.dtype == "float32"
+    assert len([record for record in caplog.records if record.name.startswith("gainrag")]) == 1
+    for scores, plain in zip(selector.score_many(requests[:1]), predicted(cross_encoder, requests[:1]), strict=True):
+        assert np.abs(scores - plain).max() < 1e-4
 
 
 def test_no_questions_and_no_passages(cross_encoder: Path) -> None:

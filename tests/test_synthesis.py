@@ -118,6 +118,53 @@ def test_a_question_without_answers_is_named(candidates: list[Retrieved], answer
         synthesize(candidates, OverlapLM())
 
 
+class Short(OverlapLM):
+    """A model of few tokens, which are words; it counts what it scored."""
+
+    context = 400
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[ScoringRequest] = []
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def truncate(self, text: str, tokens: int) -> str:
+        return " ".join(text.split()[:tokens])
+
+    def losses(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
+        self.requests += requests
+        return super().losses(requests, alphas)
+
+
+def test_a_long_answer_is_named_before_anything_is_scored(candidates: list[Retrieved]) -> None:
+    candidates[-1].answers = ["right", "wrong " * 2000]
+    lm = Short()
+    with pytest.raises(DataError, match=r"question q39: .*2000 are kept.*context of 400"):
+        synthesize(candidates, lm)
+    assert not lm.requests
+
+
+@pytest.mark.parametrize(("answer", "max_new_tokens"), [("word " * 80, 16), ("short", 128)])
+def test_a_long_passage_makes_room_for_a_long_answer(
+    candidates: list[Retrieved], answer: str, max_new_tokens: int
+) -> None:
+    candidates[0].answers.append(answer)
+    candidates[0].ctxs[1].text = "long " * 900
+    lm = Short()
+    synthesize(candidates[:1], lm, max_new_tokens=max_new_tokens)
+    room = 400 - max(80 if "word" in answer else 1, max_new_tokens)
+    assert room - 3 <= max(lm.count_tokens(prompt) for prompt in lm.requests[0].with_prompts) <= room
+
+
+def test_no_questions_are_no_labels() -> None:
+    with pytest.raises(DataError, match="no questions"):
+        synthesize([], OverlapLM())
+    with pytest.raises(DataError, match="no questions"):
+        summarize([])
+
+
 def test_diagnosis_recommends_what_separates_right_from_wrong(candidates: list[Retrieved]) -> None:
     records = synthesize(candidates, OverlapLM(), alpha=[0.0, 0.5])
     found = diagnose(records, OverlapLM(), sample=10)

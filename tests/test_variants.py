@@ -18,7 +18,8 @@ from gainrag.runs import systems, tuning
 from gainrag.runs.config import Config, read_config
 from gainrag.runs.folder import Run
 from gainrag.runs.stages import STAGES
-from gainrag.runs.variants import check, check_enough, train_all
+from gainrag.runs.variants import check, check_enough, not_for_warm_starts, train_all
+from gainrag.training.labels import is_held_out
 
 DATA = "".join(
     f'[[dataset]]\nname = "{name}"\ncorpus = "c"\n' + ('train = "t"\n' if name != "d" else "") + 'test = "u"\n\n'
@@ -124,6 +125,21 @@ def test_each_test_question_is_ranked_by_the_selector_that_never_saw_its_data_se
     assert len(trained) == len(by_folder)  # all of it is current
 
 
+def test_what_selectors_hold_out_by_themselves_is_kept_from_warm_starts(tmp_path: Path) -> None:
+    """A variant may learn from fewer of the questions, of which it holds out a larger share."""
+    ids = [f"q{i}" for i in range(200)]
+    for text, share in (
+        ("", 0.25),
+        ("[train]\nvalidation = 0.0\n", 0.0),
+        ("[train]\nvalidation = 0.4\n", 0.4),
+        ("[train]\nvalidation = 0.0\n[[variant]]\nname = 'v'\nvalidation = 0.3\n", 0.3),
+    ):
+        kept = not_for_warm_starts(read(tmp_path, text), ids)
+        assert kept == {name for name in ids if is_held_out(name, share)}
+        assert not_for_warm_starts(read(tmp_path, text), ids[:39]) <= kept
+    assert not_for_warm_starts(read(tmp_path, ""), ids[:39]) == set()
+
+
 def test_a_variant_has_what_tuning_chose_but_for_its_own_settings(tmp_path: Path, trained: list[Training]) -> None:
     text = "[train]\nalpha = 0.0\nepochs = 3\nvalidation = 0.2\n[tune]\nalpha = [0.5]\ntemperature = [2.0]\n"
     text += '[[variant]]\nname = "Plain"\nalpha = 0.0\n'
@@ -133,7 +149,8 @@ def test_a_variant_has_what_tuning_chose_but_for_its_own_settings(tmp_path: Path
     plain, rival, cold = (note.settings for note in trained[-3:])
     warm = str(tmp_path / "run" / "warm_start")
     assert plain == {
-        "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2, "base": warm
+        "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2, "base": warm,
+        "keep_worse": True,
     }  # fmt: skip
     assert rival == {**plain, "labels": "likelihood", "alpha": 0.5, "epochs": 1}
     assert cold == {**rival, "labels": "relevance", "epochs": 3, "base": "embedded:all-minilm-l6-v2"}

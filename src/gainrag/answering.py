@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from gainrag.files.resuming import chunk_for, write_resumable
+from gainrag.files.resuming import write_resumable
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
-from gainrag.protocols import Generator
+from gainrag.protocols import Generator, chunk_for, continue_with
 from gainrag.records import Answer, Retrieved
 from gainrag.settings import Tokens, checked
 
@@ -16,22 +15,9 @@ from gainrag.settings import Tokens, checked
 CHUNK = {"cpu": 64, "cuda": 512}
 
 
-@runtime_checkable
-class StoppingGenerator(Protocol):
-    """A Generator that can end a row at a string, which saves the tokens behind it."""
-
-    def generate_until(self, prompts: Sequence[str], max_new_tokens: int, stop: str | None) -> list[str]:
-        """Like `generate`; what follows the stop is not specified."""
-        ...
-
-
 def generate_answers(lm: Generator, prompts: Prompts, rendered: Sequence[str], max_new_tokens: int) -> list[str]:
     """The answers to rendered prompts, cut as their prompt form says."""
-    if isinstance(lm, StoppingGenerator):
-        texts = lm.generate_until(rendered, max_new_tokens, prompts.stop)
-    else:
-        texts = lm.generate(rendered, max_new_tokens)
-    return [prompts.cut(text) for text in texts]
+    return [prompts.cut(text) for text in continue_with(lm, rendered, max_new_tokens, prompts.stop)]
 
 
 @checked
@@ -54,9 +40,12 @@ def answer(
 
     Raises:
         ConfigError: no such prompt form.
-        DataError: a question too long for the model's context.
+        DataError: a question too long for the model's context; of all questions before the first is answered.
+        ModelError: the model returns no text, or too few.
     """
     prompts = for_model(prompt, lm)
+    for record in selected:
+        prompts.check(record.question, reserve=max_new_tokens, where=f"question {record.id}")
 
     def make(part: Sequence[Retrieved]) -> list[Answer]:
         rendered = [
@@ -65,7 +54,15 @@ def answer(
         ]
         predictions = generate_answers(lm, prompts, rendered, max_new_tokens)
         return [
-            Answer(id=r.id, question=r.question, answers=r.answers, prediction=text, ctxs=r.ctxs, extra=r.extra)
+            Answer(
+                id=r.id,
+                question=r.question,
+                answers=r.answers,
+                choices=r.choices,
+                prediction=text,
+                ctxs=r.ctxs,
+                extra=r.extra,
+            )
             for r, text in zip(part, predictions, strict=True)
         ]
 

@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from gainrag.files.resuming import chunk_for, write_resumable
+from gainrag.files.resuming import write_resumable
 from gainrag.metrics import mark_answers
-from gainrag.prompts import NOT_AVAILABLE, PromptForm, for_model, wording
-from gainrag.protocols import Generator
+from gainrag.prompts import NOT_AVAILABLE, PromptForm, Prompts, for_model, wording
+from gainrag.protocols import Generator, chunk_for, continue_with
 from gainrag.records import Question, Retrieved, Scored
 from gainrag.settings import Tokens, checked
 
@@ -30,15 +30,26 @@ def write_background(
     Args:
         prompt: the prompt form, completion or chat.
         max_new_tokens: the longest passage, in tokens.
+
+    Raises:
+        DataError: a question too long for the model's context.
+        ModelError: the model returns no text, or too few.
     """
     prompts = for_model(prompt, lm)
-    texts = lm.generate([prompts.background(q.question) for q in questions], max_new_tokens)
+    for question in questions:
+        _check(prompts, question, max_new_tokens)
+    texts = continue_with(lm, [prompts.background(q.question) for q in questions], max_new_tokens)
     passages = []
     for question, text in zip(questions, texts, strict=True):
         passage = Scored(id=f"{question.id}:generated", text=one_paragraph(text), origin="generated")
         mark_answers([passage], question.answers)
         passages.append(passage)
     return passages
+
+
+def _check(prompts: Prompts, question: Question, max_new_tokens: int) -> None:
+    where = f"question {question.id}"
+    prompts.check(question.question, reserve=max_new_tokens, where=where, background=True)
 
 
 def one_paragraph(text: str) -> str:
@@ -72,7 +83,12 @@ def augment(
 
     Raises:
         ConfigError: no such prompt form, or `chat` for a model without a chat template.
+        DataError: a question too long for the model's context; of all questions before the first passage is written.
+        ModelError: the model returns no text, or too few.
     """
+    prompts = for_model(prompt, lm)
+    for record in retrieved:
+        _check(prompts, record, max_new_tokens)
 
     def make(part: Sequence[Retrieved]) -> list[Retrieved]:
         lacking = [r for r in part if not any(ctx.origin == "generated" for ctx in r.ctxs)]
@@ -83,6 +99,7 @@ def augment(
                 id=r.id,
                 question=r.question,
                 answers=r.answers,
+                choices=r.choices,
                 extra=r.extra,
                 ctxs=[*r.ctxs, added[id(r)]] if id(r) in added else list(r.ctxs),
             )

@@ -7,9 +7,9 @@ questions, so that what makes a question hard cancels in a difference.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -19,8 +19,7 @@ from gainrag import metrics
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.records import Answer
 from gainrag.settings import Batch, Confidence, Name, Seed, checked
-
-FloatArray = npt.NDArray[np.float64]
+from gainrag.statistics import FloatArray, compare_systems, tidy
 
 _OF_TEXT: dict[str, Callable[[str, Sequence[str]], float]] = {
     "contains": metrics.contains,
@@ -34,9 +33,6 @@ METRICS = (*_OF_TEXT, "mean")
 
 # What is measured of the passages an answer was given from, beside the answer's own scores.
 _OF_PASSAGES = ("generated", "recall")
-
-# How many random numbers are held at a time: 16 MB of them, however many questions and resamples there are.
-_BLOCK = 2_000_000
 
 
 @checked
@@ -72,7 +68,8 @@ def evaluate(
     Raises:
         ConfigError: `resamples` or `confidence` is out of range.
         DataError: no systems or no answers; a question id is missing or twice; a question has no or empty gold
-            answers, or other ones from system to system; a record lacks the key that `group_by` names.
+            answers; its words or its answers differ from system to system (white space and the answers' order do not
+            count); a record lacks the key that `group_by` names.
     """
     by_id = {name: _by_id(name, records) for name, records in answers.items()}
     ids = _common_ids(by_id)
@@ -118,7 +115,7 @@ def _score(record: Answer) -> dict[str, float]:
     scores["mean"] = (scores["contains"] + scores["f1"]) / 2
     scores["generated"] = float(bool(record.ctxs) and record.ctxs[0].origin == "generated")
     # Not ctx.hasanswer: what came with foreign results may have been marked by another rule.
-    scores["recall"] = float(any(metrics.has_answer(ctx.text, record.answers) for ctx in record.ctxs))
+    scores["recall"] = float(any(metrics.holds_answer(ctx, record.answers) for ctx in record.ctxs))
     return scores
 
 
@@ -157,9 +154,14 @@ def _common_ids(by_id: Mapping[str, Mapping[str, Answer]]) -> list[str]:
                     hint="evaluate all systems on the same questions",
                 )
         for key, record in records.items():
-            if set(record.answers) != set(reference[key].answers):
+            known = reference[key]
+            differing = [
+                *(["question is not that"] if record.question.split() != known.question.split() else []),
+                *(["gold answers are not those"] if set(record.answers) != set(known.answers) else []),
+            ]
+            if differing:
                 raise DataError(
-                    f"the gold answers are not those of system {first!r}",
+                    f"the {differing[0]} of system {first!r}",
                     where=f"system {system!r}, question {key!r}",
                     hint="ids must name the same question in every file",
                 )
@@ -198,27 +200,14 @@ def _breakdown(
     seed: int,
 ) -> Breakdown:
     """Scores [system, question, measure] summed up as the mean over strata of the mean within each."""
-    rows = np.concatenate(strata)
+    table = scores[:, np.concatenate(strata)].transpose(1, 0, 2)  # [question, system, measure]
     sizes = [len(stratum) for stratum in strata]
-    # What a question counts in the mean over strata; 1/n where there is one stratum.
-    weights = np.concatenate([np.full(size, 1.0 / (size * len(sizes))) for size in sizes])
-    n_systems, _, n_measures = scores.shape
-    table = scores[:, rows].transpose(1, 0, 2)  # [question, system, measure]
-    flat = table.reshape(len(rows), -1)
-
-    means = (weights @ flat).reshape(n_systems, n_measures)
-    drawn = np.concatenate(
-        [weight @ flat for weight in _resampled_weights(sizes, resamples, np.random.default_rng([seed, 0]))]
-    ).reshape(resamples, n_systems, n_measures)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-
-    lows, highs = np.quantile(drawn, tails, axis=0)
-    measures = (*METRICS, *_OF_PASSAGES)
+    means, differences = compare_systems(table, sizes, resamples, confidence, seed, len(METRICS))
     systems = {}
     for s, name in enumerate(names):
         found = {
-            measure: Estimate(_tidy(means[s, m]), _tidy(lows[s, m]), _tidy(highs[s, m]))
-            for m, measure in enumerate(measures)
+            measure: Estimate(*(tidy(array[s, m]) for array in means))
+            for m, measure in enumerate((*METRICS, *_OF_PASSAGES))
         }
         systems[name] = SystemScores(
             metrics={metric: found[metric] for metric in METRICS},
@@ -226,99 +215,39 @@ def _breakdown(
             generated=found["generated"] if reads[s] else None,
             recall=found["recall"] if reads[s] else None,
         )
-
-    pairs = list(combinations(range(n_systems), 2))
-    return Breakdown(
-        n=len(rows),
-        systems=systems,
-        pairs=_compare(table, means, drawn, weights, names, pairs, tails, resamples, seed) if pairs else [],
-    )
-
-
-def _compare(
-    table: FloatArray,
-    means: FloatArray,
-    drawn: FloatArray,
-    weights: FloatArray,
-    names: Sequence[str],
-    pairs: Sequence[tuple[int, int]],
-    tails: Sequence[float],
-    resamples: int,
-    seed: int,
-) -> list[Comparison]:
-    """Difference, interval and p-value of each pair in each of METRICS."""
-    firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-    n_metrics = len(METRICS)
-    observed = (means[firsts] - means[seconds])[:, :n_metrics]
-    weighted = (table[:, firsts, :n_metrics] - table[:, seconds, :n_metrics]) * weights[:, None, None]
-    weighted = weighted.reshape(len(table), -1)
-    # A flip as extreme as what was observed counts; the margin is for sums of the same numbers in another order.
-    bar = np.abs(observed).ravel() - 1e-12
-    hits = np.zeros(bar.shape, dtype=np.int64)
-    for signs in _random_signs(len(table), resamples, np.random.default_rng([seed, 1])):
-        hits += (np.abs(signs @ weighted) >= bar).sum(axis=0)
-    p_values = ((hits + 1) / (resamples + 1)).reshape(observed.shape)
-
-    found = []
-    for i, (first, second) in enumerate(pairs):
-        # One pair at a time: all of them at once would be large, and the quantile sorts a copy.
-        lows, highs = np.quantile(drawn[:, first, :n_metrics] - drawn[:, second, :n_metrics], tails, axis=0)
-        found.append(
-            Comparison(
-                system=names[first],
-                other=names[second],
-                metrics={
-                    metric: Difference(_tidy(observed[i, m]), _tidy(lows[m]), _tidy(highs[m]), _tidy(p_values[i, m]))
-                    for m, metric in enumerate(METRICS)
-                },
-            )
+    pairs = [
+        Comparison(
+            system=first,
+            other=second,
+            metrics={
+                metric: Difference(*(tidy(array[i, m]) for array in differences)) for m, metric in enumerate(METRICS)
+            },
         )
-    return found
+        for i, (first, second) in enumerate(combinations(names, 2))
+    ]
+    return Breakdown(n=len(table), systems=systems, pairs=pairs)
 
 
-def _resampled_weights(sizes: Sequence[int], resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
-    """Blocks [resample, question] of how much each question counts when each stratum is drawn anew with replacement."""
-    for block in _blocks(sum(sizes), resamples):
-        parts: list[FloatArray] = []
-        for size in sizes:
-            picks = rng.integers(size, size=(block, size)) + np.arange(block)[:, None] * size
-            counts = np.bincount(picks.ravel(), minlength=block * size).reshape(block, size)
-            parts.append(counts / float(size * len(sizes)))
-        yield np.concatenate(parts, axis=1)
-
-
-def _random_signs(n: int, resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
-    """Blocks [resample, question] of +1 and -1."""
-    for block in _blocks(n, resamples):
-        yield 2.0 * rng.integers(2, size=(block, n), dtype=np.int8).astype(np.float64) - 1.0
-
-
-def _blocks(n: int, resamples: int) -> Iterator[int]:
-    size = max(1, _BLOCK // n)
-    for start in range(0, resamples, size):
-        yield min(size, resamples - start)
-
-
-def _tidy(value: float) -> float:
-    """Without the last digits, which are noise of the order of summation and differ from machine to machine."""
-    return round(float(value), 12) + 0.0  # -0.0 + 0.0 is 0.0
+# A share or score, and a difference of two.
+_Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+_Signed = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 
 
 class Estimate(msgspec.Struct, frozen=True):
     """A mean over questions (0 to 1) with its bootstrap interval."""
 
-    value: float
-    low: float
-    high: float
+    value: _Unit
+    low: _Unit
+    high: _Unit
 
 
 class Difference(msgspec.Struct, frozen=True):
     """A difference of two systems' means (-1 to 1), its bootstrap interval, and the permutation test's p-value."""
 
-    value: float
-    low: float
-    high: float
-    p: float
+    value: _Signed
+    low: _Signed
+    high: _Signed
+    p: _Unit
 
 
 class SystemScores(msgspec.Struct, frozen=True):
@@ -344,7 +273,7 @@ class Comparison(msgspec.Struct, frozen=True):
 class Breakdown(msgspec.Struct, frozen=True):
     """All systems and pairs on `n` questions."""
 
-    n: int
+    n: Annotated[int, msgspec.Meta(ge=1)]
     systems: dict[str, SystemScores]
     pairs: list[Comparison]
 
@@ -374,9 +303,9 @@ class Evaluation(msgspec.Struct, frozen=True):
     Without `group_by` there are no groups; `macro` is None unless there are two or more.
     """
 
-    resamples: int
-    confidence: float
-    seed: int
+    resamples: Batch
+    confidence: Confidence
+    seed: Seed
     group_by: str | None
     overall: Breakdown
     groups: dict[str, Breakdown] = {}
@@ -388,13 +317,40 @@ class Evaluation(msgspec.Struct, frozen=True):
         return plain
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Evaluation:
+    def from_json(cls, value: Mapping[str, Any], where: str | None = None) -> Evaluation:
         """The evaluation that `to_json` wrote.
 
+        Args:
+            value: its plain JSON data.
+            where: what it was read from, to be named where it is something else.
+
         Raises:
-            DataError: it is something else.
+            DataError: it is something else, or lacks a system, a metric or a pair.
         """
+        hint = "run `gainrag evaluate` again"
         try:
-            return msgspec.convert(value, cls)
+            found = msgspec.convert(value, cls)
         except msgspec.ValidationError as error:
-            raise DataError(f"no evaluation: {error}", hint="run `gainrag evaluate` again") from None
+            raise DataError(f"no evaluation: {error}", where=where, hint=hint) from None
+        parts = {"overall": found.overall, **found.groups} | ({"macro": found.macro} if found.macro else {})
+        for name, part in parts.items():
+            if lacking := _lacking(part, list(found.overall.systems)):
+                raise DataError(f"no evaluation: {lacking} is missing in {name!r}", where=where, hint=hint)
+        return found
+
+
+def _lacking(part: Breakdown, systems: Sequence[str]) -> str | None:
+    """The first of the systems, their metrics and their pairs that is not there, in words."""
+
+    def pair(one: str, other: str) -> str:
+        return "the comparison of {!r} and {!r}".format(*sorted((one, other)))
+
+    there: dict[str, Mapping[str, Any]] = {f"system {name!r}": found.metrics for name, found in part.systems.items()}
+    there |= {pair(found.system, found.other): found.metrics for found in part.pairs}
+    wanted = [f"system {name!r}" for name in systems] + [pair(*both) for both in combinations(systems, 2)]
+    for what in wanted or ["every system"]:
+        if what not in there:
+            return what
+        if missing := [metric for metric in METRICS if metric not in there[what]]:
+            return f"{missing[0]} of {what}"
+    return None

@@ -14,13 +14,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from gainrag.errors import ConfigError, DataError, ResourceError, StaleError, unknown
+import msgspec
+
+from gainrag.errors import ConfigError, DataError, ResourceError, StaleError
 from gainrag.files.folders import open_output_folder
 from gainrag.files.meta import versions
+from gainrag.files.places import check_replaceable
 from gainrag.files.progress import progress
-from gainrag.files.streams import file_hash, read_json, write_json
+from gainrag.files.streams import file_hash, input_errors, read_json, write_json
 from gainrag.ingestion import read_passages
 from gainrag.protocols import Retriever
 from gainrag.retrievers.bm25 import BM25
@@ -30,7 +33,6 @@ from gainrag.retrievers.store import PassageStore, damaged
 from gainrag.settings import Batch, Name, checked
 
 Kind = Literal["bm25", "dense", "hybrid"]
-RETRIEVERS: tuple[Kind, ...] = get_args(Kind)
 META_FILE, BM25_FOLDER, DENSE_FILE = "index.meta.json", "bm25", "dense.faiss"
 
 
@@ -64,7 +66,7 @@ def index(
     parts = parts_of(retriever)
     # What cannot work fails before the corpus is read.
     out = Path(out)
-    _check_target(out)
+    check_replaceable(out, META_FILE, "index")
     if "dense" in parts:
         load_encoder(model)
     before = _look(corpus)
@@ -92,14 +94,14 @@ def index(
             "passages": len(passages),
             # Passages whose end the encoder did not read.
             "truncated": truncated,
-            "corpus": None if before is None else {**before, "sha256": digest},
+            "corpus": None if before is None else {**msgspec.structs.asdict(before), "sha256": digest},
             "versions": versions(),
         }
         write_json(folder / META_FILE, meta)
 
 
 def parts_of(retriever: str) -> tuple[str, ...]:
-    """The single retrievers that one of RETRIEVERS is made of."""
+    """The single retrievers that a kind is made of."""
     return ("bm25", "dense") if retriever == "hybrid" else (retriever,)
 
 
@@ -120,39 +122,62 @@ def open_index(folder: str | Path, *, corpus: str | Path | None = None) -> Retri
     folder = Path(folder)
     if not (folder / META_FILE).is_file():
         raise DataError(f"this is no index ({META_FILE} is missing)", where=str(folder), hint="run `gainrag index`")
-    meta = read_json(folder / META_FILE)
-    try:
-        retriever, model, count = meta["settings"]["retriever"], meta["settings"]["model"], meta["passages"]
-        # Indexes from before there was a choice are of normalised vectors.
-        normalize = meta["settings"].get("normalize", True)
-        _check_fresh(folder, meta["corpus"], corpus)
-    except (KeyError, TypeError) as error:
-        raise damaged(folder, f"{META_FILE} lacks {error}") from None
+    meta = _read_meta(folder)
+    _check_fresh(folder, meta.corpus, corpus)
     passages = PassageStore(folder)
-    if len(passages) != count:
-        raise damaged(folder, f"{len(passages)} passages, {count} recorded")
-    if retriever == "bm25":
-        return BM25.load(folder / BM25_FOLDER, passages)
-    if retriever == "dense":
-        return Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize)
-    if retriever == "hybrid":
-        by_words = BM25.load(folder / BM25_FOLDER, passages)
-        return Hybrid([Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize), by_words])
-    raise damaged(folder, unknown("retriever", str(retriever), RETRIEVERS))
+    if len(passages) != meta.passages:
+        raise damaged(folder, f"{len(passages)} passages, {meta.passages} recorded")
+    parts: dict[str, Retriever] = {}
+    if meta.settings.retriever != "dense":  # first, as it is opened in no time
+        parts["bm25"] = BM25.load(folder / BM25_FOLDER, passages)
+    if meta.settings.retriever != "bm25":
+        model = meta.settings.model or MODEL
+        # Indexes from before there was a choice are of normalised vectors.
+        normalize = meta.settings.normalize is not False
+        parts["dense"] = Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize)
+    return Hybrid([parts["dense"], parts["bm25"]]) if len(parts) > 1 else next(iter(parts.values()))
 
 
-def _look(corpus: str | Path) -> dict[str, Any] | None:
+class _Settings(msgspec.Struct):
+    retriever: Kind
+    model: str | None
+    normalize: bool | None = None
+
+
+class _Corpus(msgspec.Struct):
+    """What is known about a corpus file: all but its hash without reading it."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str | None = None
+
+
+class _Meta(msgspec.Struct):
+    """What opening an index needs of its meta file."""
+
+    settings: _Settings
+    passages: int
+    corpus: _Corpus | None
+
+
+def _read_meta(folder: Path) -> _Meta:
+    try:
+        return msgspec.convert(read_json(folder / META_FILE), _Meta)
+    except (DataError, msgspec.ValidationError) as error:
+        raise damaged(folder, f"{META_FILE}: {error}") from None
+
+
+def _look(corpus: str | Path) -> _Corpus | None:
     """What is known about a corpus file without reading it; None for standard input."""
     if str(corpus) == "-":
         return None
-    try:
+    with input_errors(corpus):
         stat = os.stat(corpus)
-    except OSError:
-        raise DataError("no such file", where=str(corpus), hint="check the path") from None
-    return {"path": str(Path(corpus).resolve()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        return _Corpus(path=str(Path(corpus).resolve()), size=stat.st_size, mtime_ns=stat.st_mtime_ns)
 
 
-def _check_fresh(folder: Path, recorded: dict[str, Any] | None, corpus: str | Path | None) -> None:
+def _check_fresh(folder: Path, recorded: _Corpus | None, corpus: str | Path | None) -> None:
     if recorded is None:
         if corpus is None:
             return
@@ -161,26 +186,19 @@ def _check_fresh(folder: Path, recorded: dict[str, Any] | None, corpus: str | Pa
             where=str(folder),
             hint="run `gainrag index` on the file",
         )
-    if corpus is None and not Path(recorded["path"]).is_file():
+    if corpus is None and not Path(recorded.path).is_file():
         return
-    now = _look(recorded["path"] if corpus is None else corpus)
+    now = _look(recorded.path if corpus is None else corpus)
     if now is None:
         raise ConfigError("standard input cannot be compared with an index", where="corpus", hint="name the file")
-    if now == {key: recorded[key] for key in now}:
+    if now == msgspec.structs.replace(recorded, sha256=None):
         return
-    if now["size"] != recorded["size"] or file_hash(now["path"]) != recorded["sha256"]:
+    if now.size != recorded.size or file_hash(now.path) != recorded.sha256:
         raise StaleError(
-            f"the corpus {now['path']} is not what the index was built from",
+            f"the corpus {now.path} is not what the index was built from",
             where=str(folder),
             hint="run `gainrag index` again",
         )
-
-
-def _check_target(out: Path) -> None:
-    """Only an index may be replaced: a wrong path must not cost anyone their folder."""
-    if not out.exists() or (out / META_FILE).is_file() or (out.is_dir() and not any(out.iterdir())):
-        return
-    raise DataError("is there already and is no index", where=str(out), hint="choose another output folder")
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from gainrag.answering import generate_answers
 from gainrag.augmentation import write_background
 from gainrag.errors import DataError
 from gainrag.prompts import PromptForm, for_model
-from gainrag.protocols import Generator, Retriever, Selector
+from gainrag.protocols import FloatArray, Generator, Lazy, Retriever, Selector, need, scores_with, search_with
 from gainrag.records import Question, Scored
 from gainrag.selection import Pseudo, as_pseudo, rescored
 from gainrag.selectors.lazy import is_enough, threshold_of
@@ -46,18 +48,24 @@ class Result:
 class GainRAG:
     """Retrieve, add the pseudo-passage, select by gain, answer (METHOD section 5).
 
+    Several threads may ask at a time; each gets what it would get alone. A model works for one of them at a time.
+
     Args:
+        retriever: an opened index: `open_index(..)`.
+        selector: `CrossEncoderSelector(..)`, or a Selector of your own.
+        llm: `open_lm(..)`, or a Generator of your own.
         depth: passages to retrieve.
         k: passages the language model reads.
         pseudo: when it writes a candidate of its own: eager (or True), for every question; lazy, where no retrieved
-            passage reaches the selector's threshold; never (or False).
+            passage reaches the selector's threshold; never (or False); auto, lazy where the selector has learned a
+            threshold, else eager.
         prompt: the prompt form, completion or chat.
         max_new_tokens: the longest answer, in tokens.
         background_tokens: the longest pseudo-passage, in tokens.
 
     Raises:
-        ConfigError: `k` or `depth` is below 1, there is no such prompt form or choice of `pseudo`, or it is lazy and
-            the selector has no threshold.
+        ConfigError: a part is a name instead of what was opened by it, `k` or `depth` is below 1, there is no such
+            prompt form or choice of `pseudo`, or it is lazy and the selector has no threshold.
     """
 
     @checked
@@ -69,15 +77,24 @@ class GainRAG:
         *,
         depth: Passages = 100,
         k: Passages = 1,
-        pseudo: Pseudo | bool = "eager",
+        pseudo: Pseudo | Literal["auto"] | bool = "auto",
         prompt: PromptForm = "completion",
         max_new_tokens: Tokens = 16,
         background_tokens: Tokens = 128,
     ) -> None:
+        for part, protocol, what, hint in (
+            (retriever, Retriever, "retriever", 'open_index("idx/")'),
+            (selector, Selector, "selector", 'CrossEncoderSelector("selector/")'),
+            (llm, Generator, "llm", "open_lm(model=..)"),
+        ):
+            need(part, protocol, what=what, where="GainRAG", hint=f"pass {hint}")
         self.retriever, self.selector, self.llm = retriever, selector, llm
+        if pseudo == "auto":
+            pseudo = "lazy" if isinstance(selector, Lazy) and selector.threshold is not None else "eager"
         self.depth, self.k, self.pseudo = depth, k, as_pseudo(pseudo)
         self.threshold = threshold_of(selector) if self.pseudo == "lazy" else None
         self.answered = self.skipped = 0
+        self._counting = threading.Lock()
         self.prompt: PromptForm = prompt
         self.prompts = for_model(prompt, llm)
         self.max_new_tokens, self.background_tokens = max_new_tokens, background_tokens
@@ -86,14 +103,22 @@ class GainRAG:
         """Answer one question.
 
         Raises:
-            DataError: the question is empty, or there are fewer than k candidates.
+            DataError: the question is no text, empty, or too long for the model's context, or there are fewer than k
+                candidates.
+            ModelError: a part returns something that is no result.
         """
+        if not isinstance(question, str):
+            raise DataError(f"the question is {question!r:.60}, not a text", where="GainRAG.answer", hint="pass a str")
         if not question.strip():
             raise DataError("the question is empty", where="GainRAG.answer", hint="ask something")
-        candidates = self.retriever.search([question], self.depth)[0]
+        where = f"question {question[:40]!r}"
+        self.prompts.check(question, reserve=self.max_new_tokens, where=where)
+        if self.pseudo != "never":
+            self.prompts.check(question, reserve=self.background_tokens, where=where, background=True)
+        candidates = search_with(self.retriever, [question], self.depth)[0]
         scores, skipped = np.empty(0), False
         if self.threshold is not None:
-            scores = self.selector.score(question, candidates)
+            scores = self._score(question, candidates)
             skipped = is_enough(candidates, scores, self.threshold, self.k)
         if self.pseudo != "never" and not skipped:
             asked = Question(id="question", question=question)
@@ -103,18 +128,22 @@ class GainRAG:
         if len(candidates) < self.k:
             raise DataError(
                 f"{self.k} passages are wanted of {len(candidates)} candidates",
-                where=f"question {question[:40]!r}",
+                where=where,
                 hint="lower k, or retrieve more",
             )
         unscored = candidates[len(scores) :]
         if unscored:
-            scores = np.concatenate([scores, self.selector.score(question, unscored)])
+            scores = np.concatenate([scores, self._score(question, unscored)])
         ranked = rescored(candidates, scores, len(candidates))
         chosen = ranked[: self.k]
         rendered = self.prompts.with_passages(question, chosen, reserve=self.max_new_tokens)
         text = generate_answers(self.llm, self.prompts, [rendered], self.max_new_tokens)[0]
-        self.answered, self.skipped = self.answered + 1, self.skipped + skipped
+        with self._counting:
+            self.answered, self.skipped = self.answered + 1, self.skipped + skipped
         return Result(answer=text, passages=chosen, candidates=ranked, pseudo_skipped=skipped)
+
+    def _score(self, question: str, passages: list[Scored]) -> FloatArray:
+        return scores_with(self.selector, [(question, passages)])[0]
 
     @property
     def skipped_share(self) -> float | None:

@@ -6,7 +6,8 @@
 | `exact_match` | prediction, gold answers  | 1.0 when the prediction is a gold                         |
 | `f1`          | prediction, gold answers  | token overlap with the nearest gold, 0 to 1               |
 | `paper_em`    | prediction, gold answers  | containment as published, by characters; to compare only  |
-| `has_answer`  | passage text, gold answers| whether a gold stands in the passage, by DPR's tokens     |
+| `has_answer`  | text, gold answers        | whether a gold stands in the text, by DPR's tokens        |
+| `holds_answer`| passage, gold answers     | `has_answer` of the passage's text, without its title     |
 | `recall_at_k` | has-answer flags, ranked  | share of questions with an answer in the first k          |
 | `auc_within`  | gains, correctness        | how well gains tell right from wrong within one question  |
 
@@ -25,7 +26,7 @@ from functools import lru_cache
 import regex
 
 from gainrag.errors import ConfigError, DataError
-from gainrag.records import Scored
+from gainrag.records import Passage, Scored
 
 # Unicode's punctuation, and the symbols of ASCII that SQuAD drops with it ("$", "+", "<" ..).
 _PUNCTUATION = regex.compile(r"[\p{P}!-/:-@\[-`{-~]")
@@ -34,24 +35,58 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 # DPR's SimpleTokenizer: a run of letters, digits and marks, or any other single visible character.
 _TOKENS = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]")
 
+# A letter or digit of a script that is written without spaces between words, with its vowel signs and tones.
+_UNSPACED = regex.compile(
+    r"(?V1)[[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]&&[\p{L}\p{N}]]\p{M}*"
+)
+
+# "1,000,000", and neither "1,2" nor "1,0000".
+_THOUSANDS = regex.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+
+# Forms of a character that are the same in print: "ﬁ", "１", "Ⅳ". Not "²", "½" and "´": 10² is not 102, and O´Neill is
+# one word.
+_SAME_IN_PRINT = regex.compile(r"(?V1)[\p{NFKC_QC=No}--[\p{dt=super}\p{dt=sub}\p{dt=fraction}\p{Sk}]]")
+
+# Normalisation sorts each run of marks in quadratic time. Unicode's Stream-Safe Text Format (UAX 15) breaks runs of
+# more than 30, which no language has, with a joiner that shows nothing.
+_LONG_RUN = regex.compile(r"(\p{M}{30})(?=\p{M})")
+_JOINER = "\u034f"
+
 # Stands between tokens when they are searched as one string; a control character, so no token can hold it.
 _SEPARATOR = "\x1f"
 
 
-def normalise(text: str) -> str:
-    """Lower case, drop punctuation, drop a/an/the, collapse white space, in that order.
+def fold(text: str) -> str:
+    """The text as it is compared: what case, encoding and missing spaces would tell apart is made equal. Linear time.
 
-    SQuAD's normalisation exactly where the text is ASCII. Beyond ASCII two things are added: letters are composed
-    first (NFC), so that two spellings of "é" are equal and a decomposed "à" is not taken for an article; and
-    punctuation is dropped whatever its script, where SQuAD would keep "–" and "’".
+    Case is folded in full, and forms that are the same in print become one (NFKC, but superscripts, subscripts and
+    fractions stay what they are). In scripts that are written without spaces between words (Chinese, Japanese, Thai,
+    Lao, Khmer, Burmese) each character is a word, as in the tokens of multilingual BERT: spaces are put around it.
+
+    >>> fold("STRASSE") == fold("Straße"), fold("ﬁve １０ m²"), fold("在北京")
+    (True, 'five 10 m²', ' 在  北  京 ')
+    """
+    if text.isascii():
+        return text.lower()
+    text = _SAME_IN_PRINT.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text).casefold()
+    text = unicodedata.normalize("NFC", _LONG_RUN.sub(rf"\1{_JOINER}", text))
+    apart: str = _UNSPACED.sub(r" \g<0> ", text)
+    return apart
+
+
+def normalise(text: str) -> str:
+    """Fold case and forms, drop punctuation, drop a/an/the, collapse white space, in that order.
+
+    SQuAD's normalisation exactly where the text is ASCII. Beyond ASCII two things are added: the text is folded (see
+    `fold`), so that two spellings of "é" are equal and a decomposed "à" is not taken for an article; and punctuation
+    is dropped whatever its script, where SQuAD would keep "–" and "’".
 
     >>> normalise("  The U.S. of   A!")
     'us of'
-    >>> normalise("O’Neill, an artist")
-    'oneill artist'
+    >>> normalise("O’Neill, an artist"), normalise("答案是北京。")
+    ('oneill artist', '答 案 是 北 京')
     """
-    text = _PUNCTUATION.sub("", unicodedata.normalize("NFC", text.lower()))
-    return " ".join(_ARTICLES.sub(" ", text).split())
+    return " ".join(_ARTICLES.sub(" ", _PUNCTUATION.sub("", fold(text))).split())
 
 
 def contains(prediction: str, answers: Sequence[str]) -> float:
@@ -115,13 +150,17 @@ def paper_em(prediction: str, answers: Sequence[str]) -> float:
 def has_answer(text: str, answers: Sequence[str]) -> bool:
     """Whether the tokens of some answer stand in the text in a row: DPR's has_answer.
 
-    DPR's SimpleTokenizer on the NFD form, lower case: a token is a run of letters, digits and marks, or one other
-    visible character; punctuation counts. An answer without a token never matches (in DPR it always would).
+    DPR's SimpleTokenizer on the folded text (see `fold`): a token is a run of letters, digits and marks, or one other
+    visible character; punctuation counts. Beside the folding two things differ from DPR: the comma between thousands
+    is left out, so that "1,000" is "1000", as in `contains`, and holds no "1"; and an answer without a token never
+    matches, where in DPR it always would.
 
     >>> has_answer("The party was in São Paulo.", ["sao paulo"]), has_answer("Born in São Paulo.", ["São Paulo"])
     (False, True)
     >>> has_answer("a party", ["Art"]), has_answer("The U.S. Navy", ["U.S."]), has_answer("text", [""])
     (False, True, False)
+    >>> has_answer("答案是北京。", ["北京"]), has_answer("1,000 m", ["1000"])
+    (True, True)
     """
     golds = [gold for gold in map(_answer_tokens, answers) if gold != _SEPARATOR]
     if not golds:
@@ -130,10 +169,22 @@ def has_answer(text: str, answers: Sequence[str]) -> bool:
     return any(gold in tokens for gold in golds)
 
 
+def holds_answer(passage: Passage, answers: Sequence[str]) -> bool:
+    """Whether a passage holds an answer: `has_answer` of its text alone, the title left out, which is DPR's rule.
+
+    The one meaning of "holds an answer": of the marks `hasanswer`, of recall, of the system that reads the first
+    passage with an answer, of the figures on labels, and of the report.
+
+    >>> holds_answer(Passage(id="1", title="Emma", text="A novel by Jane Austen."), ["Emma"])
+    False
+    """
+    return has_answer(passage.text, answers)
+
+
 def _joined_tokens(text: str) -> str:
     """The tokens with a separator before, between and after, so that finding tokens in a row is finding a string."""
-    tokens: list[str] = _TOKENS.findall(unicodedata.normalize("NFD", text))
-    return _SEPARATOR.join(["", *tokens, ""]).lower() if tokens else _SEPARATOR
+    tokens: list[str] = _TOKENS.findall(_THOUSANDS.sub("", fold(text)))
+    return _SEPARATOR.join(["", *tokens, ""]) if tokens else _SEPARATOR
 
 
 # The same answers are looked for in each of a question's hundred passages.
@@ -190,4 +241,4 @@ def auc_within(gains: Sequence[float], correct: Sequence[bool]) -> float | None:
 def mark_answers(passages: Iterable[Scored], answers: Sequence[str]) -> None:
     """Mark each passage with whether it holds one of the answers, where they are known."""
     for passage in passages if answers else ():
-        passage.hasanswer = has_answer(passage.text, answers)
+        passage.hasanswer = holds_answer(passage, answers)

@@ -4,17 +4,20 @@ Two forms. `completion` is a text that a model continues, and the answer is what
 small models and base models answer far better with it. `chat` is the paper's wording inside the model's own chat
 template. Who owns the space between prompt and answer: the answer (see `Prompts.scored_answer`).
 
-This module knows nothing about models beyond the three methods of `Bounded` and `Templated`.
+What is written here fits the model's context: passages are cut, questions and answers never.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
+
+import msgspec
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.files.meta import digest
+from gainrag.protocols import Chat, Windowed
 from gainrag.records import Passage
 
 PromptForm = Literal["completion", "chat"]
@@ -22,7 +25,7 @@ PROMPT_FORMS: tuple[PromptForm, ...] = ("completion", "chat")
 
 INSTRUCTION = "Answer the question below concisely in a few words."
 # Shows a model that only continues text what an answer looks like: without it a quarter of the answers were empty and
-# most others whole sentences (docs/log.md).
+# most others whole sentences (docs/dev/log.md).
 EXAMPLE = "Question: Which planet is known as the Red Planet?\nAnswer: Mars"
 BACKGROUND_INSTRUCTION = (
     "Please provide background for the question below in 100 words. Do not respond with anything other than "
@@ -30,6 +33,8 @@ BACKGROUND_INSTRUCTION = (
 )
 # What a model writes when it knows nothing; METHOD section 2.
 NOT_AVAILABLE = "N/A"
+# Bytes of an answer for which as many tokens are reserved, without asking the tokenizer.
+SHORT = 64
 
 
 @dataclass(frozen=True)
@@ -74,30 +79,6 @@ def wording(form: PromptForm, *, background: bool = False) -> str:
     return digest(repr(parts))
 
 
-@runtime_checkable
-class Bounded(Protocol):
-    """A model whose context has an end."""
-
-    context: int  # tokens
-
-    def count_tokens(self, text: str) -> int:
-        """How many tokens a text has as a prompt."""
-        ...
-
-    def truncate(self, text: str, tokens: int) -> str:
-        """The beginning of a text, of at most so many tokens."""
-        ...
-
-
-@runtime_checkable
-class Templated(Protocol):
-    """A model with a chat template of its own."""
-
-    def render_chat(self, message: str) -> str:
-        """One user message inside the template, up to where the answer begins."""
-        ...
-
-
 @dataclass(frozen=True)
 class Prompts:
     """The prompts of one form for one model. Make it with `for_model`."""
@@ -105,39 +86,77 @@ class Prompts:
     form: PromptForm
     template: Template
     wrap: Callable[[str], str] = str
-    bound: Bounded | None = None
+    bound: Windowed | None = None
 
-    def with_passages(self, question: str, passages: Sequence[Passage], *, reserve: int = 64) -> str:
-        """with(q, p): the passages, then the question. A passage too long for the context is cut at its end.
+    def with_passages(self, question: str, passages: Sequence[Passage], *, reserve: int) -> str:
+        """with(q, p): the passages, then the question. Passages too long for the context are cut at their ends, the
+        last of several first; one of which nothing is left is left out.
 
         Args:
-            reserve: tokens of the context kept free for the answer.
+            reserve: tokens of the context kept free behind the prompt: for the longest answer that is scored there,
+                see `answer_tokens`, or for what the model writes.
 
         Raises:
             DataError: the question alone does not fit.
         """
-        prompt = self._render(question, passages)
-        # A token is at least a byte, so most prompts are known to fit without being tokenized.
-        if self.bound is None or len(prompt.encode()) + reserve <= self.bound.context:
-            return prompt
-        excess = self.bound.count_tokens(prompt) + reserve - self.bound.context
-        kept = list(passages)
-        for i in reversed(range(len(kept))):  # the least of several passages gives way first
-            if excess <= 0:
-                break
-            tokens = self.bound.count_tokens(kept[i].text)
-            # Text cut out of its surroundings may tokenize a little longer: two tokens of slack.
-            text = self.bound.truncate(kept[i].text, max(0, tokens - excess - 2))
-            kept[i] = replace_text(kept[i], text)
-            prompt = self._render(question, kept)
-            excess = self.bound.count_tokens(prompt) + reserve - self.bound.context
-        if excess > 0:
-            raise DataError(
-                f"the question needs {excess} tokens more than the model's context of {self.bound.context}",
-                where=f"question {question[:40]!r}",
-                hint="shorten the question, or use a model with a longer context",
-            )
+        prompt, kept = self._render(question, passages), list(passages)
+        for i in reversed(range(len(passages))):  # the least of several passages gives way first
+            for field in ("text", "title"):
+                if (excess := self._excess(prompt, reserve)) <= 0:
+                    return prompt
+                assert self.bound is not None  # or nothing would exceed
+                whole = kept[i].text if field == "text" else kept[i].title
+                # Text cut out of its surroundings may tokenize a little longer: two tokens of slack.
+                tokens = max(0, self.bound.count_tokens(whole) - excess - 2)
+                kept[i] = msgspec.structs.replace(kept[i], **{field: self.bound.truncate(whole, tokens)})
+                prompt = self._render(question, kept)
+            if self._excess(prompt, reserve) > 0:
+                del kept[i]
+                prompt = self._render(question, kept)
+        self.check(question, reserve=reserve, where=f"question {question[:40]!r}")
         return prompt
+
+    def check(self, question: str, *, reserve: int, where: str, background: bool = False) -> None:
+        """Whether a question alone, without a passage, fits the context; cheap unless it is close.
+
+        Args:
+            reserve: tokens of the context kept free behind it.
+            where: what errors call the question.
+            background: whether it is the request for the pseudo-passage that must fit.
+
+        Raises:
+            DataError: it does not.
+        """
+        prompt = self.background(question) if background else self.without(question)
+        if self.bound is None or self._excess(prompt, reserve) <= 0:
+            return
+        own, whole = self.bound.count_tokens(question), self.bound.count_tokens(prompt)
+        long_question = own > reserve
+        raise DataError(
+            f"the question has {own} tokens, its prompt {whole}, and {reserve} are kept for what stands behind it: "
+            f"more than the model's context of {self.bound.context}",
+            where=where,
+            hint="shorten the question, or use a model with a longer context"
+            if long_question
+            else "lower max_new_tokens or shorten the answer, or use a model with a longer context",
+        )
+
+    def answer_tokens(self, answers: Sequence[str]) -> int:
+        """What to reserve for answers that are scored: at least the tokens of the longest."""
+        scored = [self.scored_answer(answer) for answer in answers]
+        longest = max((len(answer.encode()) for answer in scored), default=0)
+        # A token is at least a byte: short answers need not be tokenized to know that they are short.
+        if self.bound is None or longest <= SHORT:
+            return longest
+        return max(self.bound.count_tokens(answer) for answer in scored)
+
+    def _excess(self, prompt: str, reserve: int) -> int:
+        """How many tokens too many a prompt has; 0 or less where it fits."""
+        # A token is at least a byte, the model's own first token aside: most prompts are known to fit without being
+        # tokenized.
+        if self.bound is None or len(prompt.encode()) + 1 + reserve <= self.bound.context:
+            return 0
+        return self.bound.count_tokens(prompt) + reserve - self.bound.context
 
     def without(self, question: str) -> str:
         """without(q): the question alone."""
@@ -185,16 +204,11 @@ def for_model(form: str, lm: object) -> Prompts:
     if form not in TEMPLATES:
         raise ConfigError(f"unknown prompt form {form!r}", where="prompt", hint="use completion or chat")
     prompts = Prompts(form=form, template=TEMPLATES[form])
-    if isinstance(lm, Bounded):
+    if isinstance(lm, Windowed):
         prompts = replace(prompts, bound=lm)
-    if form == "chat" and isinstance(lm, Templated):
+    if form == "chat" and isinstance(lm, Chat):
         prompts = replace(prompts, wrap=lm.render_chat)
     return prompts
-
-
-def replace_text(passage: Passage, text: str) -> Passage:
-    """A copy of the passage with another text."""
-    return Passage(id=passage.id, title=passage.title, text=text, origin=passage.origin)
 
 
 def selector_text(passage: Passage) -> str:

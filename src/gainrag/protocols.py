@@ -1,20 +1,27 @@
-"""What a retriever, a language model and a selector must offer. Batches first; nothing more than is used.
+"""What a retriever, a language model and a selector must offer, what they may offer beyond it, and how they are called.
+
+Batches first; nothing more than is used. What a part can do beyond its protocol is declared by a protocol of its own
+(`StoppingGenerator`, `BatchSelector`, ...), and asked for with `isinstance`. Parts are called through the functions at
+the end of this module, which check what comes back: a wrong number of scores must not shift labels without a word.
 
 A hosted chat model is a Generator and no Scorer: scoring needs the whole vocabulary's logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from gainrag.errors import ConfigError, ModelError
 from gainrag.records import Passage, Scored
 
 FloatArray = npt.NDArray[np.float64]
+# What losses are: exact over the whole vocabulary, bounded from below and above, or of the gold answer alone.
+Level = Literal["exact", "bounded", "gold"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,9 @@ class ScoringRequest:
     answers: Sequence[str]
 
 
+# --- what a part must offer ----------------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class Retriever(Protocol):
     """Finds passages for questions."""
@@ -41,7 +51,9 @@ class Retriever(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A language model whose whole vocabulary's logits can be had."""
+    """A language model that says how likely an answer is."""
+
+    level: Level  # what its losses are
 
     def losses(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
         """Contrastive loss of each request as an array [passage, answer, alpha], in nats per token."""
@@ -58,9 +70,195 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class ScorerGenerator(Scorer, Generator, Protocol):
+    """A model that is both, as synthesis needs it."""
+
+
+@runtime_checkable
 class Selector(Protocol):
     """Scores passages by how much they would help the language model."""
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""
         ...
+
+
+# --- what a part may offer -----------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class StoppingGenerator(Generator, Protocol):
+    """A Generator that can end a row at a string, which saves the tokens behind it."""
+
+    def generate_until(self, prompts: Sequence[str], max_new_tokens: int, stop: str | None) -> list[str]:
+        """Like `generate`; what follows the stop is not specified."""
+        ...
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """A language model whose context has an end."""
+
+    context: int  # tokens
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text has as a prompt."""
+        ...
+
+    def truncate(self, text: str, tokens: int) -> str:
+        """The beginning of a text, of at most so many tokens."""
+        ...
+
+
+@runtime_checkable
+class Chat(Protocol):
+    """A language model with a chat template of its own."""
+
+    def render_chat(self, message: str) -> str:
+        """One user message inside the template, up to where the answer begins."""
+        ...
+
+
+@runtime_checkable
+class Hardware(Protocol):
+    """A language model that runs on this machine."""
+
+    kind: str  # cpu, or cuda for any GPU
+
+    def rate(self) -> str:
+        """How fast scoring went so far, in a few words for a progress line."""
+        ...
+
+
+@runtime_checkable
+class BatchSelector(Selector, Protocol):
+    """A Selector that is faster with several questions at a time."""
+
+    def score_many(self, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
+        """The scores of each question's passages."""
+        ...
+
+
+@runtime_checkable
+class Lazy(Protocol):
+    """A selector that may know when the pseudo-passage is needless."""
+
+    @property
+    def threshold(self) -> float | None:
+        """The score from which it is, infinite where it never is; None where that was not learned."""
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A part that was opened by a name, which messages call it by."""
+
+    name: str
+
+
+# --- how parts are called ------------------------------------------------------------------------------------------
+
+
+def name_of(part: object) -> str:
+    """What messages call a part: its own name, else that of its class."""
+    return str(part.name) if isinstance(part, Named) else type(part).__name__
+
+
+def need(part: object, protocol: type[Any], *, what: str, where: str, hint: str) -> None:
+    """Stop where a part does not offer what it must.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not isinstance(part, protocol):
+        raise ConfigError(f"{what} is {part!r:.60}, not a {protocol.__name__}", where=where, hint=hint)
+
+
+def chunk_for(lm: object, sizes: Mapping[str, int]) -> int:
+    """How many questions a stage works on at a time, by what the language model runs on; the CPU's number for a model
+    that does not say."""
+    return sizes[lm.kind if isinstance(lm, Hardware) else "cpu"]
+
+
+def search_with(retriever: Retriever, questions: Sequence[str], k: int) -> list[list[Scored]]:
+    """The k best passages of each question.
+
+    Raises:
+        ModelError: not one list for each question.
+    """
+    found = retriever.search(questions, k)
+    _check_number(retriever, found, len(questions), "lists of passages", "questions")
+    return found
+
+
+def continue_with(lm: Generator, prompts: Sequence[str], max_new_tokens: int, stop: str | None = None) -> list[str]:
+    """The continuation of each prompt; where the model can, it ends at `stop`.
+
+    Raises:
+        ModelError: not one text for each prompt.
+    """
+    if stop is not None and isinstance(lm, StoppingGenerator):
+        texts = lm.generate_until(prompts, max_new_tokens, stop)
+    else:
+        texts = lm.generate(prompts, max_new_tokens)
+    _check_number(lm, texts, len(prompts), "texts", "prompts")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ModelError(f"the generator returned {text!r:.40}, not a text", where=name_of(lm), hint=_CUSTOM)
+    return texts
+
+
+def losses_with(lm: Scorer, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
+    """The losses of each request, [passage, answer, alpha], in nats per token.
+
+    Raises:
+        ModelError: a loss is not finite, or they are not of this shape.
+    """
+    found = lm.losses(requests, alphas)
+    _check_number(lm, found, len(requests), "arrays of losses", "requests")
+    return [
+        _array(lm, losses, (len(r.with_prompts), len(r.answers), len(alphas)), "losses")
+        for losses, r in zip(found, requests, strict=True)
+    ]
+
+
+def scores_with(selector: Selector, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
+    """The scores of each question's passages, in one go where the selector can.
+
+    Raises:
+        ModelError: a score is not finite, or not one for each passage.
+    """
+    if isinstance(selector, BatchSelector):
+        found = selector.score_many(requests)
+    else:
+        found = [selector.score(question, passages) for question, passages in requests]
+    _check_number(selector, found, len(requests), "arrays of scores", "questions")
+    return [
+        _array(selector, scores, (len(passages),), "scores")
+        for scores, (_, passages) in zip(found, requests, strict=True)
+    ]
+
+
+_CUSTOM = "see gainrag.protocols for what it must return"
+
+
+def _check_number(part: object, found: object, wanted: int, things: str, of: str) -> None:
+    if not isinstance(found, Sequence | np.ndarray) or isinstance(found, str | bytes):
+        raise ModelError(f"it returned {found!r:.40}, not {things}", where=name_of(part), hint=_CUSTOM)
+    if len(found) != wanted:
+        raise ModelError(f"it returned {len(found)} {things} for {wanted} {of}", where=name_of(part), hint=_CUSTOM)
+
+
+def _array(part: object, values: object, shape: tuple[int, ...], what: str) -> FloatArray:
+    """Numbers as an array of this shape, all finite."""
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ModelError(f"its {what} are {values!r:.40}, not numbers", where=name_of(part), hint=_CUSTOM) from None
+    if found.shape != shape:
+        raise ModelError(
+            f"its {what} have the shape {list(found.shape)}, not {list(shape)}", where=name_of(part), hint=_CUSTOM
+        )
+    if not np.isfinite(found).all():
+        raise ModelError(f"its {what} are NaN or infinite", where=name_of(part), hint="use float32, or another model")
+    return found

@@ -1,17 +1,21 @@
-"""The records that flow between stages, and how they are read from and written to JSON lines.
+"""The records that flow between stages: their fields, the values these may have, and their form in JSON.
 
-One record is one line. Files may be plain or .gz, and `-` is standard input or output. Unknown keys of the input
-are kept in `extra` and written back. A line that does not fit is an error that names file, line and field.
+One record is one line. Unknown keys of the input are kept in `extra` and written back. What a record's types cannot
+say (an id that is blank, a silver passage that is not there) is said in `check`, which everything that is read passes.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from gainrag.errors import DataError
+
 Origin = Literal["corpus", "generated"]
+Level = Literal["exact", "bounded", "gold", "sampled"]
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -30,10 +34,17 @@ class Passage(Record, kw_only=True):
 
 
 class Scored(Passage, kw_only=True):
-    """A passage as a retriever or selector returned it. The pseudo-passage was never retrieved: its score is None."""
+    """A passage as a retriever or selector returned it. The pseudo-passage was never retrieved: its score is None.
+
+    hasanswer: whether the text contains one of the answers.
+    scores: what each part of a hybrid retriever scored it with, by the part's name.
+    gold: whether people marked it as what the answer rests on.
+    """
 
     score: float | None = None
     hasanswer: bool | None = None
+    scores: dict[str, float] | None = None
+    gold: bool | None = None
 
 
 class Gained(Scored, kw_only=True):
@@ -44,11 +55,15 @@ class Gained(Scored, kw_only=True):
 
 
 class Question(Record, kw_only=True):
-    """A question and its gold answers; `answers` may be empty where nothing is trained or evaluated."""
+    """A question and its gold answers; `answers` may be empty where nothing is trained or evaluated.
+
+    choices: the options of a multiple-choice or yes/no question.
+    """
 
     id: str
     question: str
     answers: list[str] = []
+    choices: list[str] | None = None
 
 
 class Retrieved(Question, kw_only=True):
@@ -61,6 +76,7 @@ class GainRecord(Question, kw_only=True):
     """A training label: every candidate's gain, the silver passage's index, whether the question passed the filter.
 
     loss_without: nats per token of the easiest answer when no passage is read; None in files that do not say.
+    level: what the losses are: computed exactly, bounded, made from gold passages, or sampled.
     """
 
     kept: bool
@@ -68,6 +84,7 @@ class GainRecord(Question, kw_only=True):
     silver: int
     ctxs: list[Gained]
     loss_without: float | None = None
+    level: Level = "exact"
 
 
 class Answer(Question, kw_only=True):
@@ -81,6 +98,14 @@ R = TypeVar("R", bound=Record)
 
 # Which field of a record holds records in turn, and of what type.
 _NESTED: dict[type[Record], type[Record]] = {Retrieved: Scored, GainRecord: Gained, Answer: Scored}
+
+
+# Written behind the other fields, where files made before these were fields have them.
+_LAST = ("choices", "scores", "gold", "level")
+# A field with this value is left out of the file.
+_UNSAID = {"origin": "corpus", "level": "exact"}
+# Unknown keys are kept as they are, and so nested values must be such that they can be written again.
+_DEEPEST = 64
 
 
 def from_builtins(kind: type[R], value: object) -> R:
@@ -99,40 +124,147 @@ def _with_extra(kind: type[Record], value: object) -> object:
     lifted = {key: item for key, item in value.items() if key in known}
     extra = {key: item for key, item in value.items() if key not in known}
     if extra:
+        for key, item in extra.items():
+            if isinstance(item, dict | list) and _deeper(item, _DEEPEST):
+                raise msgspec.ValidationError(f"Value nested deeper than {_DEEPEST} - at `$.{key}`")
         lifted["extra"] = extra
     if kind in _NESTED and isinstance(lifted.get("ctxs"), list):
-        lifted["ctxs"] = [_foreign_score(_with_extra(_NESTED[kind], ctx)) for ctx in lifted["ctxs"]]
+        lifted["ctxs"] = [_with_extra(_NESTED[kind], ctx) for ctx in lifted["ctxs"]]
     return lifted
 
 
-def _foreign_score(ctx: object) -> object:
-    """DPR writes scores and ids of another JSON type: the score as a string, the id as a number."""
-    if isinstance(ctx, dict):
-        if isinstance(ctx.get("score"), str):
-            with suppress(ValueError):  # left as it is then: msgspec names the field
-                ctx["score"] = float(ctx["score"])
-        if isinstance(ctx.get("id"), int):
-            ctx["id"] = str(ctx["id"])
-    return ctx
+def _deeper(value: object, levels: int) -> bool:
+    """Whether a value is nested deeper than so many levels."""
+    inner: Iterable[object] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_deeper(item, levels - 1) for item in inner if isinstance(item, dict | list))
 
 
 def to_builtins(record: Record) -> dict[str, Any]:
-    """The record as plain JSON data, `extra` merged back in. Fields without a default are always written."""
+    """The record as plain JSON data, `extra` merged back in. Fields without a default are always written.
+
+    A field is never hidden by a key of the same name that came with the question: whoever answers a file of answers
+    anew wants the new ones.
+    """
     out: dict[str, Any] = {}
     for name in record.__struct_fields__:
         value = getattr(record, name)
-        if name == "extra":
+        if name == "extra" or value is None or _UNSAID.get(name) == value:
             continue
         if isinstance(value, list) and value and isinstance(value[0], Record):
             value = [to_builtins(item) for item in value]
-        if value is None or (name == "origin" and value == "corpus"):
-            continue
         out[name] = value
     # Struct fields come base class first; a record reads best with its id in front.
     ordered: dict[str, Any] = {key: out[key] for key in ("id", "question", "title", "text") if key in out}
-    return {**ordered, **out, **record.extra}
+    last = {key: out.pop(key) for key in _LAST if key in out}
+    own = {**ordered, **out, **last}
+    return {**own, **{key: value for key, value in record.extra.items() if key not in own}}
 
 
 def encode(record: Record) -> bytes:
     """One JSON line, newline included."""
     return msgspec.json.encode(to_builtins(record)) + b"\n"
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def check(record: Record, where: str) -> None:
+    """Whether a record's values can be right, beyond their types.
+
+    | record | what it must have |
+    |---|---|
+    | all | an id |
+    | Passage and its kinds | a text; finite scores |
+    | Question and its kinds | a question; passages whose ids differ |
+    | GainRecord | answers, passages, a silver one among them; finite gains and losses, all by the same alphas |
+
+    Args:
+        where: the file and line, for the error.
+
+    Raises:
+        DataError: it has not; the message names the field.
+    """
+    if isinstance(record, Passage):
+        _check_passage(record, where, "")
+    if isinstance(record, Question):
+        _check_id(record.id, where, "id")
+        if not record.question.strip():
+            raise DataError("field question is empty", where=where, hint="remove the line or give it a question")
+    if isinstance(record, Retrieved | GainRecord | Answer):
+        _check_passages(record.ctxs, where)
+    if isinstance(record, GainRecord):
+        check_answers(record, where)
+        _check_gains(record, where)
+
+
+def check_answers(question: Question, where: str) -> None:
+    """Whether a question has gold answers, as training and evaluation need.
+
+    Raises:
+        DataError: it has none, or a blank one.
+    """
+    if not question.answers:
+        raise DataError("field answers is empty", where=where, hint="training and evaluation need gold answers")
+    for i, answer in enumerate(question.answers):
+        if not answer.strip():
+            raise DataError(f"field answers[{i}] is blank", where=where, hint="remove the blank answer")
+
+
+def _check_passages(passages: Sequence[Scored], where: str) -> None:
+    seen: set[str] = set()
+    for i, passage in enumerate(passages):
+        _check_passage(passage, where, f"ctxs[{i}].")
+        if passage.id in seen:
+            what = f"duplicate passage id {passage.id!r} at ctxs[{i}]"
+            raise DataError(what, where=where, hint="ids must differ; remove or rename one")
+        seen.add(passage.id)
+
+
+def _check_passage(passage: Passage, where: str, at: str) -> None:
+    _check_id(passage.id, where, f"{at}id")
+    if not passage.text.strip():
+        raise DataError(f"field {at}text is empty", where=where, hint="remove the passage or give it a text")
+    if isinstance(passage, Scored):
+        _check_finite(passage.score, where, f"{at}score")
+        for name, score in (passage.scores or {}).items():
+            _check_finite(score, where, f"{at}scores.{name}")
+
+
+def _check_gains(record: GainRecord, where: str) -> None:
+    again = "run `gainrag synthesize` again"
+    if not 0 <= record.silver < len(record.ctxs):
+        what = f"field silver is {record.silver}, and there are {len(record.ctxs)} passages"
+        raise DataError(what, where=where, hint=again)
+    _check_finite(record.loss_without, where, "loss_without")
+    for alpha in record.ctxs[0].loss:
+        if not _is_alpha(alpha):
+            raise DataError(f"field ctxs[0].loss is by alpha, and {alpha!r} is none", where=where, hint=again)
+    for i, passage in enumerate(record.ctxs):
+        _check_finite(passage.gain, where, f"ctxs[{i}].gain")
+        if not passage.loss or passage.loss.keys() != record.ctxs[0].loss.keys():
+            first = _listed(record.ctxs[0].loss)
+            what = f"field ctxs[{i}].loss has alphas {_listed(passage.loss)}, ctxs[0].loss {first}"
+            raise DataError(what, where=where, hint=again)
+        for alpha, loss in passage.loss.items():
+            _check_finite(loss, where, f"ctxs[{i}].loss.{alpha}")
+
+
+def _check_id(value: str, where: str, field: str) -> None:
+    if not value.strip():
+        raise DataError(f"field {field} is empty", where=where, hint="ids tell records apart")
+
+
+def _check_finite(value: float | None, where: str, field: str) -> None:
+    if value is not None and not math.isfinite(value):
+        raise DataError(f"field {field} is {value}", where=where, hint="it must be a finite number")
+
+
+def _is_alpha(name: str) -> bool:
+    try:
+        return 0 <= float(name) < math.inf
+    except ValueError:
+        return False
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

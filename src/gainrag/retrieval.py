@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gainrag.errors import DataError, ModelError
 from gainrag.files.progress import progress_bar
 from gainrag.metrics import mark_answers
-from gainrag.protocols import Retriever
-from gainrag.records import Question, Retrieved, Scored
+from gainrag.protocols import Retriever, search_with
+from gainrag.records import Question, Retrieved, Scored, check
 from gainrag.settings import Passages, checked
 
 # Questions searched at a time: encoded together, and little enough for the bar to move.
@@ -25,20 +26,37 @@ def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: Passages
 
     Raises:
         ConfigError: k is less than 1.
+        ModelError: the retriever returned something that is no ranking, or not one for each question.
     """
     retrieved: list[Retrieved] = []
     with progress_bar("retrieving", unit="questions", total=len(questions)) as bar:
         for start in range(0, len(questions), _BATCH):
             batch = questions[start : start + _BATCH]
-            found = retriever.search([question.question for question in batch], k)
+            found = search_with(retriever, [question.question for question in batch], k)
             for question, passages in zip(batch, found, strict=True):
-                retrieved.append(_with_passages(question, passages))
+                retrieved.append(_with_passages(question, passages, k, type(retriever).__name__))
             bar.update(len(batch))
     return retrieved
 
 
-def _with_passages(question: Question, passages: Sequence[Scored]) -> Retrieved:
+def _with_passages(question: Question, passages: Sequence[Scored], k: int, retriever: str) -> Retrieved:
+    if not isinstance(passages, Sequence) or not all(isinstance(passage, Scored) for passage in passages):
+        what = "the retriever gave something else than a list of passages"
+        raise ModelError(what, where=retriever, hint="return Scored records")
+    if len(passages) > k:
+        what = f"the retriever gave {len(passages)} passages where {k} were asked for"
+        raise ModelError(what, where=retriever, hint="return at most k")
     mark_answers(passages, question.answers)
-    return Retrieved(
-        id=question.id, question=question.question, answers=question.answers, ctxs=list(passages), extra=question.extra
+    record = Retrieved(
+        id=question.id,
+        question=question.question,
+        answers=question.answers,
+        choices=question.choices,
+        ctxs=list(passages),
+        extra=question.extra,
     )
+    try:
+        check(record, f"{retriever}, question {question.id!r}")
+    except DataError as error:
+        raise ModelError(f"the retriever gave no ranking: {error.what}", where=error.where, hint=error.hint) from None
+    return record

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.files.progress import progress
 from gainrag.files.resuming import chunks
-from gainrag.protocols import FloatArray, Selector
+from gainrag.protocols import FloatArray, Selector, scores_with
 from gainrag.records import Retrieved, Scored
 from gainrag.selectors.lazy import SKIPPED, is_enough, threshold_of
 from gainrag.settings import Passages, checked
@@ -65,6 +65,7 @@ def select(
     Raises:
         ConfigError: k is below 1, no such choice of `pseudo`, or it is lazy and the selector has no threshold.
         DataError: a question has fewer than k candidates.
+        ModelError: the selector's scores are NaN, or not one for each passage.
     """
     pseudo = as_pseudo(pseudo)
     threshold = threshold_of(selector) if pseudo == "lazy" else None
@@ -86,6 +87,7 @@ def select(
                     id=record.id,
                     question=record.question,
                     answers=record.answers,
+                    choices=record.choices,
                     extra=extra,
                     ctxs=rescored(passages, scores, k),
                 )
@@ -138,9 +140,5 @@ def _check_enough(records: Sequence[Retrieved], eligible: Sequence[Sequence[Scor
 
 
 def score_all(selector: Selector, part: Sequence[tuple[Retrieved, list[Scored]]]) -> list[FloatArray]:
-    """Scores of several questions, in one go where the selector can."""
-    requests = [(record.question, passages) for record, passages in part]
-    if (many := getattr(selector, "score_many", None)) is not None:
-        scores: list[FloatArray] = many(requests)
-        return scores
-    return [selector.score(question, passages) for question, passages in requests]
+    """Scores of several questions' passages."""
+    return scores_with(selector, [(record.question, passages) for record, passages in part])

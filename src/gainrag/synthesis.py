@@ -9,19 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from gainrag import metrics
 from gainrag.answering import generate_answers
-from gainrag.errors import ConfigError, DataError, ModelError, unknown
+from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.files.progress import progress
-from gainrag.files.resuming import chunk_for, write_resumable
+from gainrag.files.resuming import write_resumable
 from gainrag.gain import best_loss, entropy, gain_from_loss, silver_index, teacher
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
-from gainrag.protocols import Generator, Scorer, ScoringRequest
+from gainrag.protocols import (
+    Generator,
+    Hardware,
+    ScorerGenerator,
+    ScoringRequest,
+    chunk_for,
+    losses_with,
+    need,
+)
 from gainrag.records import Gained, GainRecord, Retrieved
 from gainrag.settings import Alpha, Some, Tokens, checked
 
@@ -30,10 +38,6 @@ CHUNK = {"cpu": 16, "cuda": 512}
 
 Keep = Literal["contains", "exact_match"]
 FILTERS = {"contains": metrics.contains, "exact_match": metrics.exact_match}
-
-
-class ScorerGenerator(Scorer, Generator, Protocol):
-    """A model that is both, as synthesis needs it."""
 
 
 @checked
@@ -59,39 +63,38 @@ def synthesize(
         max_new_tokens: the longest silver answer, in tokens.
 
     Raises:
-        DataError: a question without answers or without passages.
-        ConfigError: no alpha, a negative one, no such prompt form or filter.
-        ModelError: the model's logits are not finite.
+        DataError: no questions, one without answers or without passages, or one that does not fit the model's context
+            with its longest answer; all are checked before the first is scored.
+        ConfigError: no alpha, a negative one, no such prompt form or filter, or the model is no scorer and generator.
+        ModelError: a loss is not finite, or the model returns losses or texts of another number.
     """
+    if not candidates:
+        raise DataError("no questions", where="synthesize", hint="pass candidates: see `gainrag augment`")
     alphas = as_alphas(alpha)
     if keep not in FILTERS:
         raise ConfigError(unknown("filter", keep, FILTERS), where="keep")
+    need(lm, ScorerGenerator, what="lm", where="synthesize", hint="pass open_lm(..), or see gainrag.protocols")
     prompts = for_model(prompt, lm)
     for record in candidates:
         check_candidates(record)
+        reserve = reserve_for(prompts, record, max_new_tokens)
+        prompts.check(record.question, reserve=reserve, where=f"question {record.id}")
 
     def make(part: Sequence[Retrieved]) -> list[GainRecord]:
         # Rounded before anything is derived, so that what is read from the file is what was decided on.
-        requests = [with_nothing_last(scoring_request(prompts, record)) for record in part]
-        every = [best_loss(found).round(6) for found in lm.losses(requests, alphas)]
+        requests = [with_nothing_last(scoring_request(prompts, record, max_new_tokens)) for record in part]
+        every = [best_loss(found).round(6) for found in losses_with(lm, requests, alphas)]
         losses, nothing = [loss[:-1] for loss in every], [float(loss[-1, 0]) for loss in every]
-        for record, loss in zip(part, every, strict=True):
-            if not np.isfinite(loss).all():
-                raise ModelError("a loss is NaN or infinite", where=f"question {record.id}", hint="use --dtype float32")
         silver = [silver_index(gain_from_loss(loss[:, 0])) for loss in losses]
-        answers = generate_answers(
-            lm,
-            prompts,
-            [prompts.with_passages(r.question, [r.ctxs[i]]) for r, i in zip(part, silver, strict=True)],
-            max_new_tokens,
-        )
+        read = [request.with_prompts[i] for request, i in zip(requests, silver, strict=True)]
+        answers = generate_answers(lm, prompts, read, max_new_tokens)
         made = zip(part, losses, nothing, answers, strict=True)
         return [_record(r, loss, without, alphas, text, keep) for r, loss, without, text in made]
 
     chunk = chunk_for(lm, CHUNK)
     own = {**(settings or {}), "alpha": alphas, "prompt": prompt, "keep": keep, "max_new_tokens": max_new_tokens}
     own["wording"] = wording(prompt)
-    rate = getattr(lm, "rate", None)  # a scorer of another kind need not know
+    rate = lm.rate if isinstance(lm, Hardware) else None
     return write_resumable(out, candidates, make, kind=GainRecord, chunk=chunk, settings=own, what="gains", rate=rate)
 
 
@@ -123,10 +126,16 @@ def check_candidates(record: Retrieved) -> None:
         raise DataError("no passages", where=where, hint="retrieve or augment first")
 
 
-def scoring_request(prompts: Prompts, record: Retrieved) -> ScoringRequest:
-    """A question's prompts and answers as a Scorer wants them."""
+def reserve_for(prompts: Prompts, record: Retrieved, max_new_tokens: int) -> int:
+    """Tokens to keep free behind a question's prompts: for its longest answer, and for the answer that is written."""
+    return max(prompts.answer_tokens(record.answers), max_new_tokens)
+
+
+def scoring_request(prompts: Prompts, record: Retrieved, max_new_tokens: int = 0) -> ScoringRequest:
+    """A question's prompts and answers as a Scorer wants them; there is room for an answer of `max_new_tokens`, too."""
+    reserve = reserve_for(prompts, record, max_new_tokens)
     return ScoringRequest(
-        with_prompts=[prompts.with_passages(record.question, [passage]) for passage in record.ctxs],
+        with_prompts=[prompts.with_passages(record.question, [passage], reserve=reserve) for passage in record.ctxs],
         without_prompt=prompts.without(record.question),
         answers=[prompts.scored_answer(answer) for answer in record.answers],
     )
@@ -155,6 +164,7 @@ def _record(
         id=record.id,
         question=record.question,
         answers=record.answers,
+        choices=record.choices,
         extra=record.extra,
         kept=bool(FILTERS[keep](prediction, record.answers)),
         prediction=prediction,
@@ -193,15 +203,19 @@ def losses_at(record: GainRecord, alpha: float) -> list[float]:
 
 def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
     """The quality of the labels in figures: shares of kept questions, of silver passages that hold an answer or are
-    the pseudo-passage, and the teacher's mean entropy (nats) at temperature 1 beside that of a flat one."""
+    the pseudo-passage, and the teacher's mean entropy (nats) at temperature 1 beside that of a flat one.
+
+    Raises:
+        DataError: there is no record.
+    """
+    if not records:
+        raise DataError("no questions", where="summary of gains", hint="run `gainrag synthesize` on candidates first")
     silver = [record.ctxs[record.silver] for record in records]
     return {
         "questions": len(records),
         "kept": float(np.mean([record.kept for record in records])),
         "silver_holds_answer": float(
-            np.mean(
-                [metrics.has_answer(f"{p.title}\n{p.text}", r.answers) for p, r in zip(silver, records, strict=True)]
-            )
+            np.mean([metrics.holds_answer(p, r.answers) for p, r in zip(silver, records, strict=True)])
         ),
         "silver_is_pseudo": float(np.mean([passage.origin == "generated" for passage in silver])),
         "teacher_entropy": float(np.mean([entropy(teacher(gains_at(r, None))) for r in records])),
@@ -239,7 +253,7 @@ def diagnose(
     picks: dict[str, list[float]] = {a: [] for a in alphas}
     first: list[float] = []
     for record in progress(chosen, "answering every candidate", unit="questions"):
-        rendered = [prompts.with_passages(record.question, [ctx]) for ctx in record.ctxs]
+        rendered = [prompts.with_passages(record.question, [ctx], reserve=max_new_tokens) for ctx in record.ctxs]
         texts = generate_answers(lm, prompts, rendered, max_new_tokens)
         right = [metrics.contains(text, record.answers) > 0 for text in texts]
         f1 = [metrics.f1(text, record.answers) for text in texts]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gainrag.protocols import FloatArray, ScoringRequest
+from gainrag.protocols import FloatArray, Level, ScoringRequest
 from gainrag.records import Passage, Scored
 
 
@@ -21,6 +21,8 @@ class TableScorer:
     Raises:
         KeyError: the table has no entry.
     """
+
+    level: Level = "exact"
 
     def __init__(self, table: Mapping[tuple[str, str], float]) -> None:
         self.table = dict(table)
@@ -48,6 +50,8 @@ class EchoGenerator:
 class OverlapLM(EchoGenerator):
     """A Scorer and Generator without a model: an answer's loss is low where its words stand in the prompt, and the
     answer generated is the prompt's first capitalised word that the question does not have."""
+
+    level: Level = "exact"
 
     def losses(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
         """Share of the answer's words missing from the prompt, times 5; alpha adds the gap to the bare question's."""

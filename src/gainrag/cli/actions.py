@@ -22,10 +22,10 @@ from gainrag import (
     synthesis,
     training,
 )
-from gainrag.errors import UsageError
+from gainrag.errors import DataError, UsageError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, meta_path, write_meta
-from gainrag.files.places import check_output, check_replaceable
+from gainrag.files.places import check_output
 from gainrag.files.streams import read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
@@ -33,12 +33,10 @@ from gainrag.report import report as make_report
 from gainrag.runs import config, printing, sharing, stages, systems
 from gainrag.selectors import CrossEncoderSelector, exporting
 from gainrag.selectors.lazy import SKIPPED
+from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, settings_of
 
 Arguments = Mapping[str, Any]
-
-# The file by which a selector folder is known.
-SELECTOR = "config.json"
 
 
 def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
@@ -148,25 +146,35 @@ def train(arguments: Arguments) -> None:
     warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
     if arguments.get("warm_start"):
         check_output(warm, (source, arguments["warm_start"], own.get("base", "-")), writes="folder")
-        check_replaceable(warm, SELECTOR, "selector folder")
+        check_target(warm)
     if own.get("labels") == "relevance":
         records: list[Any] = ingestion.read_retrieved(source, need_answers=True)
     else:
         records = list(read(source, GainRecord))
     facts: dict[str, Any] = {"data": Path(source).name}
     if str(source) != "-" and meta_path(source).exists():
-        made = read_json(meta_path(source)).get("settings", {})
-        facts |= {"LLM": made.get("llm", {}).get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
+        facts |= _made_with(meta_path(source))
     inputs: dict[str, str | Path] = {"gains": source}
     if arguments.get("warm_start"):
         retrieved = ingestion.read_retrieved(arguments["warm_start"], need_answers=True)
         print(f"warm start on {len(retrieved)} questions, into {warm}", file=sys.stderr)
         shared = {k: own[k] for k in ("base", "seed", "max_length", "dtype", "device") if k in own}
-        training.train(retrieved, warm, {"data": Path(arguments["warm_start"]).name}, labels="relevance", **shared)
+        # A beginning only: it need not be better than the retriever's order yet.
+        begun = {"data": Path(arguments["warm_start"]).name}
+        training.train(retrieved, warm, begun, labels="relevance", keep_worse=True, **shared)
         inputs["warm start"] = arguments["warm_start"]
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)
     write_meta(arguments["out"], settings_of(training.train, own), hashes(inputs))
+
+
+def _made_with(meta: Path) -> dict[str, Any]:
+    """What labels were made with, by their meta file."""
+    made = read_json(meta).get("settings", {})
+    llm = made.get("llm", {}) if isinstance(made, dict) else None
+    if not isinstance(llm, dict):
+        raise DataError("its settings are no settings", where=str(meta), hint="remove it, or make the labels again")
+    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
 
 
 def select(arguments: Arguments) -> None:

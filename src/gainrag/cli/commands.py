@@ -25,6 +25,7 @@ from gainrag.files.places import Writes, check_output, check_replaceable
 from gainrag.report import report
 from gainrag.runs import stages
 from gainrag.selectors import CrossEncoderSelector, exporting
+from gainrag.selectors.saving import SELECTOR
 
 # What an interruption leaves, said to whoever pressed Ctrl-C.
 STARTS_OVER = "Nothing was written; run the same command again to start over."
@@ -200,7 +201,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         (training.train,),
         writes="folder",
-        replaces=(actions.SELECTOR, "selector folder"),
+        replaces=(SELECTOR, "selector folder"),
     ),
     Command(
         "select",

@@ -1,12 +1,13 @@
 """The command line. Each stage is a command; its flags are the stage function's keyword-only parameters.
 
 Data goes to standard output, everything else to standard error. Exit status 0, 1 for a known failure (one line: what,
-where, hint), 2 for wrong usage.
+where, hint), 2 for wrong usage, 130 when interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -114,29 +115,52 @@ def _check_flags(command: commands.Command, given: Mapping[str, Any]) -> None:
 
 
 def quiet_libraries() -> None:
-    """Only the doors configure logging: the libraries' own bars and notes would tear ours apart."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("transformers", "sentence_transformers", "bm25s", "datasets", "httpx", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Only the doors configure logging: on standard error are our own lines, and other libraries' errors alone.
+
+    The libraries set the levels of their loggers when they are imported, which is later than this. So what is shown
+    is decided where it is shown; those with handlers of their own are told by their environment variables.
+    """
+    for name, value in {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DATASETS_VERBOSITY": "error",
+        "HF_HUB_VERBOSITY": "error",
+    }.items():
+        os.environ.setdefault(name, value)
+    handler = logging.StreamHandler()
+    handler.addFilter(_is_shown)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
+    # Whoever asks Python for warnings (-W, PYTHONWARNINGS) sees them.
+    logging.captureWarnings(not sys.warnoptions)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    ours = record.name.partition(".")[0] == "gainrag"
+    return record.levelno >= (logging.WARNING if ours else logging.ERROR)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character shows its escape; standard error does so of itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    kept = "Nothing was begun."
     try:
         arguments = vars(build_parser().parse_args(argv))
         command: commands.Command = arguments.pop("do")
         arguments.pop("command")
         quiet_libraries()
         _check_flags(command, arguments)
+        kept = command.kept
         command.run(arguments)
     except GainragError as error:
         print(f"gainrag: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("gainrag: stopped; run the same command again to go on", file=sys.stderr)
+        print(f"gainrag: stopped. {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Who read our output has seen enough; Python must not complain again at exit.

@@ -16,22 +16,32 @@ T = TypeVar("T")
 _ON_TERMINAL, _IN_LOG = 0.2, 30.0
 
 
+class _Lines:
+    """What a bar is written to where there is no terminal: each time it is redrawn is a line, without a \\r or other
+    control characters."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        # What only moves the cursor says nothing, nor does the end of a bar that was full already.
+        if line and line.isprintable() and line != self._last:
+            sys.stderr.write(line + "\n")
+            self._last = line
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def _bar(iterable: Iterable[Any] | None, total: int | None, what: str, unit: str, done: int = 0) -> tqdm[Any]:
     from tqdm import tqdm
 
-    every = _ON_TERMINAL if sys.stderr.isatty() else _IN_LOG
-    return tqdm(
-        iterable,
-        total=total,
-        desc=what,
-        unit=f" {unit}",
-        initial=done,
-        file=sys.stderr,
-        mininterval=every,
-        dynamic_ncols=True,
-        leave=sys.stderr.isatty(),
-        delay=1.0,
-    )
+    common = {"total": total, "desc": what, "unit": f" {unit}", "initial": done, "delay": 1.0}
+    if sys.stderr.isatty():
+        return tqdm(iterable, file=sys.stderr, mininterval=_ON_TERMINAL, dynamic_ncols=True, **common)
+    # Without columns there are figures and no bar; a thread of tqdm's would redraw every 10 s.
+    return tqdm(iterable, file=_Lines(), mininterval=_IN_LOG, maxinterval=_IN_LOG, ncols=0, **common)
 
 
 def progress(items: Iterable[T], what: str, *, unit: str, total: int | None = None) -> Iterator[T]:

@@ -45,11 +45,6 @@ def chunks(items: Sequence[X], size: int) -> Iterator[Sequence[X]]:
         yield items[start : start + size]
 
 
-def chunk_for(lm: object, sizes: Mapping[str, int]) -> int:
-    """The size of a stage's chunks for a language model: by its `kind` (cpu, cuda), the CPU's for any other."""
-    return sizes[getattr(lm, "kind", "cpu")]
-
-
 def write_resumable(
     out: str | Path | None,
     items: Sequence[T],

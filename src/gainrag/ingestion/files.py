@@ -1,23 +1,20 @@
-"""Official files -> entries. A file is held as bytes and decoded an entry at a time: half a gigabyte needs little more.
+"""Official files -> entries. A file is held as bytes and decoded a record at a time: half a gigabyte needs little more.
 
-Every error names the file, the entry (counted from 1; the line in a file of JSON lines) and the field.
+Every error names the file, the record (counted from 1; the line in a file of JSON lines) and the field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from gainrag.errors import DataError
-from gainrag.files.streams import read_lines
+from gainrag.files.decoding import decode
+from gainrag.files.streams import read_values, read_whole
 from gainrag.ingestion.releases import Release
-
-T = TypeVar("T")
 
 
 def find(release: Release, folder: str | Path, split: str) -> Path:
@@ -44,45 +41,28 @@ def entries(release: Release, path: str | Path) -> Iterator[tuple[str, Any]]:
     empty = True
     for where, raw in _undecoded(release, path):
         empty = False
-        yield where, fitting(release, where, partial(msgspec.json.decode, raw, type=release.entry))
+        yield where, decode(raw, where, kind=release.entry, hint=format_of(release))
     if empty:
         raise DataError("the file is empty", where=str(path), hint=f"it should hold {release.name}'s questions")
 
 
-def fitting(release: Release, where: str, make: Callable[[], T]) -> T:
-    """What `make` decodes, or one line on why it does not fit the release's format.
-
-    Raises:
-        DataError: a field is missing or of another type, or it is no JSON.
-    """
-    try:
-        return make()
-    except msgspec.ValidationError as error:
-        raise DataError(str(error), where=where, hint=_format_of(release)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"no JSON: {error}", where=where, hint="get the file again") from None
-
-
 def _undecoded(release: Release, path: str | Path) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
     """(where, entry as it stands); lines are streamed."""
-    lines = read_lines(path)
-    number, first = next(lines, (0, b""))
-    if first.lstrip().startswith(b"{") and release.key is None:
-        for at, line in chain([(number, first)], lines):
-            yield f"{path}:{at}", line
+    if release.key is None:
+        for where, _, raw in read_values(path):
+            yield where, raw
         return
-    if not first:
+    data = read_whole(path)
+    if not data.strip():
         return
-    data: bytes | msgspec.Raw = first + b"".join(line for _, line in lines)
-    if release.key is not None:
-        whole = fitting(release, str(path), partial(msgspec.json.decode, data, type=dict[str, msgspec.Raw]))
-        if release.key not in whole:
-            raise DataError(f"the object has no {release.key!r}", where=str(path), hint=_format_of(release))
-        data = whole[release.key]
-    found = fitting(release, str(path), partial(msgspec.json.decode, data, type=list[msgspec.Raw]))
+    whole = decode(data, str(path), kind=dict[str, msgspec.Raw], hint=format_of(release))
+    if release.key not in whole:
+        raise DataError(f"the object has no {release.key!r}", where=str(path), hint=format_of(release))
+    found = decode(whole[release.key], str(path), kind=list[msgspec.Raw], hint=format_of(release))
     for position, raw in enumerate(found, 1):
-        yield f"{path}: entry {position}", raw
+        yield f"{path}: record {position}", raw
 
 
-def _format_of(release: Release) -> str:
+def format_of(release: Release) -> str:
+    """What a file of a release looks like, as a hint."""
     return f"the format is that of {', '.join(release.files.values())}"

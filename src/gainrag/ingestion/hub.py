@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from gainrag.errors import DataError
-from gainrag.ingestion.files import fitting
+from gainrag.ingestion.files import format_of
 from gainrag.ingestion.releases import Release
 
 
@@ -37,7 +36,10 @@ def entries(release: Release, split: str) -> Iterator[tuple[str, Any]]:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"the row has another form ({type(error).__name__}: {error})"
             raise DataError(what, where=place, hint=_instead(release, split)) from None
-        yield place, fitting(release, place, partial(msgspec.convert, shaped, release.entry))
+        try:
+            yield place, msgspec.convert(shaped, release.entry)
+        except msgspec.ValidationError as error:
+            raise DataError(str(error), where=place, hint=format_of(release)) from None
 
 
 def _failed(release: Release, split: str, where: str, why: str) -> DataError:

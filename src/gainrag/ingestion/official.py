@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,12 +12,12 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from gainrag.errors import ConfigError, DataError, unknown
+from gainrag.files.decoding import decode
 from gainrag.files.progress import progress
-from gainrag.files.streams import read_lines
+from gainrag.files.streams import distinct, read_lines
 from gainrag.ingestion import files, hub
-from gainrag.ingestion.reading import check_question
 from gainrag.ingestion.releases import RELEASES, Release
-from gainrag.records import Passage, Question
+from gainrag.records import Passage, Question, check
 from gainrag.settings import Name, checked
 
 Unanswered = Literal["error", "skip", "keep"]
@@ -80,7 +80,7 @@ def ingest(
     corpus: dict[str, Passage] = {}
     for part, entries in _sources(release, source, split, found.sources).items():
         questions: list[Question] = []
-        places: dict[str, str] = {}
+        places: dict[str, str | None] = {}
         for where, entry in progress(entries, f"reading {name}", unit="entries"):
             new, passages = _read_entry(release, entry, where)
             for passage in passages:
@@ -95,7 +95,8 @@ def ingest(
                     found.counts["answers added from the aliases"] += _add_aliases(question, names, where)
                 # An article holds many questions: the id tells which.
                 at = f"{where}, question {question.id!r}"
-                check_question(question, at, places, need_answers=False)
+                check(question, at)
+                distinct(question, at, places)
                 if not question.answers:
                     _unanswered(unanswered, found.counts, at)
                 if question.answers or unanswered == "keep":
@@ -149,7 +150,7 @@ def _unanswered(choice: Unanswered, counts: Counter[str], where: str) -> None:
     counts[f"questions without an answer {'left out' if choice == 'skip' else 'kept'}"] += 1
 
 
-def _unused(id: str, taken: dict[str, str]) -> str:
+def _unused(id: str, taken: Collection[str]) -> str:
     """An id made of the question's text, numbered where the question comes again."""
     again = (f"{id}-{n}" for n in itertools.count(2))
     return id if id not in taken else next(other for other in again if other not in taken)
@@ -166,10 +167,7 @@ class _Alias(msgspec.Struct):
 def _aliases(path: str | Path) -> dict[str, list[str]]:
     found = {}
     for number, line in read_lines(path):
-        try:
-            alias = msgspec.json.decode(line, type=_Alias)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DataError(str(error), where=f"{path}:{number}", hint="give 2Wiki's id_aliases.json") from None
+        alias: _Alias = decode(line, f"{path}:{number}", kind=_Alias, hint="give 2Wiki's id_aliases.json")
         found[alias.Q_id] = [*alias.aliases, *alias.demonyms]
     if not found:
         raise DataError("the file is empty", where=str(path), hint="it should hold aliases")

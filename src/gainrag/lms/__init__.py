@@ -13,9 +13,7 @@ DEFAULT = "embedded:smollm2-135m-instruct"
 
 
 @checked
-def open_lm(
-    *, model: Name = DEFAULT, dtype: Dtype = "auto", device: Device = "auto"
-) -> LocalLM:
+def open_lm(*, model: Name = DEFAULT, dtype: Dtype = "auto", device: Device = "auto") -> LocalLM:
     """A language model on this machine.
 
     Args:

@@ -1,13 +1,14 @@
 """Attention within each row of a pack: causal over its prompt, by the tree's mask behind it.
 
 Two ways to the same numbers. On a CPU row after row, as *segments*: nothing is padded, and a row's keys fit a core's
-cache. A card would spend its time on starting so many small products, so there a pack's rows are *stacked*: padded to
+cache. A GPU would spend its time on starting so many small products, so there a pack's rows are *stacked*: padded to
 the longest at their ends, with one product for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ from gainrag.lms.projection import on_device
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 ATTENTION = "gainrag_packed"
-# A stack's rows are padded to a multiple of this, which the card's kernels ask of a mask.
+# A stack's rows are padded to a multiple of this, which a GPU's kernels ask of a mask.
 MULTIPLE = 8
 
 
@@ -93,11 +95,24 @@ def stack_of(rows: Sequence[Row], positions: torch.Tensor) -> Stack:
     return Stack(tokens, cells, positions[tokens].view(len(rows), length), sees)
 
 
-def register_attention() -> None:
-    """Make the packed attention known to transformers under `ATTENTION`; idempotent."""
+@contextmanager
+def packed(model: PreTrainedModel) -> Iterator[None]:
+    """While it lasts, a model attends within the rows of a pack; afterwards as before.
+
+    Whether a model's attention can be exchanged at all, and keeps to what transformers' interface says, is found out by
+    trying: see gainrag.lms.ways.
+    """
     from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION, packed_attention)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(ATTENTION)
+    if model.config._attn_implementation != ATTENTION:  # it says so in a warning alone
+        raise RuntimeError(f"the attention of {type(model).__name__} cannot be exchanged")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def packed_attention(

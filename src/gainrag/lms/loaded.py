@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from gainrag.errors import ConfigError
 from gainrag.lms.throughput import Throughput
+from gainrag.lms.ways import Way
 from gainrag.models.devices import choose_device, choose_dtype, kind_of
 from gainrag.models.folder import resolve
 from gainrag.models.loading import load_model, load_tokenizer
@@ -36,6 +39,9 @@ class LoadedModel:
         self.context: int = int(getattr(config, "max_position_embeddings", 0) or 2048)
         self.vocabulary: int = int(config.vocab_size)
         self.throughput = Throughput.of(self.model)
+        self.way: Way | None = None  # how it is scored, found out at the first time
+        self.lock = threading.RLock()  # around all that the model computes
+        self._tokenizing = threading.Lock()
 
     def render_chat(self, message: str) -> str:
         """One user message inside the model's own chat template, up to where the answer begins.
@@ -59,14 +65,20 @@ class LoadedModel:
         for templated in (False, True):
             mine = [i for i, p in enumerate(prompts) if (bool(bos) and p.startswith(str(bos))) == templated]
             if mine:
-                ids = self.tokenizer([prompts[i] for i in mine], add_special_tokens=not templated).input_ids
+                ids = self._tokenize([prompts[i] for i in mine], add_special_tokens=not templated).input_ids
                 for i, own in zip(mine, ids, strict=True):
                     found[i] = list(own)
         return found
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of an answer, to stand directly behind a prompt's ids."""
-        return list(self.tokenizer(answer, add_special_tokens=False).input_ids)
+        return list(self._tokenize(answer, add_special_tokens=False).input_ids)
+
+    def _tokenize(self, texts: str | list[str], **settings: Any) -> Any:
+        """What the tokenizer makes of texts. It keeps the settings of its last call, so it is called by one thread at a
+        time; a prompt longer than the context is no reason for it to warn."""
+        with self._tokenizing:
+            return self.tokenizer(texts, verbose=False, **settings)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text has as a prompt."""
@@ -74,6 +86,6 @@ class LoadedModel:
 
     def truncate(self, text: str, tokens: int) -> str:
         """The beginning of a text, of at most so many tokens."""
-        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        encoding = self._tokenize(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = encoding["offset_mapping"]
         return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1] if tokens > 0 else 0]

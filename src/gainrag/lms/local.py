@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gainrag.errors import DataError
-from gainrag.lms.attention import register_attention
 from gainrag.lms.loaded import LoadedModel
 from gainrag.lms.scoring import contrastive_losses
 from gainrag.lms.throughput import measured_peak
-from gainrag.protocols import FloatArray, ScoringRequest
+from gainrag.protocols import FloatArray, Level, ScoringRequest
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding
@@ -28,19 +27,24 @@ GENERATION_CACHE = 2**32
 class LocalLM(LoadedModel):
     """A causal language model with its tokenizer. A Scorer and a Generator.
 
+    Several threads may use it: it generates or scores for one of them at a time (`lock`), since scoring exchanges the
+    model's attention while it lasts, and since memory is bounded for one call. Each gets what it would get alone.
+
     Args:
         model: `embedded:NAME`, a Hugging Face id, or a local folder or GGUF file.
         dtype: float32, bfloat16, or auto (bfloat16 where the machine multiplies it natively).
         device: auto, cpu, cuda, ...
 
     Raises:
-        ModelError: it cannot be loaded, or its architecture cannot be scored.
+        ModelError: it cannot be loaded.
+        ConfigError: the device is not there.
     """
+
+    level: Level = "exact"
 
     def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto") -> None:
         super().__init__(model, dtype=dtype, device=device)
         self._peak: float | None = None  # measured when it is first asked for
-        register_attention()
 
     # --- generation -------------------------------------------------------------------------------------------------
 
@@ -50,8 +54,6 @@ class LocalLM(LoadedModel):
 
     def generate_until(self, prompts: Sequence[str], max_new_tokens: int, stop: str | None) -> list[str]:
         """Like `generate`, but a row may end once `stop` stands in its continuation; what follows is not specified."""
-        import torch
-
         ids = self.prompts_ids(prompts)
         for prompt, tokens in zip(prompts, ids, strict=True):
             if len(tokens) + max_new_tokens > self.context:
@@ -60,10 +62,15 @@ class LocalLM(LoadedModel):
                     where=f"prompt {prompt[:40]!r}",
                     hint="lower max_new_tokens, or render the prompt with gainrag.prompts, which cuts passages",
                 )
+        with self.lock:
+            return self._generate(ids, max_new_tokens, stop)
+
+    def _generate(self, ids: Sequence[list[int]], max_new_tokens: int, stop: str | None) -> list[str]:
+        import torch
+
         # Rows of like length share a batch; the result stands at its prompt's place.
         order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
         texts = [""] * len(ids)
-        self.model.set_attn_implementation("sdpa")
         for batch in self._batches(order, [len(tokens) + max_new_tokens for tokens in ids]):
             inputs: BatchEncoding = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt")
             inputs = inputs.to(self.device)
@@ -117,9 +124,10 @@ class LocalLM(LoadedModel):
 
         Raises:
             DataError: an answer without tokens, no answers, no passages, or a prompt beyond the context.
-            ModelError: the model's logits are not finite, or its architecture cannot be packed.
+            ModelError: the model's logits are not finite.
         """
-        return contrastive_losses(self, requests, alphas)
+        with self.lock:
+            return contrastive_losses(self, requests, alphas)
 
     def rate(self) -> str:
         """How fast scoring went so far: tokens a second, and the share of the machine's measured peak."""

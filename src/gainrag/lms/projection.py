@@ -146,9 +146,7 @@ def _losses(lm: LoadedModel, job: Job, passages: range, alphas: Sequence[float])
     return found / job.lengths
 
 
-def _normalisers(
-    logits: torch.Tensor, base: torch.Tensor | None, alphas: Sequence[float], chunk: int
-) -> torch.Tensor:
+def _normalisers(logits: torch.Tensor, base: torch.Tensor | None, alphas: Sequence[float], chunk: int) -> torch.Tensor:
     """log sum exp [passage, output, alpha] of contrasted logits, from [passage, output, vocabulary] and without a
     passage [output, vocabulary]."""
     import torch

@@ -3,22 +3,28 @@
 What makes it fast: a prompt runs once for all answers and alphas (see gainrag.lms.packing); rows of all requests share
 packs, so nothing is padded; and on a CPU every core works on a pack of its own, which wastes less than all on one.
 What keeps it small: of the layers' output only the hidden states are kept that predict an answer's token, and those
-are projected on the vocabulary and reduced a few at a time (see gainrag.lms.projection).
+are projected on the vocabulary and reduced a few at a time (see gainrag.lms.projection). A model for which this is not
+proven to give the same (see gainrag.lms.ways) is scored with one pass a prompt and answer instead (gainrag.lms.plain).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gainrag.errors import DataError, ModelError
-from gainrag.lms.attention import ATTENTION, segments_of, stack_of
+from gainrag.lms.attention import packed, segments_of, stack_of
 from gainrag.lms.packing import AnswerTree, Row, make_even_packs
+from gainrag.lms.plain import fill_in
 from gainrag.lms.precision import wider
 from gainrag.lms.projection import Job, layers_skipped, on_device, parts_of, reduce_hidden
+from gainrag.lms.ways import Way, choose_way
+from gainrag.models.hub import quiet
 from gainrag.models.threads import each, how_many
 from gainrag.protocols import FloatArray, ScoringRequest
 
@@ -27,13 +33,12 @@ if TYPE_CHECKING:
 
     from gainrag.lms.loaded import LoadedModel
 
-# A pack must fill one core, or a card.
+# A pack must fill one core, or a GPU.
 PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
 # Cells of a stack's mask: rows too unlike in length would be mostly padding, and are run as segments.
 STACK = 2**27
 # Numbers in the hidden states that are held until they are projected.
 HIDDEN = 2**26
-OTHERS = "use a model of another architecture (Llama, Qwen, Mistral, Gemma, Phi, ...) for scoring"
 
 
 def contrastive_losses(
@@ -43,32 +48,13 @@ def contrastive_losses(
 
     Raises:
         DataError: an answer without tokens, no answers, no passages, or a prompt beyond the context.
-        ModelError: the model's logits are not finite, or its architecture cannot be packed.
+        ModelError: the model's logits are not finite.
     """
-    if not lm.model._can_set_attn_implementation() or not lm.model._supports_attention_backend:
-        raise ModelError(
-            f"{type(lm.model).__name__} has no exchangeable attention",
-            where=lm.name,
-            hint=OTHERS,
-        )
-    if lm.model.base_model is lm.model:
-        raise ModelError(
-            f"{type(lm.model).__name__} does not tell its layers from its head", where=lm.name, hint=OTHERS
-        )
+    if lm.way is None:
+        lm.way = choose_way(lm.name, lm.dtype, partial(_tiny_losses, lm))
     began = time.perf_counter()
-    lm.model.set_attn_implementation(ATTENTION)
     jobs = [_job(lm, request, alphas) for request in requests]
-    workers = how_many(lm.device)
-    with wider(lm.model):
-        for window in _windows(jobs, lm.model.config.get_text_config().hidden_size):
-            rows = [Row(prompt, jobs[j].tree, (j, i)) for j in window for i, prompt in enumerate(jobs[j].prompts)]
-            packs = make_even_packs(rows, tokens=PACK_TOKENS[lm.kind], workers=workers)
-            each(packs, lambda pack: _run(lm, pack, jobs), device=lm.device)
-            with layers_skipped(lm.model):
-                parts = [(j, part) for j in window for part in parts_of(lm, jobs[j], -(-workers // len(window)))]
-                each(parts, lambda part: reduce_hidden(lm, jobs[part[0]], part[1], alphas), device=lm.device)
-            for j in window:
-                jobs[j].hidden.clear()
+    _score(lm, jobs, alphas, lm.way)
     found = [np.asarray(job.losses.cpu().numpy(), dtype=np.float64) for job in jobs]
     lm.throughput.seconds += time.perf_counter() - began
     if not all(np.isfinite(losses).all() for losses in found):
@@ -78,6 +64,43 @@ def contrastive_losses(
             hint="use --dtype float32, or check the model's weights",
         )
     return found
+
+
+def _score(lm: LoadedModel, jobs: Sequence[Job], alphas: Sequence[float], way: Way) -> None:
+    """Fill in the losses of jobs."""
+    if not way.packed:
+        for job in jobs:
+            fill_in(lm, job, alphas)
+        return
+    workers = how_many(lm.device)
+    with wider(lm.model) if way.wide else nullcontext():
+        for window in _windows(jobs, lm.model.config.get_text_config().hidden_size):
+            rows = [Row(prompt, jobs[j].tree, (j, i)) for j in window for i, prompt in enumerate(jobs[j].prompts)]
+            packs = make_even_packs(rows, tokens=PACK_TOKENS[lm.kind], workers=workers)
+            with packed(lm.model):
+                each(packs, lambda pack: _run(lm, pack, jobs), device=lm.device)
+            with layers_skipped(lm.model):
+                parts = [(j, part) for j in window for part in parts_of(lm, jobs[j], -(-workers // len(window)))]
+                each(parts, lambda part: reduce_hidden(lm, jobs[part[0]], part[1], alphas), device=lm.device)
+            for j in window:
+                jobs[j].hidden.clear()
+
+
+def _tiny_losses(lm: LoadedModel, way: Way) -> FloatArray:
+    """The losses of a request of a few tokens, in a way."""
+    ids = [(lm.vocabulary // 3 + 7 * i) % lm.vocabulary for i in range(16)]
+    alphas = (0.0, 0.5)
+    job = Job.of(
+        AnswerTree.build([ids[:3], [ids[0], ids[4]]]),
+        prompts=[ids[5:8], ids[4:13]],
+        passages=[1],
+        contrast=True,
+        alphas=len(alphas),
+        device=lm.device,
+    )
+    with quiet():
+        _score(lm, [job], alphas, way)
+    return np.asarray(job.losses.cpu().numpy(), dtype=np.float64)
 
 
 def _job(lm: LoadedModel, request: ScoringRequest, alphas: Sequence[float]) -> Job:

@@ -35,7 +35,7 @@ def resolve(model: str) -> str:
     return str(source if source.is_dir() else unpack_gguf(source, folder))
 
 
-def whence(model: str) -> str:
+def source_of(model: str) -> str:
     """Where a model would come from, in words, without loading it.
 
     Raises:

@@ -1,30 +1,51 @@
-"""The model hub: whether it can be reached, and what its failures mean."""
+"""The model hub: whether it can be reached, and what failures of loading mean."""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gainrag.errors import ModelError
-from gainrag.models.registry import EMBEDDED
+from gainrag.errors import GainragError, ModelError
+from gainrag.models.registry import EMBEDDED, PREFIX
+
+# Libraries change what belongs to the whole process while they load (the default dtype, how much they say): one model
+# at a time.
+_LOADING = threading.RLock()
 
 
 @contextmanager
 def loading_errors(model: str) -> Iterator[None]:
-    """Turn whatever a library raises while loading a model into one line."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        name = next((n for n in EMBEDDED if n == model), None)
-        hint = (
-            f"did you mean embedded:{name}?"
-            if name
-            else "check the name and the network; without one use a local folder or "
-            + ", ".join(f"embedded:{n}" for n in EMBEDDED)
-        )
-        what = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise ModelError(f"the model cannot be loaded ({what})", where=model, hint=hint) from error
+    """Turn whatever a library raises while loading a model into one line; one thread at a time.
+
+    Damaged files end in errors of every kind (a TypeError for a null, one of Rust's for weights that are cut), so any
+    is taken for what it is here: the model cannot be loaded.
+
+    Raises:
+        ModelError: anything was raised but lack of memory; errors of our own stay as they are.
+    """
+    with _LOADING:
+        try:
+            yield
+        except (GainragError, MemoryError):
+            raise
+        except Exception as error:
+            what = str(error).strip().split("\n")[0][:200] or type(error).__name__
+            if not isinstance(error, OSError | ValueError | ImportError):
+                what = f"{type(error).__name__}: {what}"
+            raise ModelError(f"the model cannot be loaded ({what})", where=model, hint=_hint(model)) from error
+
+
+def _hint(model: str) -> str:
+    """What to do about a model that cannot be loaded."""
+    if model in EMBEDDED:
+        return f"did you mean {PREFIX}{model}?"
+    if model.startswith(PREFIX) or Path(model).exists():
+        return "its files are damaged or incomplete: get or make it again"
+    local = ", ".join(f"{PREFIX}{name}" for name in EMBEDDED)
+    return f"check the name and the network; without one use a local folder or {local}"
 
 
 def check_reachable(model: str) -> None:
@@ -62,13 +83,20 @@ def unreachable_hub() -> str | None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The libraries' own progress bars would tear ours apart."""
-    from transformers.utils import logging
+    """While it lasts, the libraries show no progress bars and say nothing below an error: what matters of it (weights
+    that are missing) is an error of our own."""
+    from transformers.utils import logging as theirs
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    shown, level = theirs.is_progress_bar_enabled(), theirs.get_verbosity()
+    encoders = logging.getLogger("sentence_transformers")
+    before = encoders.level
+    theirs.disable_progress_bar()
+    theirs.set_verbosity_error()
+    encoders.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        encoders.setLevel(before)
+        theirs.set_verbosity(level)
         if shown:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()

@@ -16,8 +16,9 @@ import numpy as np
 
 from gainrag.errors import ConfigError
 from gainrag.gain import teacher
-from gainrag.report.analysis import Case, Plain, mean_interval, share
+from gainrag.report.analysis import Case, Plain, share
 from gainrag.selection import top
+from gainrag.statistics import mean_interval
 
 # Edges of the histogram of rank correlations.
 _EDGES = [round(-1.0 + 0.2 * i, 1) for i in range(11)]
@@ -27,7 +28,7 @@ def rank_correlation(cases: Sequence[Case], system: str, **interval: int | float
     """Spearman's rank correlation of score and true gain within each question, averaged over questions.
 
     Args:
-        interval: of the mean, see `gainrag.report.analysis.mean_interval`.
+        interval: of the mean, see `gainrag.statistics.mean_interval`.
 
     Returns:
         n; `undefined`, the questions with fewer than two candidates or with all scores or gains equal, which count
@@ -59,7 +60,7 @@ def top1_regret(cases: Sequence[Case], system: str | None, **interval: int | flo
 
     Args:
         system: whose selector chooses; None is the retriever, which chooses the first retrieved passage.
-        interval: of the mean, see `gainrag.report.analysis.mean_interval`.
+        interval: of the mean, see `gainrag.statistics.mean_interval`.
 
     Returns:
         mean with low and high; `chance`, that of a candidate drawn at random; `best`, the share of questions where

@@ -23,9 +23,10 @@ import numpy as np
 
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.evaluation import evaluate, score_questions
-from gainrag.metrics import has_answer, normalise, recall_at_k
+from gainrag.metrics import holds_answer, normalise, recall_at_k
 from gainrag.records import Answer, Gained, Passage, Scored
 from gainrag.selection import top
+from gainrag.statistics import difference_interval, share_interval
 
 Plain = dict[str, Any]
 
@@ -91,10 +92,8 @@ def share(k: int, n: int, confidence: float = 0.95) -> Plain:
     """
     if n == 0:
         return {"k": 0, "n": 0, "value": None, "low": None, "high": None}
-    from scipy.stats import binomtest
-
-    low, high = binomtest(k, n).proportion_ci(confidence, method="wilson")
-    return {"k": k, "n": n, "value": k / n, "low": round(float(low), 6), "high": round(float(high), 6)}
+    low, high = share_interval(k, n, confidence)
+    return {"k": k, "n": n, "value": k / n, "low": round(low, 6), "high": round(high, 6)}
 
 
 def mean_of(values: Sequence[float]) -> Plain:
@@ -161,7 +160,7 @@ def recall_by_k(cases: Sequence[Case], order: str | None = None, longest: int = 
             ranked = [c for c in case.candidates if c.origin != "generated"]
         else:
             ranked = [case.candidates[i] for i in top(case.scored[order], longest)]
-        flags.append([has_answer(c.text, case.answers) for c in ranked[:longest]])
+        flags.append([holds_answer(c, case.answers) for c in ranked[:longest]])
     return [{"k": k, "recall": recall_at_k(flags, k)} for k in range(1, min(longest, max(map(len, flags))) + 1)]
 
 
@@ -270,7 +269,7 @@ def compare(cases: Sequence[Case], system: str, baseline: str, **interval: Any) 
     """How two systems' scores differ: mean difference with a bootstrap interval, and how many questions each wins.
 
     Args:
-        interval: `resamples`, `confidence` and `seed` of the interval, see `mean_interval`.
+        interval: `resamples`, `confidence` and `seed` of the interval, see `gainrag.statistics`.
 
     Returns:
         n, wins, losses, ties, `same_passages` (questions where both read the same), difference, low, high.
@@ -279,8 +278,9 @@ def compare(cases: Sequence[Case], system: str, baseline: str, **interval: Any) 
         ConfigError: no such system.
     """
     _check(cases, system, baseline)
-    differences = [difference(case, system, baseline) for case in cases]
-    low, high = mean_interval(differences, **interval)
+    # In the order of ids, so that the interval of all questions, or of a data set, is that of evaluation.json.
+    differences = [difference(case, system, baseline) for case in sorted(cases, key=lambda case: case.id)]
+    low, high = difference_interval(differences, **interval)
     return {
         "n": len(cases),
         "wins": sum(d > 0 for d in differences),
@@ -368,32 +368,6 @@ def answer_length(case: Case) -> str:
     return "1 word" if words <= 1 else "2 words" if words == 2 else "3 words or more"
 
 
-def mean_interval(
-    values: Sequence[float], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> tuple[float | None, float | None]:
-    """Percentile bootstrap interval of the mean; none of fewer than two values.
-
-    >>> mean_interval([1.0, 1.0, 1.0], resamples=10)
-    (1.0, 1.0)
-    >>> mean_interval([1.0])
-    (None, None)
-    """
-    if len(values) < 2:
-        return None, None
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        (np.asarray(values, dtype=np.float64),),
-        np.mean,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="percentile",
-        batch=200,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
 def _gain_read(case: Case, system: str) -> float | None:
     """The true gain of the first passage a system read."""
     ctxs = case.answered[system].ctxs
@@ -406,7 +380,7 @@ def _reads_the_same(case: Case, system: str, baseline: str) -> bool:
 
 
 def _answerable(case: Case) -> bool:
-    return any(has_answer(c.text, case.answers) for c in case.candidates)
+    return any(holds_answer(c, case.answers) for c in case.candidates)
 
 
 def _check(cases: Sequence[Case], *systems: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from gainrag import __version__
 from gainrag.errors import ConfigError, unknown
 from gainrag.files.meta import as_json
-from gainrag.metrics import has_answer
+from gainrag.metrics import holds_answer
 from gainrag.records import Passage
 from gainrag.report import agreement, analysis, variants
 from gainrag.report.analysis import Case, Plain, by_dataset
@@ -207,7 +207,7 @@ def _passage(case: Case, passage: Passage, with_text: bool) -> Plain:
         "title": passage.title,
         **({"text": excerpt(passage.text)} if with_text else {}),
         "generated": passage.origin == "generated",
-        "holds": has_answer(passage.text, case.answers),
+        "holds": holds_answer(passage, case.answers),
         "gain": None if gain is None else round(gain, 6),
     }
 

@@ -67,7 +67,7 @@ def read_run(folder: str | Path) -> Finished:
     _check_there(folder, "config.toml", "evaluation.json")
     config = read_config(folder / "config.toml", stages.STAGES)
     train = tuning.taught(config.table("train"), folder / "selector")
-    evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"))
+    evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"), str(folder / "evaluation.json"))
     names = {systems.file_name(name): name for name in evaluation.overall.systems}
     answers = {
         name: {a.id: a for a in read(folder / "answers" / f"{file}.jsonl", Answer)} for file, name in names.items()

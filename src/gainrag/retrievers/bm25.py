@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import re
+import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from gainrag.errors import DataError
 from gainrag.files.progress import progress
+from gainrag.files.streams import read_json
 from gainrag.prompts import selector_text
 from gainrag.records import Passage, Scored
-from gainrag.retrievers.store import damaged, hold, scored, top_rows
+from gainrag.retrievers.store import damaged, hold, load_array, scored, top_rows
 
 if TYPE_CHECKING:
     import bm25s
 
 # A word of one character counts: "season 2" is not "season 3".
 _WORD = re.compile(r"\w+")
+# The form of BM25: the scores in an index are its.
+_FORM: dict[str, Any] = {"method": "lucene", "k1": 1.5, "b": 0.75}
 
 
 class BM25:
     """A BM25 index and the passages it was made from. Make it with `build` or `load`.
 
     A passage's title counts as part of its text. A passage that shares no word with the question scores 0; such
-    passages fill a ranking up to k, in the order of the corpus.
+    passages fill a ranking up to k, in the order of the corpus. Several threads may search at a time.
     """
 
-    def __init__(self, engine: bm25s.BM25, passages: Sequence[Passage]) -> None:
+    def __init__(self, engine: bm25s.BM25, passages: Sequence[Passage], where: str | Path = "bm25") -> None:
         self._engine = engine
         self.passages = passages
+        self._where = where
         self._words = _word_splitter()
 
     @classmethod
@@ -50,7 +58,7 @@ class BM25:
         ids: list[array[int]] = []
         for passage in progress(held, "reading words", unit="passages", total=len(held)):
             ids.append(array("i", [vocabulary.setdefault(w, len(vocabulary)) for w in words(selector_text(passage))]))
-        engine = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+        engine = bm25s.BM25(**_FORM)
         # Passages without any word divide 0 by 0 on the way to no score at all.
         with np.errstate(invalid="ignore"):
             engine.index((ids, vocabulary), show_progress=False)
@@ -69,33 +77,68 @@ class BM25:
         """
         import bm25s
 
+        folder = Path(folder)
         try:
-            engine = bm25s.BM25.load(str(folder), mmap=True, allow_pickle=False, show_progress=False)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            params = read_json(folder / "params.index.json")
+            words = msgspec.convert(read_json(folder / "vocab.index.json"), dict[str, int])
+        except (DataError, msgspec.ValidationError) as error:
             raise damaged(folder, str(error)) from None
-        if engine.scores["num_docs"] != len(passages):
-            raise damaged(folder, f"{engine.scores['num_docs']} documents but {len(passages)} passages")
-        return cls(engine, passages)
+        if (documents := params.get("num_docs")) != len(passages):
+            raise damaged(folder, f"{documents} documents but {len(passages)} passages")
+        if other := [key for key, value in _FORM.items() if params.get(key) != value]:
+            raise damaged(folder, f"{other[0]} is {params.get(other[0])}, not {_FORM[other[0]]}")
+        data = load_array(folder / "data.csc.index.npy", np.float32)
+        rows = load_array(folder / "indices.csc.index.npy", np.int32, length=len(data))
+        starts = _starts(folder / "indptr.csc.index.npy", len(data))
+        if sorted(words.values()) != list(range(len(starts) - 1)):
+            raise damaged(folder, f"the words' numbers are not those of its {len(starts) - 1} words")
+        engine = bm25s.BM25(**_FORM)
+        engine.vocab_dict, engine.unique_token_ids_set = words, set(words.values())
+        engine.nonoccurrence_array = None  # Lucene's form has none
+        # Read without a sign, a negative row is one beyond the corpus: an error where it is used, not another passage.
+        engine.scores = {"data": data, "indices": rows.view(np.uint32), "indptr": starts, "num_docs": len(passages)}
+        return cls(engine, passages, folder)
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Scored]]:
         """The k best passages of each question, best first; equal scores in the order of the corpus."""
         found = []
         for question in questions:
             ids = self._engine.get_tokens_ids(self._words(question))
-            scores = self._engine.get_scores_from_ids(ids)
+            try:
+                scores = self._engine.get_scores_from_ids(ids)
+            except IndexError as error:
+                raise damaged(self._where, str(error)) from None
+            if not ((scores >= 0) & (scores < np.inf)).all():  # nor is NaN
+                raise damaged(self._where, "scores that are no numbers from 0 up")
             found.append([scored(self.passages[int(row)], float(scores[row])) for row in top_rows(scores, k)])
         return found
 
 
+def _starts(file: Path, end: int) -> npt.NDArray[Any]:
+    """Where each word's passages begin in the arrays of scores and rows, and where the last one's end.
+
+    Raises:
+        DataError: they do not go up from 0 to the end.
+    """
+    found = load_array(file, np.int64, np.int32)
+    if len(found) < 2 or found[0] != 0 or found[-1] != end or (np.diff(found) < 0).any():
+        raise damaged(file.parent, f"{file.name} does not go up from 0 to {end}")
+    return found
+
+
 def _word_splitter() -> Callable[[str], list[str]]:
-    """text -> its words: lower case, stop words left out, stemmed."""
+    """text -> its words: lower case, stop words left out, stemmed. The stemmer keeps what it works on: one thread at a
+    time."""
     import Stemmer
     from bm25s.stopwords import STOPWORDS_EN
 
     stop_words = frozenset(STOPWORDS_EN)
+    stemming = threading.Lock()
     stem: Any = Stemmer.Stemmer("english").stemWords
 
     def words(text: str) -> list[str]:
-        return list(stem([word for word in _WORD.findall(text.lower()) if word not in stop_words]))
+        found = [word for word in _WORD.findall(text.lower()) if word not in stop_words]
+        with stemming:
+            return list(stem(found))
 
     return words

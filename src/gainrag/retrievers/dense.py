@@ -8,6 +8,8 @@ comes without a recipe of its own.
 from __future__ import annotations
 
 import logging
+import struct
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,8 @@ _BATCHES_A_CHUNK = 8
 _PLACES = 6
 # So many more than k are fetched, so that equal scores at the cut fall in the order of the corpus.
 _SPARE = 16
+# Vectors looked at in one go when an index is opened.
+_ROWS = 1 << 16
 
 
 class Dense:
@@ -58,6 +62,7 @@ class Dense:
         self.model = model
         self.normalize = normalize
         self.truncated = truncated
+        self._encoding = threading.Lock()  # the encoder's tokenizer keeps how long a text may be
 
     @classmethod
     def build(
@@ -120,12 +125,12 @@ class Dense:
         """
         import faiss
 
+        _check_file(Path(file), len(passages))
         try:
             vectors = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise damaged(file, str(error).split("\n")[0]) from None
-        if vectors.ntotal != len(passages):
-            raise damaged(file, f"{vectors.ntotal} vectors but {len(passages)} passages")
+        _check_vectors(vectors, file)
         encoder = load_encoder(model)
         if vectors.d != _dimension(encoder):
             raise damaged(file, f"vectors of {vectors.d} numbers, but {model} makes {_dimension(encoder)}")
@@ -135,7 +140,8 @@ class Dense:
         """The k best passages of each question, best first; equal scores in the order of the corpus."""
         if not questions:
             return []
-        queries = _finite(_encode(self._encoder.encode_query, list(questions), 64, self.normalize), self.model)
+        with self._encoding:
+            queries = _finite(_encode(self._encoder.encode_query, list(questions), 64, self.normalize), self.model)
         depth = min(k + _SPARE, len(self.passages))
         scores, rows = self._vectors.search(queries, depth)
         found = []
@@ -146,21 +152,55 @@ class Dense:
         return found
 
 
+# How FAISS begins the file of a flat index by inner product: its kind, the vectors' length and number, two fillers,
+# whether it is trained, the metric, and how many numbers follow.
+_HEADER = struct.Struct("<4siqqq?iQ")
+
+
+def _check_file(file: Path, passages: int) -> None:
+    """Whether a file is a flat index by inner product, of so many vectors, and whole: FAISS takes any kind, and
+    believes what it says about its size.
+
+    Raises:
+        DataError: it is not.
+    """
+    try:
+        with open(file, "rb") as stream:
+            kind, dimension, count, _, _, _, metric, numbers = _HEADER.unpack(stream.read(_HEADER.size))
+        size = file.stat().st_size
+    except (OSError, struct.error) as error:
+        raise damaged(file, str(error)) from None
+    if kind != b"IxFI" or metric != 0:
+        raise damaged(file, "it is no flat index by inner product")
+    if count != passages:
+        raise damaged(file, f"{count} vectors but {passages} passages")
+    if dimension < 1 or numbers != dimension * count or size != _HEADER.size + 4 * numbers:
+        raise damaged(file, f"{size} bytes for {count} vectors of {dimension} numbers")
+
+
+def _check_vectors(vectors: Any, file: str | Path) -> None:
+    """A vector that is not finite would never be found, and nobody would know. Reads them once, as a search does."""
+    for start in range(0, vectors.ntotal, _ROWS):
+        if not np.isfinite(vectors.reconstruct_n(start, min(_ROWS, vectors.ntotal - start))).all():
+            raise damaged(file, "vectors that are not finite")
+
+
 def load_encoder(model: str) -> SentenceTransformer:
     """The sentence encoder of a name: `embedded:NAME`, a Hugging Face id or a local folder.
 
     Raises:
-        ModelError: it cannot be loaded, its weights are pickled, or it needs remote code.
+        ModelError: it cannot be loaded, weights are missing or pickled, or it needs remote code.
     """
     from gainrag.models.folder import resolve
-    from gainrag.models.hub import check_reachable, loading_errors, quiet
+    from gainrag.models.loading import careful_loading, check_tokenizer
 
     folder = resolve(model)
-    with loading_errors(model), quiet():
-        check_reachable(folder)
+    with careful_loading(model, folder, spare=["pooler."]):  # vectors are made of tokens: many encoders come without
         from sentence_transformers import SentenceTransformer
 
-        return SentenceTransformer(folder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+        encoder = SentenceTransformer(folder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
+        check_tokenizer(encoder.tokenizer, model)
+        return encoder
 
 
 def _dimension(encoder: SentenceTransformer) -> int:

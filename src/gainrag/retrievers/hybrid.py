@@ -20,8 +20,9 @@ class Hybrid:
 
     A passage a retriever did not return adds nothing there, nor does one that BM25 found no common word in.
     Passages are the same when their ids are. Equal sums: the better rank in the first retriever first, then in the
-    second, and so on. What each retriever itself scored a passage with stands in `extra["scores"]`, by the retriever's
-    name ("bm25", "dense"): for these questions one of them may order passages better than their fusion.
+    second, and so on. What each retriever itself scored a passage with stands in `scores`, by the retriever's name:
+    that of its class in lower case ("bm25", "dense"), numbered where one comes again ("dense-2"). For these questions
+    one of them may order passages better than their fusion.
 
     Source: Cormack, Clarke and Buettcher, SIGIR 2009.
 
@@ -38,6 +39,7 @@ class Hybrid:
             raise ConfigError("a hybrid needs at least one retriever", where="retrievers", hint="give BM25 and Dense")
         self.retrievers = tuple(retrievers)
         self.k0 = k0
+        self.names = _names(self.retrievers)
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Scored]]:
         """The k best passages of each question, best first."""
@@ -47,13 +49,14 @@ class Hybrid:
 
     def _fuse(self, rankings: Sequence[Sequence[Scored]], k: int) -> list[Scored]:
         passages: dict[str, Scored] = {}
-        scores: dict[str, dict[str, float | None]] = {}
+        scores: dict[str, dict[str, float]] = {}
         ranks: dict[str, list[float]] = {}
         terms: dict[str, list[float]] = {}
         for which, (retriever, ranking) in enumerate(zip(self.retrievers, rankings, strict=True)):
             for rank, passage in enumerate(ranking, 1):
                 passages.setdefault(passage.id, passage)
-                scores.setdefault(passage.id, {})[type(retriever).__name__.lower()] = passage.score
+                if passage.score is not None:
+                    scores.setdefault(passage.id, {})[self.names[which]] = passage.score
                 ranks.setdefault(passage.id, [math.inf] * len(rankings))[which] = rank
                 # BM25 fills its ranking up with passages that match no word: their order says nothing.
                 if not (isinstance(retriever, BM25) and passage.score == 0):
@@ -63,5 +66,12 @@ class Hybrid:
         best = sorted(passages, key=lambda key: (-sums[key], ranks[key]))[:k]
         found = [scored(passages[key], sums[key]) for key in best]
         for passage in found:
-            passage.extra = {**passage.extra, "scores": scores[passage.id]}
+            passage.scores = scores.get(passage.id)
         return found
+
+
+def _names(retrievers: Sequence[Retriever]) -> tuple[str, ...]:
+    """A name for each retriever, all different."""
+    kinds = [type(retriever).__name__.lower() for retriever in retrievers]
+    before = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
+    return tuple(f"{kind}-{n + 1}" if n else kind for kind, n in zip(kinds, before, strict=True))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gainrag.errors import DataError
-from gainrag.records import Passage, Scored, encode, from_builtins
+from gainrag.records import Passage, Scored, check, encode, from_builtins
 
 PASSAGES_FILE, OFFSETS_FILE = "passages.jsonl", "offsets.npy"
 
@@ -34,15 +34,13 @@ class PassageStore(Sequence[Passage]):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._offsets: npt.NDArray[np.int64] = load_array(self.folder / OFFSETS_FILE, np.int64)
         try:
-            self._offsets: npt.NDArray[np.int64] = np.load(
-                self.folder / OFFSETS_FILE, mmap_mode="r", allow_pickle=False
-            )
             with open(self.folder / PASSAGES_FILE, "rb") as stream:
                 self._lines = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError, EOFError) as error:
-            raise damaged(self.folder, str(error)) from None
-        if self._offsets.ndim != 1 or len(self._offsets) < 2 or int(self._offsets[-1]) != len(self._lines):
+        except (OSError, ValueError) as error:
+            raise damaged(self.folder, f"{PASSAGES_FILE}: {error}") from None
+        if len(self._offsets) < 2 or int(self._offsets[-1]) != len(self._lines):
             raise damaged(self.folder, f"{OFFSETS_FILE} does not fit {PASSAGES_FILE}")
 
     @classmethod
@@ -76,14 +74,40 @@ class PassageStore(Sequence[Passage]):
             row += len(self)
         if not 0 <= row < len(self):
             raise IndexError(row)
-        line = self._lines[int(self._offsets[row]) : int(self._offsets[row + 1])]
+        start, end = int(self._offsets[row]), int(self._offsets[row + 1])
+        if not 0 <= start < end <= len(self._lines):
+            raise damaged(self.folder, f"passage {row} is said to go from byte {start} to {end}")
         try:
-            return from_builtins(Passage, msgspec.json.decode(line))
-        except msgspec.MsgspecError as error:
+            passage = from_builtins(Passage, msgspec.json.decode(self._lines[start:end]))
+            check(passage, f"passage {row}")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, DataError) as error:
             raise damaged(self.folder, f"passage {row}: {error}") from None
+        return passage
 
     def __iter__(self) -> Iterator[Passage]:
         return (self[row] for row in range(len(self)))
+
+
+def load_array(file: Path, *kinds: type[np.generic], length: int | None = None) -> npt.NDArray[Any]:
+    """An array of one dimension that `np.save` wrote, mapped into memory.
+
+    Args:
+        kinds: the types its numbers may have.
+        length: how many they must be.
+
+    Raises:
+        DataError: it is missing, of another type or shape, or no array.
+    """
+    try:
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy evaluates a header: what a damaged one raises has no common base
+        raise damaged(file.parent, f"{file.name}: {error}") from None
+    if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype not in kinds:
+        is_now = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else "no array"
+        raise damaged(file.parent, f"{file.name} is {is_now}, not {np.dtype(kinds[0])} [n]")
+    if length is not None and len(found) != length:
+        raise damaged(file.parent, f"{file.name} has {len(found)} numbers, not {length}")
+    return found
 
 
 def hold(passages: Iterable[Passage]) -> Sequence[Passage]:

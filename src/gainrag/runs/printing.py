@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from gainrag.errors import ConfigError, unknown
 from gainrag.evaluation import Breakdown, Difference, Estimate, Evaluation
-from gainrag.metrics import has_answer
+from gainrag.metrics import holds_answer
 from gainrag.records import Gained, GainRecord
 
 # The columns of the main table: metric and heading. Those that count have intervals.
@@ -69,7 +69,7 @@ def candidates_view(record: GainRecord, width: int = 100) -> str:
     order = sorted(range(len(record.ctxs)), key=lambda i: (-record.ctxs[i].gain, i != record.silver, i))
     for i in order:
         ctx = record.ctxs[i]
-        holds = has_answer(ctx.text, record.answers) if ctx.hasanswer is None else ctx.hasanswer
+        holds = holds_answer(ctx, record.answers) if ctx.hasanswer is None else ctx.hasanswer
         mark = "*" if i == record.silver else ""
         rank = NOT_AVAILABLE if ctx.origin == "generated" else str(i + 1)
         rows.append([mark, f"{ctx.gain:.3f}", "yes" if holds else "no", rank, ctx.origin, _one_line(ctx)])

@@ -39,7 +39,7 @@ from gainrag.files.meta import hashes, write_meta
 from gainrag.runs.config import Config
 from gainrag.settings import parameters, settings_of
 from gainrag.errors import ConfigError, DataError
-from gainrag.models.folder import whence
+from gainrag.models.folder import source_of
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
 from gainrag.runs.folder import Run, claim, say
@@ -131,7 +131,7 @@ def check(config: Config) -> None:
     variants.check(config)
     for model in (*(v.settings.get("base") for v in config.variants), *(r.model for r in config.rerankers)):
         if model is not None:
-            whence(model)
+            source_of(model)
     pseudo = selection.as_pseudo(config.table("select").get("pseudo", "eager"))
     if pseudo != "eager":
         raise ConfigError(

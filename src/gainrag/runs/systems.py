@@ -15,7 +15,7 @@ from gainrag.files.meta import hashes
 from gainrag.runs.config import Config
 from gainrag.settings import settings_of
 from gainrag.models.folder import resolve
-from gainrag.metrics import has_answer
+from gainrag.metrics import holds_answer
 from gainrag.files.streams import read, write
 from gainrag.records import Answer, GainRecord, Retrieved
 from gainrag.runs.folder import Run
@@ -74,7 +74,7 @@ def choose(
     systems |= chosen
     if gains:
         systems[FIRST_WITH] = [
-            _with(r, selection.rescored(r.ctxs, [has_answer(c.text, r.answers) for c in r.ctxs], k)) for r in candidates
+            _with(r, selection.rescored(r.ctxs, [holds_answer(c, r.answers) for c in r.ctxs], k)) for r in candidates
         ]
         systems[ORACLE] = [
             _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
@@ -152,6 +152,7 @@ def answer_all(
                 id=r.id,
                 question=r.question,
                 answers=r.answers,
+                choices=r.choices,
                 prediction=answered[_reading(r)],
                 ctxs=r.ctxs,
                 extra={key: r.extra[key] for key in keys},

@@ -8,7 +8,7 @@ the alpha and temperature that were trained on, so that these can be compared by
 from __future__ import annotations
 
 import shutil
-import tempfile
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ import numpy as np
 from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Temperature, checked
 from gainrag.files.meta import meta_path
 from gainrag.settings import settings_of
-from gainrag.errors import ConfigError
+from gainrag.errors import ConfigError, ModelError
 from gainrag.training.labels import Labels, regret, split
 from gainrag.files.folders import open_output_folder
-from gainrag.files.streams import disk_errors, read_json
+from gainrag.files.streams import read_json
 from gainrag.records import GainRecord
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.training import train
+from gainrag.training.settings import Settings, check_training
 
 FILE = "tuning.json"
 
@@ -55,7 +56,7 @@ def tune(
 
     Args:
         facts: for the model card, see `train`.
-        settings: what all trainings share, and the first of them; `validation` must be above 0.
+        settings: what all trainings share, and the first of them; questions must be held out, see `validation` there.
         alpha: values to try, in this order of the settings; only for labels gain, others have none.
         temperature: values to try; not for labels relevance, which have none.
         learning_rate: values to try.
@@ -70,10 +71,7 @@ def tune(
         DataError: no loss is stored at an alpha.
     """
     own = settings_of(train, dict(settings or {}))
-    if not own["validation"]:
-        raise ConfigError(
-            "tuning needs held-out questions", where="tune", hint="set validation in [train], such as 0.2"
-        )
+    check_training(Settings(**own), tuned=True, where="tune")
     grid: dict[str, Sequence[Any]] = {
         "alpha": alpha,
         "temperature": temperature,
@@ -87,27 +85,42 @@ def tune(
         grid["temperature"] = ()
     held = _held(records, own["labels"], own)
     trials: list[Trial] = []
-    with tempfile.TemporaryDirectory(prefix="gainrag-tuning-") as folder, disk_errors(folder):
-        scratch = Path(folder)
+    with open_output_folder(out) as chosen:
+        scratch = chosen / ".trials"
         best = _attempt(records, scratch / "0", facts, own, {}, held, trials)
         for name, values in grid.items():
             for value in values:
                 changed = {k: v for k, v in {**trials[best].settings, name: value}.items() if v != own[k]}
                 if any(changed == trial.settings for trial in trials):
                     continue
-                at = _attempt(records, scratch / str(len(trials)), facts, own, changed, held, trials)
+                try:
+                    at = _attempt(records, scratch / str(len(trials)), facts, own, changed, held, trials)
+                except ModelError as error:  # the first training showed that the base can be trained
+                    print(f"{name} {value} is left out: {error}", file=sys.stderr, flush=True)
+                    continue
                 worse = at if trials[at].regret >= trials[best].regret else best
                 best = best if worse == at else at
                 shutil.rmtree(scratch / str(worse))
-        with open_output_folder(out) as chosen:
-            shutil.copytree(scratch / str(best), chosen, dirs_exist_ok=True)
+        shutil.copytree(scratch / str(best), chosen, dirs_exist_ok=True)
+        shutil.rmtree(scratch)
     return [msgspec.structs.replace(trial, best=n == best) for n, trial in enumerate(trials)]
 
 
 def _held(records: Sequence[GainRecord], labels: Labels, own: Mapping[str, Any]) -> Sequence[GainRecord]:
-    """The questions that every training holds out."""
+    """The questions that every training holds out.
+
+    Raises:
+        ConfigError: there are none.
+    """
     rng = np.random.default_rng(own["seed"])
-    return split(records, labels, own["only_kept"], own["validation"], rng)[1]
+    held = split(records, labels, own["only_kept"], own["validation"], rng)[1]
+    if not held:
+        raise ConfigError(
+            f"tuning needs held-out questions, and of {len(records)} questions none is held out",
+            where="tune",
+            hint="set validation in [train], such as 0.2",
+        )
+    return held
 
 
 def _attempt(
@@ -119,8 +132,13 @@ def _attempt(
     held: Sequence[GainRecord],
     trials: list[Trial],
 ) -> int:
-    """Train once, add the trial, and return its number."""
-    selector = train(records, folder, facts, **{**own, **changed})
+    """Train once, add the trial, and return its number. Trials are compared with one another, so a selector that is
+    worse than the retriever's order is one, too.
+
+    Raises:
+        ModelError: the selector is of no use.
+    """
+    selector = train(records, folder, facts, **{**own, **changed, "keep_worse": True})
     trials.append(Trial(settings=changed, regret=plain_regret(selector, held)))
     return len(trials) - 1
 

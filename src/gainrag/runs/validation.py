@@ -11,7 +11,7 @@ from gainrag.training import labels
 from gainrag.runs.config import Config
 from gainrag.settings import settings_of
 from gainrag.errors import ConfigError
-from gainrag.models.folder import whence
+from gainrag.models.folder import source_of
 
 
 def validate(config: Config) -> list[str]:
@@ -49,12 +49,12 @@ def validate(config: Config) -> list[str]:
     models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
     for table, key, stage in models:
         name = settings_of(stage, config.table(table))[key]
-        lines.append(f"[{table}] {key}: {name} ({whence(name)})")
+        lines.append(f"[{table}] {key}: {name} ({source_of(name)})")
     for variant in config.variants:
         if (base := variant.settings.get("base")) is not None:
-            lines.append(f"[[variant]] {variant.name}: base {base} ({whence(base)})")
+            lines.append(f"[[variant]] {variant.name}: base {base} ({source_of(base)})")
     for reranker in config.rerankers:
-        lines.append(f"[[reranker]] {reranker.name}: {reranker.model} ({whence(reranker.model)})")
+        lines.append(f"[[reranker]] {reranker.name}: {reranker.model} ({source_of(reranker.model)})")
     return lines
 
 

@@ -24,7 +24,7 @@ from gainrag.files.meta import digest
 from gainrag.runs.config import Config, Variant
 from gainrag.settings import settings_of
 from gainrag.errors import ConfigError
-from gainrag.training.labels import is_held_out
+from gainrag.training.labels import ENOUGH, held_out_share, is_held_out
 from gainrag.records import GainRecord, Retrieved
 from gainrag.runs.folder import Run, say
 
@@ -32,6 +32,11 @@ from gainrag.runs.folder import Run, say
 _NAME = re.compile(r"\w[^/\\\x00-\x1f]{0,99}")
 # Answers lie beside these files, see `systems.answer_all`.
 _POOL = re.compile(r"(pool|sweep)(\..*)?")
+
+
+# A run compares its systems on the test questions anyway: a selector that is worse than the retriever's order on its
+# held-out questions is saved, and train says so, rather than that a run stops after hours.
+KEPT = {"keep_worse": True}
 
 
 class Fold(NamedTuple):
@@ -116,10 +121,13 @@ def check_enough(config: Config, labelled: Mapping[str, int]) -> None:
 def not_for_warm_starts(config: Config, labelled: Iterable[str]) -> set[str]:
     """The labelled questions, by id, that no warm start may be given: some selector of the run holds them out, and the
     warm start would learn from them. Those that it holds out itself are its own to be judged by."""
+    ids = list(labelled)
     tables = (config.table("train"), *(variant.settings for variant in config.variants))
-    validation = max(float(table.get("validation", 0.0)) for table in tables)
-    own = float(config.table("warm_start").get("validation", 0.0))
-    return {question for question in labelled if is_held_out(question, validation) and not is_held_out(question, own)}
+    # A selector may learn from fewer questions, of which a larger share is held out: the largest is that of ENOUGH.
+    fewest = min(len(ids), ENOUGH)
+    validation = max(held_out_share(table.get("validation"), fewest) for table in tables)
+    own = float(config.table("warm_start").get("validation") or 0.0)  # left out: how many are held out is not known yet
+    return {question for question in ids if is_held_out(question, validation) and not is_held_out(question, own)}
 
 
 def train_all(
@@ -173,7 +181,7 @@ def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...])
     config = state.config
     table = config.table("train")
     shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
-    own: dict[str, Any] = {**shared, **config.table("warm_start"), "labels": "relevance"}
+    own: dict[str, Any] = {**KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
     settings = settings_of(training.train, own)
     folder = state.path("warm_start")
     if sources != learned_from(config):
@@ -207,7 +215,7 @@ def _distil(
         start: the warm start, instead of their base.
         more: what else it depends on.
     """
-    config = state.config
+    config, table = state.config, {**KEPT, **table}
     synthesized = settings_of(synthesis.synthesize, config.table("synthesize"))
     settings = {**settings_of(training.train, table), **more}
     inputs = {"gains": state.path("gains", "train.jsonl")}

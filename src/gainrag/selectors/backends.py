@@ -5,16 +5,20 @@ The runtimes are sentence-transformers' own; this module only chooses, and says 
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gainrag.errors import ConfigError, ModelError, unknown
 from gainrag.models.devices import choose_device, choose_dtype
-from gainrag.models.hub import check_reachable, loading_errors, quiet
+from gainrag.models.loading import careful_loading, check_tokenizer
+from gainrag.selectors.internals import encoder_of, keep_head_float32
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
+
+logger = logging.getLogger(__name__)
 
 Backend = Literal["auto", "torch", "onnx", "openvino"]
 Exported = Literal["onnx", "openvino"]
@@ -64,7 +68,7 @@ def exported_file(folder: str | Path, backend: str) -> str | None:
 def choose_backend(folder: str | Path, backend: str, dtype: str, device: str) -> str:
     """The backend that runs: for `auto` the first whose exported model and runtime are both there, else torch.
 
-    A dtype or a card that is asked for means torch.
+    A dtype or a GPU that is asked for means torch.
 
     Raises:
         ConfigError: there is no such backend, or it does not go with the dtype or device.
@@ -97,7 +101,7 @@ def open_model(name: str, folder: str, backend: str, dtype: str, device: str) ->
     if backend == "torch":
         device = choose_device(device)
         dtype = choose_dtype(dtype, device)
-        return _open_torch(name, folder, dtype, device), dtype
+        return _open_torch(name, folder, dtype, device)
     need_installed(backend, where=name)
     file = exported_file(folder, backend)
     if file is None:
@@ -117,20 +121,21 @@ def open_model(name: str, folder: str, backend: str, dtype: str, device: str) ->
 def _cross_encoder(name: str, folder: str, device: str, **more: Any) -> CrossEncoder:
     from sentence_transformers import CrossEncoder
 
-    with loading_errors(name), quiet():
-        check_reachable(folder)
-        return CrossEncoder(folder, device=device, trust_remote_code=False, **more)
+    with careful_loading(name, folder):
+        model = CrossEncoder(folder, device=device, trust_remote_code=False, **more)
+        check_tokenizer(model.tokenizer, name)
+        return model
 
 
-def _open_torch(name: str, folder: str, dtype: str, device: str) -> CrossEncoder:
+def _open_torch(name: str, folder: str, dtype: str, device: str) -> tuple[CrossEncoder, str]:
+    """The cross-encoder in PyTorch, and the dtype of its products."""
     import torch
 
     from gainrag.selectors.first_token import only_first_token
 
     model = _cross_encoder(name, folder, device, model_kwargs={"use_safetensors": True, "dtype": getattr(torch, dtype)})
-    only_first_token(model[0].auto_model)
-    if dtype != "float32":
-        # In bfloat16 a score has eight bits, and of a hundred passages some would tie.
-        heads = [n for n, m in model.named_modules() if type(m) is torch.nn.Linear and m.out_features == 1]
-        model.set_keep_in_fp32_modules(heads[-1:])
-    return model
+    if dtype != "float32" and not keep_head_float32(model):
+        logger.warning("%s: opened in float32, as its head alone cannot be", name)
+        return _open_torch(name, folder, "float32", device)
+    only_first_token(encoder_of(model))
+    return model, dtype

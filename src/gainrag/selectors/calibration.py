@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from gainrag.protocols import FloatArray
-from gainrag.records import Passage
+from gainrag.records import Passage, Scored
 from gainrag.selectors.learned import Learned
 
 # What passages are ordered by that came from one retriever, with its scores or in its order alone.
@@ -61,7 +61,7 @@ def standardised(passages: Sequence[Passage], name: str = OWN) -> FloatArray:
     this retriever, OWN is their own score, or else minus the logarithm of their place.
     """
     retrieved = [i for i, passage in enumerate(passages) if passage.origin != "generated"]
-    given = [_scores(passages[i]).get(name) if name != OWN else getattr(passages[i], "score", None) for i in retrieved]
+    given = [_scores(passages[i]).get(name) if name != OWN else _own_score(passages[i]) for i in retrieved]
     known = [float(score) for score in given if score is not None]
     if known:
         values = np.array([min(known) if score is None else float(score) for score in given])
@@ -120,9 +120,13 @@ def _least_cross_entropy(
 
 
 def _scores(passage: Passage) -> dict[str, float]:
-    """What each of several retrievers scored a passage with, see gainrag.retrievers.hybrid; foreign keys may differ."""
-    found = passage.extra.get("scores")
-    return {k: v for k, v in found.items() if isinstance(v, int | float)} if isinstance(found, dict) else {}
+    """What each of several retrievers scored a passage with, see gainrag.retrievers.hybrid."""
+    return (passage.scores or {}) if isinstance(passage, Scored) else {}
+
+
+def _own_score(passage: Passage) -> float | None:
+    """What the passage was retrieved with."""
+    return passage.score if isinstance(passage, Scored) else None
 
 
 def _generated(passages: Sequence[Passage]) -> FloatArray:

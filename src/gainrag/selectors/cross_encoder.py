@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,8 @@ class CrossEncoderSelector:
     passages that come without those of the same retrievers have the cross-encoder's alone. One trained on gains knows
     when a retrieved passage is good enough to do without the pseudo-passage, see gainrag.selectors.lazy.
 
+    Several threads may use it: it scores for one of them at a time, since its tokenizer keeps how long a pair may be.
+
     Args:
         path: a selector folder, a Hugging Face id or embedded:NAME.
         backend: torch, or onnx or openvino where `gainrag export` put such a model into the folder; auto is an
@@ -49,8 +52,9 @@ class CrossEncoderSelector:
         batch_tokens: tokens that go through the model at once, padding included; by the device when left out.
 
     Raises:
-        ModelError: it cannot be loaded, has more than one output, or the backend or exported model is not there.
-        ConfigError: no such backend or dtype, or a dtype or device that an exported model cannot have.
+        ModelError: it cannot be loaded, its files lack weights or a tokenizer, it has more than one output, or the
+            backend or exported model is not there.
+        ConfigError: no such backend, dtype or device, or a dtype or device that an exported model cannot have.
     """
 
     @checked
@@ -64,6 +68,7 @@ class CrossEncoderSelector:
         batch_tokens: Batch | None = None,
     ) -> None:
         self.name, self.batch_tokens = str(path), batch_tokens
+        self._lock = threading.RLock()
         folder = resolve(self.name)
         self.backend = choose_backend(folder, backend, dtype, device)
         self.model, self.dtype = open_model(self.name, folder, self.backend, dtype, device)
@@ -99,6 +104,10 @@ class CrossEncoderSelector:
         Raises:
             ModelError: a score is not finite.
         """
+        with self._lock:
+            return self._score(requests)
+
+    def _score(self, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
         found = score_pairs(self.model, requests, batch_tokens=self.batch_tokens)
         if not all(np.isfinite(scores).all() for scores in found):
             raise ModelError("the selector returned NaN or infinite scores", where=self.name, hint="train it again")

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from gainrag.errors import ConfigError, DataError
 from gainrag.files.folders import open_output_folder
 from gainrag.files.streams import disk_errors, write
-from gainrag.models.hub import loading_errors, quiet
+from gainrag.models.loading import careful_loading
 from gainrag.prompts import selector_text
 from gainrag.records import Record, Retrieved
 from gainrag.selectors.backends import RUNTIMES, Exported, need_installed, open_model
+from gainrag.selectors.internals import encoder_of
 from gainrag.settings import checked
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def export(
             hint="pass --candidates candidates.jsonl",
         )
     with disk_errors(target), tempfile.TemporaryDirectory(prefix="gainrag-export-") as scratch:
-        with loading_errors(str(folder)), quiet():
+        with careful_loading(str(folder), str(folder)):
             _export(folder, Path(scratch), candidates, backend, quantize)
         if target == folder:
             shutil.copytree(Path(scratch) / backend, target / backend, dirs_exist_ok=True)
@@ -107,7 +108,7 @@ def _export_cut(folder: Path, scratch: Path) -> Path | None:
     from gainrag.selectors.first_token import FirstTokenLayer
 
     model, _ = open_model(str(folder), str(folder), "torch", "float32", "cpu")
-    encoder = model[0].auto_model
+    encoder = encoder_of(model)
     if not any(isinstance(module, FirstTokenLayer) for module in encoder.modules()):
         return None
     copy = scratch / "copy"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from gainrag.errors import ConfigError
-from gainrag.protocols import FloatArray, Selector
+from gainrag.protocols import FloatArray, Lazy, Selector, name_of
 from gainrag.records import Passage
 from gainrag.selectors.learned import Learned
 
@@ -47,16 +47,16 @@ def is_enough(passages: Sequence[Passage], scores: FloatArray, threshold: float,
 
 
 def threshold_of(selector: Selector) -> float:
-    """The threshold of a selector that has one: its attribute `threshold`, infinite where nothing is ever skipped.
+    """The threshold of a selector that has one (`gainrag.protocols.Lazy`), infinite where nothing is ever skipped.
 
     Raises:
         ConfigError: it has none.
     """
-    found: float | None = getattr(selector, "threshold", None)
+    found = selector.threshold if isinstance(selector, Lazy) else None
     if found is None:
         raise ConfigError(
             "the selector has no threshold for the lazy pseudo-passage",
-            where=str(getattr(selector, "name", type(selector).__name__)),
+            where=name_of(selector),
             hint="train it on gains of candidates with pseudo-passages, or choose eager or never",
         )
     return found

@@ -1,13 +1,15 @@
-"""Selector folders on disk: a plain CrossEncoder with a model card, written whole or not at all."""
+"""Selector folders on disk: a plain CrossEncoder with a model card."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gainrag.errors import DataError
-from gainrag.files.folders import open_output_folder
+from gainrag.files.places import check_replaceable
+from gainrag.models.hub import quiet
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.learned import write_learned
@@ -16,27 +18,50 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
-def save(
+# The file by which a selector folder is known.
+SELECTOR = "config.json"
+
+
+def check_target(out: str | Path) -> None:
+    """Whether a selector may be written to `out`: nothing is there, an empty folder, or an earlier selector.
+
+    Raises:
+        DataError: `out` is a file, or a folder that is no selector.
+    """
+    check_replaceable(out, SELECTOR, "selector folder")
+
+
+def write_selector(
     model: CrossEncoder,
-    out: Path,
+    folder: Path,
     card: Mapping[str, Any],
     calibration: Calibration | None = None,
     laziness: Laziness | None = None,
 ) -> None:
-    """Write the selector folder with its model card, replacing an earlier one only when it is complete.
+    """Write a selector and its model card into an empty folder, see gainrag.files.folders.open_output_folder.
 
     Raises:
-        DataError: `out` is a file, or a folder that is no selector.
-        ResourceError: the disk is full.
+        OSError: the operating system refuses to write, such as on a full disk.
     """
-    if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError("is no selector folder, and is not overwritten", where=str(out), hint="choose another output")
-    with open_output_folder(out) as folder:
+    with quiet(), _as_os_errors():
         model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
-        for learned in (calibration, laziness):
-            if learned:
-                write_learned(folder, learned)
-        (folder / "README.md").write_text(model_card(card), encoding="utf-8")
+    for learned in (calibration, laziness):
+        if learned:
+            write_learned(folder, learned)
+    (folder / "README.md").write_text(model_card(card), encoding="utf-8")
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Raise the operating system's error that safetensors reports in words: "... (os error 28)"."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), str(error)) from None
+        raise
 
 
 def model_card(facts: Mapping[str, Any]) -> str:

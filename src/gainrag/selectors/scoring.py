@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from gainrag.models.threads import each
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
+from gainrag.selectors.internals import agrees, encoder_of, is_plain
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
     from tokenizers import Encoding
 
 # Tokens that go through the model at once, padding included. On a CPU few, so that a layer's activations stay in
-# the caches; a card wants more to be busy.
+# the caches; a GPU wants more to be busy.
 TOKENS = {"cpu": 2048, "cuda": 32768}
 # Pairs that do so where `CrossEncoder.predict` makes the batches.
 PAIRS = {"cpu": 32, "cuda": 256}
@@ -54,7 +56,7 @@ def score_pairs(
     ends = np.cumsum([len(passages) for _, passages in requests])
     if not requests or ends[-1] == 0:
         return [np.empty(0) for _ in requests]
-    if is_plain(model):
+    if is_plain(model) and agrees(model, partial(_score_texts, model)):
         scores = _score(model, requests, batch_tokens or _tokens(model), bf16)
     else:
         pairs = [(question, selector_text(p)) for question, passages in requests for p in passages]
@@ -68,16 +70,9 @@ def _tokens(model: CrossEncoder) -> int:
     return TOKENS[kind_of(model.device.type)]
 
 
-def is_plain(model: CrossEncoder) -> bool:
-    """Whether its input is the tokens of question and passage and nothing else."""
-    first = model[0]
-    return (
-        set(getattr(first, "modality_config", ())) == {"text"}
-        and getattr(model.tokenizer, "is_fast", False)
-        and model.tokenizer.padding_side == "right"
-        and not getattr(first, "processing_kwargs", None)
-        and model._resolve_prompt(None, None) is None
-    )
+def _score_texts(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+    """The scores of pairs of texts."""
+    return _score(model, [(question, [Passage(id="", text=text)]) for question, text in pairs], _tokens(model), False)
 
 
 def _score(
@@ -90,7 +85,7 @@ def _score(
     lengths = [len(encoding.ids) for encoding in encodings]
     scores = np.empty(len(encodings), dtype=np.float64)
     model.eval()
-    ours = isinstance(model[0].auto_model, torch.nn.Module)  # not a runtime's, with threads of its own
+    ours = isinstance(encoder_of(model), torch.nn.Module)  # not a runtime's, with threads of its own
 
     def work(batch: list[int]) -> None:
         features = _pad(model.tokenizer, [encodings[i] for i in batch], None if ours else RUNTIME_MULTIPLE)

@@ -1,34 +1,25 @@
 """Labels -> a selector: a cross-encoder learns to rank passages as the labels do.
 
 The kinds of labels are in gainrag.training.labels; training is the same for all of them. `relevance` needs no language
-model, so that every training question can serve as warm start, and it is the rival that a gain selector must beat. The
+model, so every training question can serve as warm start, and it is the rival that a gain selector must beat. The
 losses are sentence-transformers': ListNetLoss is the cross-entropy of teacher and student, with the gradient of
 KL(teacher || student); for labels that are learned point-wise it is BinaryCrossEntropyLoss on soft targets.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gainrag.errors import ConfigError, DataError
-from gainrag.files.progress import progress_bar
-from gainrag.files.streams import disk_errors
-from gainrag.gain import teacher
+from gainrag.files.folders import open_output_folder
 from gainrag.models.devices import choose_device, choose_dtype
-from gainrag.models.folder import resolve
-from gainrag.models.hub import check_reachable, loading_errors, quiet
-from gainrag.prompts import RERANKER_TEMPLATE
-from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.selectors.calibration import fit
-from gainrag.selectors.saving import save
-from gainrag.selectors.scoring import in_parts, score_pairs
+from gainrag.selectors.saving import check_target, write_selector
 from gainrag.settings import (
     Alpha,
     Device,
@@ -45,12 +36,14 @@ from gainrag.settings import (
     Temperature,
     checked,
 )
-from gainrag.training.labels import POINT_WISE, Labels, as_rows, draw, regret, split, targets
-from gainrag.training.laziness import calibration_questions, learn_threshold
+from gainrag.training.base import open_base
+from gainrag.training.finishing import finish
+from gainrag.training.held_out import say
+from gainrag.training.labels import ENOUGH, Example, Labels, split, targets
+from gainrag.training.settings import Settings, check_training
 
-if TYPE_CHECKING:
-    from sentence_transformers import CrossEncoder
-    from sentence_transformers.cross_encoder import CrossEncoderTrainer
+# With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
+FEW, SERVED = 100, 400
 
 
 @checked
@@ -73,13 +66,16 @@ def train(
     dropout: Share | None = None,
     last_layers: Layers = 0,
     max_length: Length = 512,
-    validation: Share = 0.0,
+    validation: Share | None = None,
     retrieval_prior: bool = False,
+    keep_worse: bool = False,
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> CrossEncoderSelector:
     """Train a cross-encoder and save it as a plain folder that `CrossEncoder(path)` loads, with a model card.
+
+    Each epoch's training loss and held-out figures are printed on standard error.
 
     Args:
         records: gain records, or for relevance labels retrieved ones with `hasanswer`.
@@ -92,257 +88,145 @@ def train(
         alpha: train on the gains at this alpha; the run's own when it is left out.
         temperature: of the teacher, softmax(label / temperature); below 1 sharpens. Relevance has none.
         only_kept: leave out questions that did not pass the keep-filter.
-        group_size: passages a question shows at each visit: the silver one and others sampled anew.
+        group_size: passages a question shows in an epoch: the best one and others, drawn anew in each epoch.
         groups_per_step: questions in one step of the optimizer.
-        epochs: visits of each question.
+        epochs: passes over all questions, shuffled anew each time. The one that does best on the held-out questions
+            is kept; without any, the last one.
         learning_rate: the highest, after warm-up; it falls linearly to 0.
         warmup: share of steps in which the learning rate rises.
         weight_decay: of AdamW.
         dropout: while training; the base model's own when it is left out. 0 is a third faster on a CPU.
         last_layers: train only so many of the last layers, which is faster with a large base; 0 is all.
         max_length: tokens of question and passage together, cut at the passage's end.
-        validation: share of the questions held out, on average: a question's id decides, alike in every training. The
-            epoch that does best on them is kept.
+        validation: share of the questions held out, on average; a question's id decides, alike in every training.
+            When it is left out and there are 40 questions or more, a tenth is held out, or 10 questions if that is
+            more. 0 learns from all questions: there are no held-out figures and no comparison with the retriever.
         retrieval_prior: also weigh what the retrievers scored, by the held-out questions.
+        keep_worse: save a selector that is worse on the held-out questions than the retriever's order, too.
         seed: of sampling, order, and the fresh head.
         dtype: bfloat16 runs matrix products in it (the weights stay float32).
         device: auto, cpu, cuda, ...
 
     Raises:
-        DataError: no question is left to learn from, or the labels need what the records do not have.
-        ConfigError: a setting is out of its range.
-        ModelError: the base cannot be loaded.
+        DataError: no question is left to learn from, all labels of each question are equal, the labels need what the
+            records do not have, or `out` is not a selector folder.
+        ConfigError: a setting is out of its range, or contradicts another or the number of questions.
+        ModelError: the base cannot be loaded; or the selector is not saved, because its scores are NaN, or equal for
+            all passages of every question, or (without keep_worse) their first choices are worse than the retriever's
+            on the held-out questions.
+        ResourceError: the disk is full.
     """
-    if retrieval_prior and validation == 0:
-        raise ConfigError("retrieval_prior needs held-out questions", where="train", hint="set validation, such as 0.2")
-    rng = np.random.default_rng(seed)
-    every: list[GainRecord | Retrieved] = list(records)
-    learn, held = split(every, labels, only_kept, validation, rng)
-    if not learn:
-        raise DataError(
-            f"no question is left to learn from ({len(records)} records)",
-            where="train",
-            hint="relevance needs questions with passages that hold an answer and others that do not"
-            if labels == "relevance"
-            else "with only_kept = false questions that fail the filter are used too",
-        )
-    if labels == "relevance":
-        temperature = 1.0
-    own = {id(r): targets(r, labels, alpha) for r in (*learn, *held)}
-    teachers = {id(r): teacher(own[id(r)], temperature) for r in held}
-    device = choose_device(device)
-    bf16 = choose_dtype(dtype, device) == "bfloat16"
-    model = open_cross_encoder(base, device=device, max_length=max_length, seed=seed)
-    if dropout is not None:
-        set_dropout(model, dropout)
-    if last_layers:
-        freeze_below(model, last_layers)
-    visits = [
-        as_rows(r, draw(own[id(r)], group_size, rng), own[id(r)], labels, temperature)
-        for _ in range(epochs)
-        for r in learn
-    ]
-    _fit(
-        model,
-        [row for visit in visits for row in visit],
-        held=[(r, teachers[id(r)]) for r in held] if epochs > 1 else [],  # of one there is nothing to choose
-        point_wise=labels in POINT_WISE,
+    settings = Settings(
+        base=base,
+        labels=labels,
+        alpha=alpha,
+        temperature=temperature,
+        only_kept=only_kept,
+        group_size=group_size,
+        groups_per_step=groups_per_step,
         epochs=epochs,
-        rows_per_step=groups_per_step * max(map(len, visits)),
         learning_rate=learning_rate,
         warmup=warmup,
         weight_decay=weight_decay,
+        dropout=dropout,
+        last_layers=last_layers,
+        max_length=max_length,
+        validation=validation,
+        retrieval_prior=retrieval_prior,
+        keep_worse=keep_worse,
         seed=seed,
-        bf16=bf16,
+        dtype=dtype,
         device=device,
     )
-    asked = [] if labels == "relevance" else calibration_questions(records, learn, held, seed)
-    scored = list({id(r): r for r in (*held, *asked)}.values())
-    found = score_pairs(model, [(r.question, r.ctxs) for r in scored], bf16=bf16)
-    scores_of = {id(r): scores for r, scores in zip(scored, found, strict=True)}
-    calibration, figures = None, dict[str, float | str | None]()
-    if held:
-        lists, scores = [r.ctxs for r in held], [scores_of[id(r)] for r in held]
-        figures = {"held-out regret (nats)": regret(scores, [own[id(r)] for r in held])}
-        fitted, together, alone = fit(lists, scores, [teachers[id(r)] for r in held])
-        figures |= {"held-out cross-entropy (nats)": alone}
-        if retrieval_prior:
-            calibration = fitted
-            combined = [fitted.apply(passages, s) for passages, s in zip(lists, scores, strict=True)]
-            figures |= {
-                "with retrieval prior: regret": regret(combined, [own[id(r)] for r in held]),
-                "with retrieval prior: cross-entropy": together,
-                "scale": fitted.scale,
-                **{f"weight of {name}": weight for name, weight in fitted.weights.items()},
-                "level of the pseudo-passage": fitted.pseudo,
-            }
-    laziness = None
-    if asked:
-        final = [scores_of[id(r)] for r in asked]
-        if calibration:
-            final = [calibration.apply(r.ctxs, s) for r, s in zip(asked, final, strict=True)]
-        laziness = learn_threshold([r.ctxs for r in asked], final, held_out=bool(held))
-        figures |= {"lazy threshold": laziness.threshold, "questions that skip the pseudo-passage": laziness.skipped}
-    card = {
-        **(facts or {}),
-        "base": (facts or {}).get("base", base),
-        "labels": labels,
-        "questions": len(learn),
-        "held-out questions": len(held),
-        "alpha": alpha if labels == "gain" else None,
-        "temperature": temperature,
-        "only kept questions": only_kept,
-        "group size": group_size,
-        "groups per step": groups_per_step,
-        "epochs": epochs,
-        "learning rate": learning_rate,
-        "last layers trained": last_layers or "all",
-        "seed": seed,
-        **figures,
-    }
-    save(model, Path(out), card, calibration, laziness)
+    from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds
+
+    check_training(settings)
+    check_target(Path(out))
+    learn, held = _divide(records, settings)
+    _say_what_to_expect(len(learn), len(held))
+    device = choose_device(device)
+    bf16 = choose_dtype(dtype, device) == "bfloat16"
+    # Opened before training: what cannot be written is known at once, and a training that stops leaves nothing.
+    with open_output_folder(out) as folder:
+        model = open_base(
+            base, device=device, max_length=max_length, seed=seed, dropout=dropout, last_layers=last_layers
+        )
+        best, scores = fit(model, learn, held, settings, bf16=bf16, scratch=folder)
+        finished = finish(model, records, learn, held, scores, settings, bf16=bf16)
+        figures = {"best epoch": best if held else None, **finished.figures}
+        card = _card(facts or {}, settings, len(learn), len(held), figures)
+        write_selector(model, folder, card, finished.calibration, finished.laziness)
     return CrossEncoderSelector(str(out), device=device)
 
 
-def open_cross_encoder(base: str, *, device: str, max_length: int, seed: int) -> CrossEncoder:
-    """The base as a cross-encoder with one output; an encoder without a head gets a fresh one, the same for each seed.
-
-    A causal language model needs no head: its score is the log-odds of "yes" against "no" (see RERANKER_TEMPLATE).
+def _divide(
+    records: Sequence[GainRecord] | Sequence[Retrieved], settings: Settings
+) -> tuple[list[Example], list[Example]]:
+    """The questions to learn from and those held out, with their labels, in random order.
 
     Raises:
-        ModelError: it cannot be loaded.
+        DataError: there is nothing to learn.
+        ConfigError: the settings need held-out questions, and there are none.
     """
-    import torch
-    from sentence_transformers import CrossEncoder
-    from transformers import AutoConfig
-
-    from gainrag.selectors.first_token import only_first_token
-
-    path = resolve(base)
-    torch.manual_seed(seed)
-    with loading_errors(base), quiet():
-        check_reachable(path)
-        architectures = AutoConfig.from_pretrained(path, trust_remote_code=False).architectures or [""]
-        causal = architectures[0].endswith("ForCausalLM") and not Path(path, "modules.json").exists()
-        form = {"processor_kwargs": {"chat_template": RERANKER_TEMPLATE}} if causal else {"num_labels": 1}
-        model = CrossEncoder(
-            path,
-            **form,
-            max_length=max_length,
-            device=device,
-            activation_fn=torch.nn.Identity(),
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
+    every: list[GainRecord | Retrieved] = list(records)
+    rng = np.random.default_rng(settings.seed)
+    parts = split(every, settings.labels, settings.only_kept, settings.validation, rng)
+    learn, held = ([Example(r, targets(r, settings.labels, settings.alpha)) for r in part] for part in parts)
+    if not learn:
+        out = f", {len(held)} of them held out" if held else ""
+        raise DataError(
+            f"no question is left to learn from ({len(records)} records{out})",
+            where="train",
+            hint="relevance needs questions with passages that hold an answer and others that do not"
+            if settings.labels == "relevance"
+            else "with only_kept = false questions that fail the filter are used too",
         )
-    only_first_token(model[0].auto_model)
-    if device == "cpu" or causal:
-        # On a CPU the fused attention in bfloat16 costs more than the plain one: 13 pairs a second against 16. On a
-        # card it gave NaN, seen with a causal model, whose rows are padded at their beginning.
-        model[0].auto_model.set_attn_implementation("eager")
-    return model
-
-
-def _show_progress(trainer: CrossEncoderTrainer, bar: Any) -> None:
-    """Replace the trainer's own reports, which go to standard output, by the project's bar."""
-    from transformers import PrinterCallback, TrainerCallback
-
-    class Bar(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            bar.update(1)
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Bar())
-
-
-def freeze_below(model: CrossEncoder, layers: int) -> None:
-    """Leave the embeddings and all layers but the last ones as they are.
-
-    Raises:
-        ConfigError: the model has no list of layers, or fewer.
-    """
-    import torch
-
-    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
-    stack = max(stacks, key=len, default=torch.nn.ModuleList())
-    if len(stack) < layers:
+    if all(min(question.own) == max(question.own) for question in learn):
+        raise DataError(
+            f"there is nothing to learn: in each of the {len(learn)} questions all passages have the same label",
+            where="train",
+            hint="look at the gains: `gainrag synthesize --diagnose` tells how good the labels are",
+        )
+    if settings.retrieval_prior and not held:
         raise ConfigError(
-            f"last_layers is {layers} of {len(stack)}", where="train", hint="give at most as many; 0 is all"
+            f"retrieval_prior needs held-out questions, and of {len(learn)} questions none is held out",
+            where="train",
+            hint="set validation, such as 0.2",
         )
-    encoder = model[0].auto_model
-    for part in (encoder.get_input_embeddings(), *list(stack)[: len(stack) - layers]):
-        part.requires_grad_(False)
+    return learn, held
 
 
-def set_dropout(model: CrossEncoder, p: float) -> None:
-    """Set the chance of every dropout layer."""
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = p
-
-
-def _fit(
-    model: CrossEncoder,
-    rows: list[dict[str, Any]],
-    *,
-    held: Sequence[tuple[Retrieved | GainRecord, FloatArray]],
-    point_wise: bool,
-    epochs: int,
-    rows_per_step: int,
-    learning_rate: float,
-    warmup: float,
-    weight_decay: float,
-    seed: int,
-    bf16: bool,
-    device: str,
-) -> None:
-    """Run CrossEncoderTrainer over rows that hold every visit of every epoch; of several epochs the one that does best
-    on the held-out questions is kept."""
-    from datasets import Dataset
-    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, ListNetLoss
-
-    from gainrag.training.held_out import HeldOut
-
-    steps_between = max(1, len(rows) // (rows_per_step * epochs))
-    with tempfile.TemporaryDirectory(prefix="gainrag-train-") as scratch, disk_errors(scratch):
-        keep = {
-            "eval_strategy": "steps",
-            "eval_steps": steps_between,
-            "save_strategy": "steps",
-            "save_steps": steps_between,
-            "save_total_limit": 1,
-            "load_best_model_at_end": True,
-            "metric_for_best_model": HeldOut.METRIC,
-            "greater_is_better": False,
-        }
-        arguments = CrossEncoderTrainingArguments(
-            output_dir=scratch,
-            per_device_train_batch_size=rows_per_step,
-            num_train_epochs=1,  # `rows` hold all of them already
-            learning_rate=learning_rate,
-            warmup_steps=int(warmup * len(rows) / rows_per_step),
-            weight_decay=weight_decay,
-            seed=seed,
-            bf16=bf16,
-            use_cpu=device == "cpu",
-            report_to="none",
-            logging_strategy="no",
-            disable_tqdm=True,  # it would write to standard output; see _show_progress
-            **(keep if held else {"save_strategy": "no"}),
+def _say_what_to_expect(learn: int, held: int) -> None:
+    """Print how many questions there are, and what follows where they are few."""
+    say(f"training on {learn} questions, {held} held out")
+    if not held:
+        why = f"fewer than {ENOUGH} questions" if learn < ENOUGH else "validation is 0"
+        say(f"no held-out figure, and no comparison with the retriever's order: {why}")
+    if learn + held <= FEW:
+        say(
+            f"warning: with {FEW} questions or fewer a selector is seldom better than the retriever's order; "
+            f"{SERVED} were enough in our measurements"
         )
-        trainer = CrossEncoderTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_list(rows),
-            # All pairs of a step at once (-1); the model cuts them by their length itself.
-            loss=BinaryCrossEntropyLoss(model) if point_wise else ListNetLoss(model, mini_batch_size=-1),
-            evaluator=HeldOut(held, bf16=bf16) if held else None,
-        )
-        with (
-            in_parts(model),
-            progress_bar("training", unit="steps", total=-(-len(rows) // rows_per_step)) as bar,
-        ):
-            _show_progress(trainer, bar)
-            trainer.train()
+
+
+def _card(
+    facts: Mapping[str, Any], settings: Settings, learn: int, held: int, figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The facts of the model card, those on the labels' origin first."""
+    return {
+        **facts,
+        "base": facts.get("base", settings.base),
+        "labels": settings.labels,
+        "questions": learn,
+        "held-out questions": held,
+        "alpha": settings.alpha if settings.labels == "gain" else None,
+        "temperature": settings.sharpness,
+        "only kept questions": settings.only_kept,
+        "group size": settings.group_size,
+        "groups per step": settings.groups_per_step,
+        "epochs": settings.epochs,
+        "learning rate": settings.learning_rate,
+        "last layers trained": settings.last_layers or "all",
+        "seed": settings.seed,
+        **figures,
+    }

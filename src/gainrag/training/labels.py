@@ -7,21 +7,20 @@
 | `likelihood` | -loss(p): log-likelihood of the answer (REPLUG, Shi et al. 2023) | list-wise |
 | `information_gain` | loss without a passage - loss(p) | point-wise |
 
-All but relevance are in nats per token; loss(p) of the last two is the plain one, at alpha 0.
+Relevance has no unit; the others are in nats per token. loss(p) of the last two is the plain one, at alpha 0.
 
-List-wise: the teacher is softmax(label / temperature) over a group of passages, the silver passage always among them.
-Point-wise: each pair by itself, is the passage a help or a harm: the target is sigmoid(label / temperature). Within a
-question the loss without a passage is the same for all passages, and a softmax does not see it: learned list-wise,
-information gain would be the very same teacher as likelihood. What is learned point-wise has its optimum at the score
-label / temperature, whose softmax is the list-wise teacher again: held-out figures and the calibration are alike for
-all kinds.
+List-wise: the teacher is softmax(label / temperature) over a group of passages; the best passage is always in it.
+Point-wise: each pair is learned by itself, with the target sigmoid(label / temperature). Information gain is learned
+so, because the loss without a passage is the same for all passages of a question and a softmax does not change when a
+constant is added: learned list-wise, information gain would be the same as likelihood. The best scores are
+label / temperature in both cases, so held-out figures and the calibration are computed alike for all kinds.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -37,8 +36,19 @@ POINT_WISE: tuple[Labels, ...] = ("information_gain",)
 PLAIN: tuple[Labels, ...] = ("likelihood", "information_gain")
 T = TypeVar("T", bound=GainRecord | Retrieved)
 
-# Log-odds between a passage with an answer and one without, as good as certain: exp(-10) of the mass is left.
+# Log-odds of a passage with an answer against one without: almost certain, exp(-10) of the mass is left.
 RELEVANT = 10.0
+
+# Where `validation` is left out: from ENOUGH questions on a tenth of them is held out, or FEWEST on average if that
+# is more.
+ENOUGH, TENTH, FEWEST = 40, 0.1, 10
+
+
+class Example(NamedTuple):
+    """A question to learn from or to judge by, and the label of each of its passages."""
+
+    record: GainRecord | Retrieved
+    own: list[float]
 
 
 def targets(record: GainRecord | Retrieved, labels: Labels, alpha: float | None = None) -> list[float]:
@@ -66,22 +76,38 @@ def targets(record: GainRecord | Retrieved, labels: Labels, alpha: float | None 
 
 
 def split(
-    records: Sequence[T], labels: Labels, only_kept: bool, validation: float, rng: np.random.Generator
+    records: Sequence[T], labels: Labels, only_kept: bool, validation: float | None, rng: np.random.Generator
 ) -> tuple[list[T], list[T]]:
-    """The questions that can teach anything, in the order of chance, as those to learn from and those held out.
+    """The questions that can teach anything, in random order, as those to learn from and those held out.
 
-    Who is held out is decided by the question alone (see `is_held_out`), so `validation` is met on average.
+    Whether a question is held out depends on its id alone (see `is_held_out`), so the share is met on average. At
+    least one question is held out unless the share is 0.
+
+    Args:
+        validation: the share to hold out; None for the automatic one, see `held_out_share`.
 
     Raises:
         DataError: the labels need gains, and the records have none.
     """
     usable = [r for r in records if _teaches(r, labels, only_kept)]
     order = [usable[i] for i in rng.permutation(len(usable))]
-    held = [r for r in order if is_held_out(r.id, validation)]
-    if validation and order and not held:
+    share = held_out_share(validation, len(usable))
+    held = [r for r in order if is_held_out(r.id, share)]
+    if share and order and not held:
         held = [min(order, key=lambda r: _place(r.id))]
     ids = {id(r) for r in held}
     return [r for r in order if id(r) not in ids], held
+
+
+def held_out_share(validation: float | None, questions: int) -> float:
+    """The share of so many questions that is held out: the one that was set, else a tenth, or more of few questions.
+
+    >>> held_out_share(0.3, 20), held_out_share(None, 1000), held_out_share(None, 40), held_out_share(None, 39)
+    (0.3, 0.1, 0.25, 0.0)
+    """
+    if validation is not None:
+        return validation
+    return max(TENTH, FEWEST / questions) if questions >= ENOUGH else 0.0
 
 
 def is_held_out(question_id: str, validation: float) -> bool:
@@ -94,7 +120,7 @@ def is_held_out(question_id: str, validation: float) -> bool:
 
 
 def _place(question_id: str) -> float:
-    """Where a question stands between 0 and 1: as good as chance, and always the same."""
+    """A number from 0 to 1 for a question, evenly distributed and always the same."""
     return int.from_bytes(hashlib.sha256(question_id.encode()).digest()[:8]) / 2**64
 
 
@@ -121,7 +147,11 @@ def _gained(record: GainRecord | Retrieved) -> GainRecord:
 
 
 def draw(own: Sequence[float], size: int, rng: np.random.Generator) -> list[int]:
-    """One visit of a question: where the best passage is (one of the best, by chance) and others, sampled anew."""
+    """The passages that a question shows in an epoch: the best one (a random one of several best) and random others.
+
+    Returns:
+        Their positions in `own`, at most `size`.
+    """
     values = np.asarray(own)
     best = int(rng.choice(np.flatnonzero(values == values.max())))
     others = rng.permutation([i for i in range(len(values)) if i != best])[: size - 1]
@@ -131,7 +161,7 @@ def draw(own: Sequence[float], size: int, rng: np.random.Generator) -> list[int]
 def as_rows(
     record: GainRecord | Retrieved, chosen: Sequence[int], own: Sequence[float], labels: Labels, temperature: float
 ) -> list[dict[str, Any]]:
-    """A visit as sentence-transformers' losses read it: list-wise one row, point-wise one row a passage.
+    """The passages shown as sentence-transformers' losses read them: list-wise one row, point-wise one row a passage.
 
     Args:
         chosen: the passages shown, see `draw`.

@@ -1,0 +1,58 @@
+"""The settings of a training as one record, and what of them contradicts what."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gainrag.errors import ConfigError
+from gainrag.training.labels import POINT_WISE, Labels
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The keyword-only parameters of `train`; their meanings, defaults and ranges are there."""
+
+    base: str
+    labels: Labels
+    alpha: float | None
+    temperature: float
+    only_kept: bool
+    group_size: int
+    groups_per_step: int
+    epochs: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    dropout: float | None
+    last_layers: int
+    max_length: int
+    validation: float | None
+    retrieval_prior: bool
+    keep_worse: bool
+    seed: int
+    dtype: str
+    device: str
+
+    @property
+    def sharpness(self) -> float:
+        """The teacher's temperature; labels that have none are taken as they are."""
+        return 1.0 if self.labels == "relevance" else self.temperature
+
+    @property
+    def point_wise(self) -> bool:
+        """Whether each pair is learned by itself."""
+        return self.labels in POINT_WISE
+
+
+def check_training(settings: Settings, *, tuned: bool = False, where: str = "train") -> None:
+    """Whether the settings agree with one another, as far as that can be known before the data is read.
+
+    Args:
+        tuned: whether settings are to be chosen by the held-out questions.
+        where: what to name in the error.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if settings.validation == 0 and (tuned or settings.retrieval_prior):
+        what = "tuning" if tuned else "retrieval_prior"
+        raise ConfigError(f"{what} needs held-out questions", where=where, hint="set validation, such as 0.2")
