@@ -95,7 +95,7 @@ def stages(inputs: Path) -> list[Stage]:
     candidates, gains = str(inputs / "candidates.jsonl"), str(inputs / "gains.jsonl")
     tokens = (("--max-new-tokens", "4"), ("--max-new-tokens", "5"))
     alpha = (("--alpha", "0"), ("--alpha", "0.5"))
-    training = ("--epochs", "1", "--group-size", "2", "--max-length", "64", "--no-only-kept")
+    training = ("--epochs", "1", "--group-size", "2", "--max-length", "64", "--no-only-kept", "--keep-worse")
     configs = ((str(inputs / "a.toml"),), (str(inputs / "b.toml"),))
     return [
         Stage("synthesize", (candidates, "--llm", LM, "--max-new-tokens", "4"), alpha, "gains.jsonl"),
