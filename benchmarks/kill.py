@@ -48,6 +48,7 @@ test = "test.jsonl"
 
 [llm]
 model = "{lm}"
+dtype = "float32"
 
 [index]
 retriever = "bm25"
@@ -94,7 +95,7 @@ def stages(inputs: Path) -> list[Stage]:
     candidates, gains = str(inputs / "candidates.jsonl"), str(inputs / "gains.jsonl")
     tokens = (("--max-new-tokens", "4"), ("--max-new-tokens", "5"))
     alpha = (("--alpha", "0"), ("--alpha", "0.5"))
-    training = ("--epochs", "1", "--group-size", "2", "--max-length", "64", "--no-only-kept")
+    training = ("--epochs", "1", "--group-size", "2", "--max-length", "64", "--no-only-kept", "--keep-worse")
     configs = ((str(inputs / "a.toml"),), (str(inputs / "b.toml"),))
     return [
         Stage("synthesize", (candidates, "--llm", LM, "--max-new-tokens", "4"), alpha, "gains.jsonl"),
@@ -160,6 +161,25 @@ def prepare(inputs: Path, questions: int) -> None:
         raise RuntimeError((inputs / "log").read_text())
 
 
+def fingerprint(home: Path) -> dict[str, str]:
+    """All files by name and bytes, but for the pools that a run keeps its answers in: what other settings asked
+    stays there, too. The answers that are read from them are compared."""
+    files = sorted(path for path in home.rglob("*") if path.is_file() and not path.name.startswith("pool."))
+    return {str(path.relative_to(home)): file_hash(path) for path in files}
+
+
+def differences(home: Path, wanted: dict[str, str], *, begun: bool = False) -> list[str]:
+    """The files that are not as they should be.
+
+    Args:
+        begun: what other settings began may lie there, too.
+    """
+    found = fingerprint(home)
+    if begun:
+        found = {name: digest for name, digest in found.items() if ".part" not in name and "/." not in f"/{name}"}
+    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+
+
 def try_stage(stage: Stage, folder: Path, kills: int, rng: random.Random) -> int:
     """Kill a stage so many times; how many times something was wrong afterwards."""
     whole, log = (folder / "whole 0", folder / "whole 1"), folder / "log"
@@ -170,7 +190,7 @@ def try_stage(stage: Stage, folder: Path, kills: int, rng: random.Random) -> int
         if finish(stage.command(which, home), log):
             raise RuntimeError(log.read_text())
         took = max(took, time.monotonic() - began)
-    wanted = [file_hash(home) for home in whole]
+    wanted = [fingerprint(home) for home in whole]
     print(f"{stage.name}: uninterrupted {took:.1f} s", flush=True)
     killed = wrong = 0
     while killed < kills:
@@ -187,11 +207,15 @@ def try_stage(stage: Stage, folder: Path, kills: int, rng: random.Random) -> int
         killed += 1
         left = sorted(path.name for path in home.rglob("*") if path.name.startswith(".") or ".part" in path.name)
         refused = finish(stage.command(1, home), log)
-        between = "was refused" if refused and "begun with other settings" in log.read_text() else "went through"
-        good = bool(refused) == (between == "was refused") and (bool(refused) or file_hash(home) == wanted[1])
-        good &= finish(stage.command(0, home), log) == 0 and file_hash(home) == wanted[0]
-        wrong += not good
-        verdict = "the same" if good else "DIFFERENT"
+        if refused and "begun with other settings" not in log.read_text():
+            raise RuntimeError(log.read_text())
+        differ = [] if refused else differences(home, wanted[1], begun=True)
+        if finish(stage.command(0, home), log):
+            raise RuntimeError(log.read_text())
+        differ += differences(home, wanted[0])
+        wrong += bool(differ)
+        between = "were refused" if refused else "went through"
+        verdict = f"DIFFERENT: {', '.join(differ)}" if differ else "the same"
         print(
             f"{stage.name} {killed}: from {before}, killed after {moment:.1f} s, left {', '.join(left) or 'nothing'}; "
             f"other settings {between}; {verdict}",

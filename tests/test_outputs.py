@@ -282,14 +282,14 @@ def test_many_processes_write_one_output_in_turn_or_not_at_all(home: Path) -> No
         "import sys\nfrom gainrag.records import Question\nfrom gainrag.files.streams import write\n"
         "from gainrag.errors import DataError\n"
         "for i in range(40):\n"
-        "    try: write('out.jsonl', [Question(id=f'{sys.argv[1]}', question=str(j)) for j in range(50)])\n"
+        "    try: write('out.jsonl', [Question(id=f'{j}', question=sys.argv[1]) for j in range(50)])\n"
         "    except DataError as error: assert 'another process' in str(error), error\n"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, str(n)]) for n in range(3)]
     assert [process.wait(120) for process in processes] == [0, 0, 0]
     found = list(read("out.jsonl", Question))
-    assert [q.question for q in found] == [str(j) for j in range(50)]
-    assert len({q.id for q in found}) == 1
+    assert [q.id for q in found] == [str(j) for j in range(50)]
+    assert len({q.question for q in found}) == 1
     assert not list(home.glob(".*"))
 
 
