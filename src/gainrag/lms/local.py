@@ -112,10 +112,12 @@ class LocalLM(LoadedModel):
     def _batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
         """Consecutive rows, shortest first, that may be generated together; a longer one goes alone."""
         config = self.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        a_token = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize  # bytes: keys and values
-        tokens = min(GENERATION_TOKENS[self.kind], GENERATION_CACHE // a_token)
+        tokens = GENERATION_TOKENS[self.kind]
+        if queries := getattr(config, "num_attention_heads", None):  # a model without attention keeps no keys
+            heads = getattr(config, "num_key_value_heads", None) or queries
+            width = getattr(config, "head_dim", None) or config.hidden_size // queries
+            a_token = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize  # bytes: keys and values
+            tokens = min(tokens, GENERATION_CACHE // a_token)
         batch: list[int] = []
         for i in order:
             too_large = (len(batch) + 1) * lengths[i] > tokens
