@@ -214,6 +214,15 @@ def test_a_long_passage_is_cut_at_its_end_and_the_question_never(
         prompts.with_passages("why " * 200, [long], reserve=16)
 
 
+def test_a_stop_of_one_character_is_found_in_any_token(smollm: LocalLM) -> None:
+    prompts = ["Question: Who?\nAnswer: Ann\nQuestion: Who?\nAnswer:", "1\n2\n3\n", "The end of the story is"]
+    whole = smollm.generate(prompts, 12)
+    for stop in ("\n", "e", "\nQ"):
+        stopped = smollm.generate_until(prompts, 12, stop)
+        assert [text.split(stop)[0] for text in stopped] == [text.split(stop)[0] for text in whole]
+    assert sum(map(len, smollm.generate_until(prompts, 12, "e"))) < sum(map(len, whole))
+
+
 @pytest.mark.parametrize(("answers", "what"), [([], "no answers"), (["  "], "no tokens"), ([" x", ""], "no tokens")])
 def test_answers_that_cannot_be_scored(smollm: LocalLM, answers: list[str], what: str) -> None:
     with pytest.raises(DataError, match=what):

@@ -145,7 +145,9 @@ def test_any_causal_model_can_be_scored(smollm: LocalLM, tmp_path: Path, kind: s
         "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
         "mamba": {"state_size": 4},
     }
-    check(make(tmp_path, smollm, kind, **settings.get(kind, {})))
+    lm = make(tmp_path, smollm, kind, **settings.get(kind, {}))
+    check(lm)
+    assert len(lm.generate(["Which river?"], 2)) == 1
 
 
 def test_the_plain_way_is_the_fast_way(smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from gainrag.lms.throughput import measured_peak
 from gainrag.protocols import FloatArray, Level, ScoringRequest
 
 if TYPE_CHECKING:
+    import torch
     from transformers import BatchEncoding
 
 # Rows that are generated together. More fill the cores better, but wait for the longest answer and are padded to the
@@ -45,6 +46,7 @@ class LocalLM(LoadedModel):
     def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto") -> None:
         super().__init__(model, dtype=dtype, device=device)
         self._peak: float | None = None  # measured when it is first asked for
+        self._ends: dict[str, torch.Tensor] = {}  # by a character, [vocabulary]: whether a token contains it
 
     # --- generation -------------------------------------------------------------------------------------------------
 
@@ -83,21 +85,39 @@ class LocalLM(LoadedModel):
                     top_p=None,
                     top_k=None,
                     pad_token_id=self.tokenizer.pad_token_id,
-                    stop_strings=[stop] if stop else None,
-                    tokenizer=self.tokenizer if stop else None,
+                    **self._stopping(stop),
                 )
             new = out[:, inputs["input_ids"].shape[1] :]
             for i, text in zip(batch, self.tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
                 texts[i] = text
         return texts
 
+    def _stopping(self, stop: str | None) -> dict[str, Any]:
+        """What `generate` of transformers is to stop at. Given a string, it goes through the vocabulary at every call,
+        which takes as long as five tokens; the tokens that contain a single character are found once."""
+        import torch
+
+        if not stop:
+            return {}
+        if len(stop) > 1 or not stop.isascii():
+            return {"stop_strings": [stop], "tokenizer": self.tokenizer}
+        if stop not in self._ends:
+            size = min(len(self.tokenizer), self.vocabulary)
+            texts = self.tokenizer.batch_decode([[i] for i in range(size)])
+            ends = torch.tensor([stop in text for text in texts] + [False] * (self.vocabulary - size))
+            self._ends[stop] = ends.to(self.device)
+        ends = self._ends[stop]
+        return {"stopping_criteria": [lambda ids, _scores, **__: ends[ids[:, -1]]]}
+
     def _batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
         """Consecutive rows, shortest first, that may be generated together; a longer one goes alone."""
         config = self.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        a_token = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize  # bytes: keys and values
-        tokens = min(GENERATION_TOKENS[self.kind], GENERATION_CACHE // a_token)
+        tokens = GENERATION_TOKENS[self.kind]
+        if queries := getattr(config, "num_attention_heads", None):  # a model without attention keeps no keys
+            heads = getattr(config, "num_key_value_heads", None) or queries
+            width = getattr(config, "head_dim", None) or config.hidden_size // queries
+            a_token = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize  # bytes: keys and values
+            tokens = min(tokens, GENERATION_CACHE // a_token)
         batch: list[int] = []
         for i in order:
             too_large = (len(batch) + 1) * lengths[i] > tokens
