@@ -66,11 +66,11 @@ def without_metrics(found: dict[str, Any]) -> None:
 
 
 DAMAGES: list[tuple[Change, str]] = [
-    (in_evaluation(lambda found: found["overall"].update(systems={})), "evaluation.json: lacks systems"),
-    (in_evaluation(without_metrics), "evaluation.json: lacks systems, pairs or metrics"),
-    (in_evaluation(lambda found: found["overall"].update(pairs=[])), "evaluation.json: lacks systems"),
-    (in_evaluation(lambda found: found["macro"].update(systems={})), "evaluation.json: lacks systems"),
-    (in_evaluation(lambda found: found["groups"]["sea"].update(systems={})), "evaluation.json: lacks systems"),
+    (in_evaluation(lambda found: found["overall"].update(systems={})), "evaluation.json: no evaluation"),
+    (in_evaluation(without_metrics), "evaluation.json: no evaluation"),
+    (in_evaluation(lambda found: found["overall"].update(pairs=[])), "evaluation.json: no evaluation"),
+    (in_evaluation(lambda found: found["macro"].update(systems={})), "evaluation.json: no evaluation"),
+    (in_evaluation(lambda found: found["groups"]["sea"].update(systems={})), "evaluation.json: no evaluation"),
     (as_text("evaluation.json", "{}"), "no evaluation"),
     (as_text("evaluation.json", "[]"), "evaluation.json: no JSON object"),
     (as_text("answers/gainrag.jsonl", "[]"), "gainrag.jsonl:1"),

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz_inputs import Outcome, fuzz, judge, table
+from tests.fuzz_inputs import KINDS, Outcome, fuzz, judge, table
 from tests.fuzz_world import Case
 
-# The kinds in which no case is wrong.
-CLEAN = ("corpus", "questions", "retrieved", "gains", "answers", "tsv", "paths", "index", "meta", "flags")
 
-
-@pytest.mark.parametrize("kind", CLEAN)
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_traceback_no_bad_value_and_every_message_names_its_file(tmp_path: Path, kind: str) -> None:
     counts, faults = fuzz(15, 0, tmp_path, kind)
     assert not faults, "\n".join(faults)

@@ -180,6 +180,8 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
             raise ConfigError(f"{unknown('key', wrong[0], keys)} in [[dataset]]", where=where)
         if wrong := [key for key in table if not isinstance(table[key], str)]:
             raise ConfigError(f"{wrong[0]} of [[dataset]] is {table[wrong[0]]!r}", where=where, hint="it is a string")
+        if wrong := [key for key in keys[1:] if table.get(key) == ""]:
+            raise ConfigError(f"{wrong[0]} of [[dataset]] is empty", where=where, hint="name a file, or leave it out")
         if "name" not in table:
             raise ConfigError("[[dataset]] has no 'name'", where=where, hint="it is a string")
         check_name(table["name"], f"{where} [[dataset]]")
