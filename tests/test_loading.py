@@ -151,6 +151,14 @@ def test_without_a_tokenizer(cross_encoder: Path, language_model: Path, tmp_path
         (CrossEncoderSelector if kind == "selector" else open_language_model)(folder)
 
 
+def test_a_special_token_without_an_embedding(cross_encoder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(cross_encoder, tmp_path / "model")
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "cls_token": "[NEW]"}))
+    with pytest.raises(ModelError, match=r"'\[NEW\]' has number 30522, its weights have embeddings of 30522"):
+        CrossEncoderSelector(folder)
+
+
 def cut(content: bytes) -> bytes:
     return content[: len(content) // 2]
 

@@ -11,7 +11,7 @@ from gainrag.lms.throughput import Throughput
 from gainrag.lms.ways import Way
 from gainrag.models.devices import choose_device, choose_dtype, kind_of
 from gainrag.models.folder import resolve
-from gainrag.models.loading import load_model, load_tokenizer
+from gainrag.models.loading import check_fitting, load_model, load_tokenizer
 
 
 class LoadedModel:
@@ -34,6 +34,7 @@ class LoadedModel:
         path = resolve(model)
         self.tokenizer = load_tokenizer(path)
         self.model = load_model(path, self.dtype, self.device)
+        check_fitting(self.tokenizer, self.model, model)
         self.tokenizer.padding_side = "left"
         config = self.model.config.get_text_config()
         self.context: int = int(getattr(config, "max_position_embeddings", 0) or 2048)

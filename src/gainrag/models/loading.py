@@ -168,6 +168,30 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
         )
 
 
+def check_fitting(tokenizer: PreTrainedTokenizerBase, weights: Any, model: str) -> None:
+    """Whether the tokenizer's special tokens, which are in every input, have embeddings.
+
+    Args:
+        weights: the PyTorch model, or a runtime's, which does not tell its embeddings.
+
+    Raises:
+        ModelError: one has none.
+    """
+    import torch
+
+    if not isinstance(weights, torch.nn.Module):
+        return
+    embeddings: Any = weights.get_input_embeddings()  # type: ignore[operator]
+    rows = embeddings.weight.shape[0]
+    for token, number in zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True):
+        if number >= rows:
+            raise ModelError(
+                f"its tokenizer's {token[:40]!r} has number {number}, its weights have embeddings of {rows} tokens",
+                where=model,
+                hint="get the tokenizer and the weights of one model",
+            )
+
+
 def check_configs(model: str) -> None:
     """Whether the JSON files of a model are what they should be, and name no function that is no activation.
 

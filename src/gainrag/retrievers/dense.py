@@ -192,7 +192,7 @@ def load_encoder(model: str) -> SentenceTransformer:
         ModelError: it cannot be loaded, weights are missing or pickled, or it needs remote code.
     """
     from gainrag.models.folder import resolve
-    from gainrag.models.loading import careful_loading, check_tokenizer
+    from gainrag.models.loading import careful_loading, check_fitting, check_tokenizer
 
     folder = resolve(model)
     with careful_loading(model, folder, spare=["pooler."]):  # vectors are made of tokens: many encoders come without
@@ -200,6 +200,7 @@ def load_encoder(model: str) -> SentenceTransformer:
 
         encoder = SentenceTransformer(folder, trust_remote_code=False, model_kwargs={"use_safetensors": True})
         check_tokenizer(encoder.tokenizer, model)
+        check_fitting(encoder.tokenizer, encoder[0].auto_model, model)
         return encoder
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gainrag.errors import ConfigError, ModelError, unknown
 from gainrag.models.devices import choose_device, choose_dtype
-from gainrag.models.loading import careful_loading, check_tokenizer
+from gainrag.models.loading import careful_loading, check_fitting, check_tokenizer
 from gainrag.selectors.internals import encoder_of, keep_head_float32
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def _cross_encoder(name: str, folder: str, device: str, **more: Any) -> CrossEnc
     with careful_loading(name, folder):
         model = CrossEncoder(folder, device=device, trust_remote_code=False, **more)
         check_tokenizer(model.tokenizer, name)
+        check_fitting(model.tokenizer, model[0].auto_model, name)
         return model
 
 
