@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from gainrag.lms.local import LocalLM
 
 
+@lru_cache(maxsize=128)
 def answer_logits(lm: LocalLM, prompt: str, answer: str) -> torch.Tensor:
     """Logits [token of the answer, vocabulary] behind a prompt, from one whole forward pass."""
     prompt_ids, answer_ids = lm.prompt_ids(prompt), lm.answer_ids(answer)

@@ -235,7 +235,7 @@ P = Scored(id="1", text="t", score=1.0)
 @pytest.mark.parametrize(
     ("found", "part"),
     [
-        (None, "no lists"),
+        (None, "None, not lists of passages"),
         ([], "0 lists"),
         ([None], "something else"),
         ([[None]], "something else"),

@@ -155,9 +155,10 @@ def test_more_passages_than_are_retrieved_are_an_error_before_anything_is_labell
     assert not (folder / "out").exists()
 
 
-def test_labels_made_on_a_gpu_are_continued_on_a_cpu(tmp_path: Path) -> None:
+def test_labels_made_on_a_gpu_are_continued_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def settings(device: str, dtype: str) -> dict[str, Any]:
-        config = Config((), {"llm": {"model": "some/model", "dtype": dtype, "device": device}})
+        monkeypatch.setattr("gainrag.models.devices.choose_device", lambda _: device)
+        config = Config((), {"llm": {"model": "some/model", "dtype": dtype}})
         return Run(tmp_path, config, update=False).llm_settings()
 
     assert settings("cuda", "bfloat16") == settings("cpu", "bfloat16") != settings("cpu", "float32")

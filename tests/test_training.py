@@ -333,7 +333,7 @@ def test_equal_labels_are_refused_before_training(gains: list[GainRecord], tmp_p
 
 def test_the_output_is_checked_before_anything_else(gains: list[GainRecord], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for out, words in ((tmp_path / "file", "not overwritten"), (tmp_path / "file" / "s", "cannot be written")):
+    for out, words in ((tmp_path / "file", "is no selector folder"), (tmp_path / "file" / "s", "cannot be written")):
         with pytest.raises(DataError, match=words):
             train(gains[:4], out, base="no such model, and not looked for")
 
@@ -422,7 +422,7 @@ def test_settings_out_of_range(gains: list[GainRecord], tmp_path: Path, setting:
 def test_a_folder_that_is_no_selector_is_not_overwritten(gains: list[GainRecord], tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(DataError, match="not overwritten"):
+    with pytest.raises(DataError, match="is no selector folder"):
         train(gains[:4], tmp_path / "thesis", epochs=1)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 

@@ -14,6 +14,7 @@ from typing import Any
 from gainrag import indexing, ingestion, lms, retrieval, selection, synthesis, training
 from gainrag.errors import ConfigError, ModelError
 from gainrag.files.streams import read_json
+from gainrag.models.devices import choose_device
 from gainrag.models.folder import resolve, source_of
 from gainrag.models.registry import PREFIX
 from gainrag.records import Question, Retrieved
@@ -191,22 +192,10 @@ def _check_layers(base: str, last_layers: int, where: str) -> None:
 def _check_devices(config: Config) -> None:
     tables = [(f"[{name}]", config.table(name)) for name in ("llm", "train", "warm_start", "selector")]
     for where, table in (*tables, *((f"[[variant]] {v.name}:", v.settings) for v in config.variants)):
-        kind, _, number = str(table.get("device", "auto")).partition(":")
-        if kind not in ("auto", "cpu") and int(number or 0) >= (there := _devices(kind)):
-            raise ConfigError(
-                f"device is {table['device']!r}, but this machine has {there} of the kind {kind}",
-                where=f"{where} device",
-                hint="use auto",
-            )
-
-
-def _devices(kind: str) -> int:
-    """How many devices of a kind torch sees."""
-    import torch
-
-    if kind == "mps":
-        return int(torch.backends.mps.is_available())
-    return torch.cuda.device_count() if kind == "cuda" else torch.xpu.device_count()
+        try:
+            choose_device(table.get("device", "auto"))
+        except ConfigError as error:
+            raise ConfigError(error.what, where=f"{where} device", hint=error.hint) from None
 
 
 # --- models --------------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ def check_training(settings: Settings, *, tuned: bool = False, where: str = "tra
     Raises:
         ConfigError: they do not.
     """
-    if not settings.validation and (tuned or settings.retrieval_prior):
+    # Left out, it depends on the number of questions, and a comparison of trainings must not.
+    if (settings.validation == 0 and settings.retrieval_prior) or (tuned and not settings.validation):
         what = "tuning" if tuned else "retrieval_prior"
         raise ConfigError(f"{what} needs held-out questions", where=where, hint="set validation, such as 0.2")
