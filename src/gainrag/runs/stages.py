@@ -34,6 +34,7 @@ from gainrag import (
     synthesis,
     training,
 )
+from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, write_meta
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
@@ -91,6 +92,7 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
 
     Raises:
         StaleError: the folder was made with another config and `update` is off.
+        DataError: it is no run folder, or another process is at work in it.
         ConfigError: `gainrag.runs.validation` finds something; nothing has been written then.
         ModelError: a model or the folder of a further system is not there.
         GainragError: whatever a stage raises.
@@ -102,10 +104,11 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
         validation.check_models(config)
     found = read_all(config)
     validation.check_questions(config, options, found)
-    claim(folder, config, update)
     state = State(Run(folder, config, update), options, found)
-    for stage in FLOW:
-        stage(state)
+    with lock(folder / "gainrag"):
+        claim(folder, config, update)
+        for stage in FLOW:
+            stage(state)
     assert state.evaluation is not None
     return state.evaluation
 
