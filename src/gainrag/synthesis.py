@@ -1,6 +1,6 @@
 """Candidates -> gains: how much does each passage help this language model to the right answer?
 
-For each question every candidate's contrastive loss at every alpha (METHOD sections 1 and 3), the gain at the run's
+For each question every candidate's contrastive loss at every alpha (see gainrag.gain), the gain at the run's
 alpha, the silver passage, and whether the model answers correctly from the silver passage alone (the keep-filter).
 Records are written as they are made, see gainrag.files.resuming.
 """
@@ -55,8 +55,8 @@ def synthesize(
     """The gain of every candidate of every question.
 
     Args:
-        out: where to write records as they are made; a run that was stopped goes on there.
-        settings: what else they depend on (model, input), checked when a stopped run goes on.
+        out: where to write records as they are made; a run that was stopped continues there.
+        settings: what else they depend on (model, input), checked when a stopped run continues.
         alpha: the weight of the contrast; of several, losses are stored for all and gains are at the first.
         prompt: the prompt form, completion or chat.
         keep: what makes the answer from the silver passage right: contains or exact_match.
