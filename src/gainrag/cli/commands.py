@@ -108,9 +108,8 @@ def _output(help: str, **more: Any) -> Argument:
 
 
 def _llm() -> Argument:
-    return Argument(
-        ("--llm",), {"required": True, "metavar": "MODEL", "help": "embedded:NAME, a Hugging Face id or a folder"}
-    )
+    names = "embedded:NAME, a Hugging Face id, a folder or a GGUF file"
+    return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
 
 
 _DATA = Argument(
