@@ -28,7 +28,7 @@ ROUNDS = 5
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores and matrix instructions, threads, memory, and the card where there is one."""
+    """The processor, its cores and matrix instructions, threads, memory, and the GPU if there is one."""
     import torch
 
     info = _first_processor()
@@ -39,7 +39,7 @@ def machine() -> dict[str, Any]:
         "instructions": sorted(flags & {"avx2", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8"}),
         "threads": torch.get_num_threads(),
         "memory GB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        "card": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(),
     }
 
@@ -62,7 +62,7 @@ def all_versions() -> dict[str, str]:
 
 
 def timed(call: Callable[[], T]) -> tuple[float, T]:
-    """Seconds that a call took, and what it returned. On a card all that was asked for is waited for."""
+    """Seconds that a call took, and what it returned. On a GPU it waits for all work that was queued."""
     import torch
 
     began = time.perf_counter()

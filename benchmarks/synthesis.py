@@ -36,7 +36,7 @@ FloatRow = dict[str, Any]
 
 
 def sequential(lm: LocalLM, request: ScoringRequest, alpha: float) -> FloatArray:
-    """[passage, alias], nats per token: METHOD section 1 as it reads."""
+    """[passage, alias], nats per token: the formula of gainrag.gain, as it reads."""
     import torch
 
     def logits(prompt: str, answer: list[int]) -> torch.Tensor:

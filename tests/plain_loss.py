@@ -1,4 +1,4 @@
-"""The contrastive loss as METHOD section 1 writes it: a forward pass a passage and alias, whole logits, float32."""
+"""The contrastive loss as gainrag.gain defines it: a forward pass a passage and alias, whole logits, float32."""
 
 from __future__ import annotations
 

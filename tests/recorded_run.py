@@ -152,7 +152,7 @@ def _question(i: int, candidates: int, rng: np.random.Generator, dataset: str) -
         prediction=answer,
         silver=int(np.argmax([c.gain for c in ctxs])),
         ctxs=ctxs,
-        extra={"dataset": dataset, "question_type": "where" if i % 4 else "whence"},
+        extra={"dataset": dataset, "question_type": "where" if i % 4 else "when"},
     )
 
 

@@ -122,6 +122,16 @@ def test_with_few_questions_the_missing_figure_and_the_small_hope_are_said(
     train(gains[:18], tmp_path / "s", base=tiny, epochs=1, groups_per_step=4)
     shown = capfd.readouterr().err
     assert "training on 18 questions, 0 held out" in shown
+    assert "are not used" not in shown
     assert "no held-out figure, and no comparison with the retriever's order: fewer than 40 questions" in shown
     assert "seldom better than the retriever's order; 400 were enough" in shown
     assert re.search(r"epoch 1 of 1: training loss \d+\.\d{4}\n", shown)
+
+
+def test_questions_that_are_not_used_are_counted(
+    gains: list[GainRecord], tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [msgspec.structs.replace(record, kept=False) for record in gains[:3]]
+    right = [msgspec.structs.replace(record, kept=True) for record in gains[3:18]]
+    train([*wrong, *right], tmp_path / "s", base=tiny, epochs=1, groups_per_step=4)
+    assert "3 of 18 questions are not used: the answer from the silver passage was wrong" in capfd.readouterr().err

@@ -127,7 +127,7 @@ def test_order_of_questions_does_not_matter() -> None:
     assert evaluate(shuffled, resamples=100, group_by="dataset") == evaluate(SYSTEMS, resamples=100, group_by="dataset")
 
 
-def test_a_system_scores_the_same_alone_as_in_company() -> None:
+def test_a_system_scores_the_same_alone_as_among_others() -> None:
     alone = evaluate({"bm25": SYSTEMS["bm25"]}, resamples=100).overall
     assert alone.systems["bm25"] == evaluate(SYSTEMS, resamples=100).overall.systems["bm25"]
     assert alone.pairs == []

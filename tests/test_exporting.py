@@ -41,7 +41,7 @@ def test_auto_takes_what_is_exported_and_installed(exported: Path, monkeypatch: 
     installed.add("openvino")
     assert choose(exported, "auto", "auto", "auto") == "openvino"
     assert choose(exported / "elsewhere", "auto", "auto", "auto") == "torch"
-    # Who asks for a dtype or a card asks for torch.
+    # Asking for a dtype or a GPU is asking for torch.
     assert choose(exported, "auto", "float32", "auto") == choose(exported, "auto", "auto", "cuda") == "torch"
 
 

@@ -37,9 +37,9 @@ QUESTIONS = [Question(id=f"q{i}", question=f"What is {i}?") for i in range(7)]
 
 
 def answers(part: Sequence[Question], word: str) -> list[Answer]:
-    """Answers that show with whom each question was answered, as a batch in bfloat16 may."""
-    company = "+".join(q.id for q in part)
-    return [Answer(id=q.id, question=q.question, prediction=f"{word} in {company}") for q in part]
+    """Answers that show which others were in each question's batch, as a batch in bfloat16 may."""
+    batch = "+".join(q.id for q in part)
+    return [Answer(id=q.id, question=q.question, prediction=f"{word} in {batch}") for q in part]
 
 
 def resumable(out: Path, word: str, memory: dict[str, Any] | None = None, *, chunk: int = 4) -> None:

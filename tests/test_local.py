@@ -39,8 +39,8 @@ def request(lm: LocalLM, form: str = "completion") -> ScoringRequest:
 
 
 def losses_both_ways(lm: LocalLM, asked: ScoringRequest, alphas: list[float]) -> FloatArray:
-    """[way, passage, answer, alpha]. What is done at once, and whether a pack's rows are stacked, hangs on the kind of
-    device alone: a card's way runs on a CPU, too."""
+    """[way, passage, answer, alpha]. What is done at once, and whether a pack's rows are stacked, depends on the
+    kind of device alone: the GPU's way runs on a CPU, too."""
     kind, found = lm.kind, []
     try:
         for lm.kind in ("cpu", "cuda"):
@@ -111,7 +111,7 @@ def test_equal_prompts_cancel(smollm: LocalLM) -> None:
     assert found[0, :, 2] == pytest.approx(found[0, :, 0], abs=1e-4)
 
 
-def test_a_question_scores_the_same_alone_and_in_company(smollm: LocalLM) -> None:
+def test_a_question_scores_the_same_alone_and_in_a_batch(smollm: LocalLM) -> None:
     asked = request(smollm)
     alone = [
         smollm.losses([ScoringRequest([p], asked.without_prompt, asked.answers)], [0.5])[0] for p in asked.with_prompts
@@ -167,7 +167,7 @@ def test_a_prompt_runs_once_however_often_it_stands_there(smollm: LocalLM) -> No
     assert np.array_equal(found[:3], found[4:])
 
 
-def test_generation_is_greedy_and_the_same_in_any_company(smollm: LocalLM) -> None:
+def test_generation_is_greedy_and_the_same_in_any_batch(smollm: LocalLM) -> None:
     import torch
 
     prompts = ["The capital of France is", "Question: What is two plus two?\nAnswer:", "One, two, three,"]

@@ -15,7 +15,7 @@ from gainrag.synthesis import CHUNK as CHUNKS
 from gainrag.synthesis import describe, diagnose, gains_at, summarize, synthesize
 from gainrag.testing import OverlapLM
 
-# Of a scorer that is on no card.
+# Of a scorer that is not on a GPU.
 CHUNK = CHUNKS["cpu"]
 
 

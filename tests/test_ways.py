@@ -38,7 +38,7 @@ def make(folder: Path, smollm: LocalLM, kind: str, dtype: str = "float32", **own
 
 
 def written_out(lm: LocalLM, alphas: list[float]) -> list[FloatArray]:
-    """The losses as METHOD section 1 has them, from whole forward passes."""
+    """The losses as gainrag.gain defines them, from whole forward passes."""
     import torch
 
     def logits(prompt: str, answer: str) -> torch.Tensor:

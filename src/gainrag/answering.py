@@ -33,8 +33,8 @@ def answer(
     """Answer every question from all of its passages; one without passages is answered from the question alone.
 
     Args:
-        out: where to write answers as they are made; a run that was stopped goes on there.
-        settings: what else the answers depend on (model, input), checked when a stopped run goes on.
+        out: where to write answers as they are made; a run that was stopped continues there.
+        settings: what else the answers depend on (model, input), checked when a stopped run continues.
         prompt: the prompt form, completion or chat.
         max_new_tokens: the longest answer, in tokens.
 

@@ -2,7 +2,7 @@
 
 When every retrieved passage is bad, choosing the best of them still hurts. The pseudo-passage is a candidate like
 any other, in training and at inference; choosing it means that the model's own knowledge beats what was retrieved.
-It carries origin "generated", and nobody recognises it by its position. Source: METHOD section 2.
+It carries origin "generated", and nobody recognises it by its position. It is part of the paper's method.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def augment(
     """Add the pseudo-passage behind the retrieved passages of every question that has none yet.
 
     Args:
-        out: where to write records as they are made; a run that was stopped goes on there.
-        settings: what else they depend on (model, input), checked when a stopped run goes on.
+        out: where to write records as they are made; a run that was stopped continues there.
+        settings: what else they depend on (model, input), checked when a stopped run continues.
         prompt: the prompt form, completion or chat.
         max_new_tokens: the longest passage, in tokens.
 

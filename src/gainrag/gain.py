@@ -1,6 +1,11 @@
 """From contrastive losses to gains and labels: pure mathematics on arrays, no models, no files.
 
-METHOD section 1: `PPL_cd(p) = min over answers of exp(loss)`, `gain(p) = -log(PPL_cd(p) + 1)`.
+For a question q, a passage p and a gold answer a of T tokens, z are the logits of the language model:
+
+    z_cd[t]    = (1 + alpha) * z( . | prompt with q and p, a[<t]) - alpha * z( . | prompt with q alone, a[<t])
+    loss(a, p) = -(1/T) * sum over t of log_softmax(z_cd[t])[a[t]]      the contrastive loss, in nats per token
+    PPL_cd(p)  = min over the gold answers a of exp(loss(a, p))
+    gain(p)    = -log(PPL_cd(p) + 1)
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Result:
 
 
 class GainRAG:
-    """Retrieve, add the pseudo-passage, select by gain, answer (METHOD section 5).
+    """Retrieve, add the pseudo-passage, select by gain, answer.
 
     Several threads may ask at a time; each gets what it would get alone. A model works for one of them at a time.
 
@@ -110,7 +110,7 @@ class GainRAG:
         if not isinstance(question, str):
             raise DataError(f"the question is {question!r:.60}, not a text", where="GainRAG.answer", hint="pass a str")
         if not question.strip():
-            raise DataError("the question is empty", where="GainRAG.answer", hint="ask something")
+            raise DataError("the question is empty", where="GainRAG.answer", hint="give a text that is not blank")
         where = f"question {question[:40]!r}"
         self.prompts.check(question, reserve=self.max_new_tokens, where=where)
         if self.pseudo != "never":

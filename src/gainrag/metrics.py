@@ -11,7 +11,7 @@
 | `recall_at_k` | has-answer flags, ranked  | share of questions with an answer in the first k          |
 | `auc_within`  | gains, correctness        | how well gains tell right from wrong within one question  |
 
-All but the last two take the best over the gold answers. METHOD section 6.
+All but the last two take the best over the gold answers.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ BACKGROUND_INSTRUCTION = (
     "Please provide background for the question below in 100 words. Do not respond with anything other than "
     'background. If you do not know or are unsure, please generate "N/A" directly.'
 )
-# What a model writes when it knows nothing; METHOD section 2.
+# What a model writes when it knows nothing, as the instruction asks.
 NOT_AVAILABLE = "N/A"
 # Bytes of an answer for which as many tokens are reserved, without asking the tokenizer.
 SHORT = 64
@@ -72,8 +72,8 @@ TEMPLATES: dict[PromptForm, Template] = {
 
 
 def wording(form: PromptForm, *, background: bool = False) -> str:
-    """What stands for the exact text of a form's prompts in the settings of a stage, so that nothing made with one
-    wording goes on or is reused with another: the request for background, or all else."""
+    """A digest of the exact text of a form's prompts, kept in the settings of a stage, so that nothing made with one
+    wording is continued or reused with another. `background`: of the pseudo-passage's prompt; else of all others."""
     template = TEMPLATES[form]
     parts = (template.background,) if background else astuple(replace(template, background=""))
     return digest(repr(parts))

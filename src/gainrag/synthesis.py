@@ -1,6 +1,6 @@
 """Candidates -> gains: how much does each passage help this language model to the right answer?
 
-For each question every candidate's contrastive loss at every alpha (METHOD sections 1 and 3), the gain at the run's
+For each question every candidate's contrastive loss at every alpha (see gainrag.gain), the gain at the run's
 alpha, the silver passage, and whether the model answers correctly from the silver passage alone (the keep-filter).
 Records are written as they are made, see gainrag.files.resuming.
 """
@@ -55,8 +55,8 @@ def synthesize(
     """The gain of every candidate of every question.
 
     Args:
-        out: where to write records as they are made; a run that was stopped goes on there.
-        settings: what else they depend on (model, input), checked when a stopped run goes on.
+        out: where to write records as they are made; a run that was stopped continues there.
+        settings: what else they depend on (model, input), checked when a stopped run continues.
         alpha: the weight of the contrast; of several, losses are stored for all and gains are at the first.
         prompt: the prompt form, completion or chat.
         keep: what makes the answer from the silver passage right: contains or exact_match.
@@ -284,10 +284,10 @@ def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -
     """Summary and diagnosis as a few lines for a person."""
     lines = [
         f"{summary['questions']} questions, {summary['kept']:.1%} kept (answered correctly from the silver passage)",
-        f"the silver passage holds an answer in {summary['silver_holds_answer']:.1%}, "
-        f"is the pseudo-passage in {summary['silver_is_pseudo']:.1%}",
+        f"the silver passage contains an answer for {summary['silver_holds_answer']:.1%} of the questions, "
+        f"and is the pseudo-passage for {summary['silver_is_pseudo']:.1%}",
         f"teacher entropy at temperature 1: {summary['teacher_entropy']:.2f} nats "
-        f"(flat would be {summary['flat_entropy']:.2f})",
+        f"(a uniform one: {summary['flat_entropy']:.2f})",
     ]
     return "\n".join([*lines, describe_diagnosis(diagnosis)] if diagnosis else lines)
 
@@ -295,9 +295,10 @@ def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -
 def describe_diagnosis(diagnosis: dict[str, Any]) -> str:
     """The diagnosis as a few lines for a person."""
     lines = [
-        f"every candidate answered for {diagnosis['sample']} questions, {diagnosis['with_both']} with right and "
-        f"wrong ones; F1 from the first candidate {diagnosis['first']:.3f}"
+        f"{diagnosis['sample']} questions answered from every candidate, {diagnosis['with_both']} of them with right "
+        f"and wrong answers; F1 from the first candidate {diagnosis['first']:.3f}"
     ]
     for a, figures in diagnosis["by_alpha"].items():
-        lines.append(f"  alpha {a}: AUC {figures['auc']:.3f}, F1 from the highest gain {figures['pick']:.3f}")
+        auc, pick = figures["auc"], figures["pick"]
+        lines.append(f"  alpha {a}: AUC of gain for right against wrong {auc:.3f}, F1 from the highest gain {pick:.3f}")
     return "\n".join([*lines, f"recommended alpha: {diagnosis['recommended_alpha']}"])

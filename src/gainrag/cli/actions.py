@@ -174,7 +174,7 @@ def _made_with(meta: Path) -> dict[str, Any]:
     made = read_json(meta).get("settings", {})
     llm = made.get("llm", {}) if isinstance(made, dict) else None
     if not isinstance(llm, dict):
-        raise DataError("its settings are no settings", where=str(meta), hint="remove it, or make the labels again")
+        raise DataError("its settings are damaged", where=str(meta), hint="remove it, or make the labels again")
     return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
 
 

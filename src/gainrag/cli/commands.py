@@ -108,14 +108,14 @@ def _output(help: str, **more: Any) -> Argument:
 
 
 def _llm() -> Argument:
-    return Argument(
-        ("--llm",), {"required": True, "metavar": "MODEL", "help": "embedded:NAME, a Hugging Face id or a folder"}
-    )
+    names = "embedded:NAME, a Hugging Face id, a folder or a GGUF file"
+    return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
 
 
-_DATA = Argument(
-    ("--data",), {"metavar": "FOLDER", "help": "where relative data paths of the config start [the config's folder]"}
-)
+def _data(default: str) -> Argument:
+    text = f"the folder that relative data paths of the config start from [{default}]"
+    return Argument(("--data",), {"metavar": "FOLDER", "help": text})
+
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -195,7 +195,7 @@ COMMANDS: tuple[Command, ...] = (
             _output("the selector folder"),
             Argument(
                 ("--warm-start",),
-                {"metavar": "FILE", "help": "retrieved records: first train on whether passages hold an answer"},
+                {"metavar": "FILE", "help": "retrieved records: first train on whether passages contain an answer"},
                 reads=True,
             ),
         ),
@@ -257,7 +257,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             _input("config", "a TOML config"),
             _output("the run folder"),
-            _DATA,
+            _data("the config's folder"),
             Argument(("--update",), {"action": "store_true", "help": "allow a folder made with another config"}),
         ),
         (Options,),
@@ -275,21 +275,25 @@ COMMANDS: tuple[Command, ...] = (
         "share",
         "Write a run folder without the texts of its data sets, to pass on.",
         actions.share,
-        (_input("run", "a run folder, finished or not"), _output("a new folder"), _DATA),
+        (_input("run", "a run folder, finished or not"), _output("a new folder"), _data("the run folder")),
         writes="folder",
     ),
     Command(
         "restore",
-        "Make a run folder of a shared one, with the data at hand.",
+        "Make a run folder of a shared one, from the same data sets.",
         actions.restore,
-        (_input("shared", "what `gainrag share` wrote"), _output("the run folder, a new one"), _DATA),
+        (
+            _input("shared", "what `gainrag share` wrote"),
+            _output("the run folder, a new one"),
+            _data("the shared folder"),
+        ),
         writes="folder",
     ),
     Command(
         "validate",
         "Check everything that can be checked before compute is spent.",
         actions.validate,
-        (_input("config", "a TOML config"), _DATA),
+        (_input("config", "a TOML config"), _data("the config's folder")),
     ),
     Command(
         "demo",

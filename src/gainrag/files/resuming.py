@@ -1,14 +1,14 @@
-"""Long stages that may be stopped at any moment, by kill -9 too, and go on where they were.
+"""Long stages that may be stopped at any moment, by kill -9 too, and continue where they were.
 
     NAME.part             the records made so far, whole chunks of them
     NAME.part.meta.json   the settings they were begun with, and the size of the chunks
     NAME                  once all are made: NAME.part, renamed
 
 A stage works through its input in fixed chunks; what a chunk gave is appended to `NAME.part` in one write and forced to
-the disk. Started again, it keeps whole chunks, cuts off what a kill left half-written, and goes on with the next
-chunk. The device chooses the size of the chunks when the file is begun, and whoever goes on keeps to it, on another
-device too. So each question is answered in the same batch as in a run never stopped, and the final file is the same: in
-bfloat16 a model's output may depend a little on what else is in the batch.
+the disk. Started again, it keeps whole chunks, cuts off what a kill left half-written, and continues with the next
+chunk. The device chooses the chunk size when the file is begun. A run that continues the file keeps that size, on
+another device too. So each question is answered in the same batch as in a run never stopped, and the final file is the
+same: in bfloat16 a model's output may depend a little on what else is in the batch.
 
 A file is continued only with the settings it was begun with, and when its records are those of the input's first ones.
 """
@@ -69,7 +69,7 @@ def write_resumable(
     Raises:
         StaleError: `NAME.part` was begun with other settings or another input.
         DataError: there are no items, `NAME.part` is damaged, or another process is writing the file.
-        ResourceError: the disk is full; what is written so far stays, and running again goes on from there.
+        ResourceError: the disk is full; what is written so far stays, and running again continues from there.
     """
     if out is None:
         return [record for part in chunks(items, chunk) for record in make(part)]
@@ -84,7 +84,7 @@ def write_resumable(
                 bar.update(len(part))
             return records
     if not items:
-        raise DataError("there are no questions to write for", where=str(out), hint="check the input")
+        raise DataError("the input has no questions", where=str(out), hint="check the input")
     with disk_errors(out), lock(out):
         partial, begun = _beside(out)
         chunk = _begin(out, settings, chunk)
@@ -138,7 +138,7 @@ def _begin(out: str | Path, settings: Mapping[str, Any], chunk: int) -> int:
         raise StaleError(
             f"begun with other settings ({_difference(was, now)})",
             where=str(partial),
-            hint="go on with those, or " + _START_OVER,
+            hint="use those settings again, or " + _START_OVER,
         )
     if type(chunk) is not int or chunk < 1:
         raise DataError(f"{_CHUNK} is {chunk!r}", where=str(begun), hint=_START_OVER)

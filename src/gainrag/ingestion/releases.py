@@ -19,7 +19,7 @@ class Release:
     """A data set: its official files by split, the same splits on the hub, and its format."""
 
     name: str
-    origin: str  # where the official files are to be had
+    origin: str  # where the official files are available
     files: dict[str, str]  # split -> file name
     hub: str
     config: str | None  # of the hub's data set

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # Rows that are generated together. More fill the cores better, but wait for the longest answer and are padded to the
 # longest prompt: on two cores 32 write pseudo-passages 1.6 times and answers 1.2 times as fast as 16; with 96 answers
 # come more slowly. Of long prompts, whose reading is most of the work, few: what passes between the layers should stay
-# in the caches, so their tokens are bounded, too. A card takes for many rows hardly longer than for a few, as long as
-# their keys and values fit: the bytes that they may take.
+# in the caches, so their tokens are bounded, too. A GPU takes hardly longer for many rows than for a few, as long as
+# their keys and values fit into its memory: GENERATION_CACHE is the bytes that they may take.
 GENERATION_BATCH = {"cpu": 32, "cuda": 512}
 GENERATION_TOKENS = {"cpu": 8192, "cuda": 2**22}
 GENERATION_CACHE = 2**32
@@ -131,7 +131,7 @@ class LocalLM(LoadedModel):
     # --- scoring ----------------------------------------------------------------------------------------------------
 
     def losses(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
-        """Contrastive loss of METHOD section 1, exact over the whole vocabulary.
+        """The contrastive loss that gainrag.gain defines, exact over the whole vocabulary.
 
             z = (1 + alpha) * z_with - alpha * z_without,  loss = -mean over tokens of log_softmax(z)[token]
 

@@ -1,4 +1,4 @@
-"""The contrastive loss as METHOD section 1 writes it: one pass a prompt and answer, of any causal model.
+"""The contrastive loss as gainrag.gain defines it: one pass a prompt and answer, of any causal model.
 
 Many times slower than gainrag.lms.scoring, and what that is held against. It uses nothing of a model but its `forward`.
 """

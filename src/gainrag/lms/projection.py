@@ -174,5 +174,5 @@ def _log_sum_exp(z: torch.Tensor, base: torch.Tensor | None, alpha: float) -> to
 
 
 def on_device(device: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor on the model's device. To a card it goes from pinned memory, so that nothing waits for the copy."""
+    """The tensor on the model's device. It goes to a GPU from pinned memory, so that nothing waits for the copy."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else tensor.to(device)

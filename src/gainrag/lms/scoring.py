@@ -1,4 +1,4 @@
-"""Teacher-forced scoring: the contrastive loss of METHOD section 1, exact over the whole vocabulary.
+"""Teacher-forced scoring: the contrastive loss that gainrag.gain defines, exact over the whole vocabulary.
 
 What makes it fast: a prompt runs once for all answers and alphas (see gainrag.lms.packing); rows of all requests share
 packs, so nothing is padded; and on a CPU every core works on a pack of its own, which wastes less than all on one.

@@ -18,7 +18,7 @@ from pathlib import Path
 from gainrag.models.hub import unreachable_hub
 from gainrag.models.registry import EMBEDDED, PREFIX
 
-# What libraries load of a model's folder; cards, pictures and version control lie beside it.
+# What libraries load of a model's folder; model cards, pictures and version control are left out.
 _LOADED = {".json", ".safetensors", ".gguf", ".model", ".txt", ".jinja", ".onnx", ".xml", ".bin"}
 
 

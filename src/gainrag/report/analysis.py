@@ -2,7 +2,7 @@
 
 | function              | asks                                                                                 |
 |-----------------------|--------------------------------------------------------------------------------------|
-| `preference_gap`      | does an answer in the passage make the answer right? (METHOD section 6, Figure 1)     |
+| `preference_gap`      | does an answer in the passage make the answer right? (the paper's Figure 1)           |
 | `recall_and_score`    | does more recall mean a better score? (Figure 3)                                      |
 | `recall_by_k`         | how soon does an answer come in an order of the candidates? (Figure 5, first half)    |
 | `k_sweep`             | what do more passages bring? (Figure 5)                                               |

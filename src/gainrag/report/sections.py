@@ -50,8 +50,8 @@ def headline(data: Plain) -> list[Tile]:
         ),
     ]
     knowing = {
-        "first_with": "reads the first candidate that holds an answer: telling relevance without fault",
-        "oracle": "reads the candidate of the highest true gain: choosing by gain without fault",
+        "first_with": "reads the first candidate that contains an answer: a perfect choice by relevance",
+        "oracle": "reads the candidate with the highest true gain: a perfect choice by gain",
     }
     for role, what in knowing.items():
         if roles[role]:
@@ -230,10 +230,11 @@ def _pseudo(data: Plain) -> Section:
         "pseudo-passage",
         "The pseudo-passage",
         [
-            f"When {roles['gainrag']} chooses the passage that the model wrote itself, and whether that was right: by "
-            "true gain, and by the score of the answer beside what the best retrieved passage would have given, once "
-            "the best by the selector's own score, once the best by true gain where some system was given it alone.",
-            *([f"By true gain nothing is known: {why}."] if why else []),
+            f"When {roles['gainrag']} chooses the passage that the model wrote itself, and whether that was right. "
+            "This is judged by true gain, and by the score of the answer compared with that from the best retrieved "
+            "passage. The best is taken by the selector's score, and also by true gain if a system answered from that "
+            "alone.",
+            *([f"There is no true gain here: {why}."] if why else []),
         ],
         [Table("Shares in percent with Wilson's 95% intervals; scores are mean(contains, F1) in percent", rows)],
         [(figures.shares(key, title, part, parts), title) for key, title, part, parts in shown],
@@ -295,7 +296,7 @@ def _selector(data: Plain) -> Section:
     title = "Does the selector's score predict the true gain?"
     if not found:
         return Section("selector", title, [f"Not known: {data['absent']['selector']}."])
-    heading = ["order by", "questions", "Spearman", "regret, nats", "of chance", "best choice"]
+    heading = ["order by", "questions", "Spearman", "regret, nats", "random choice", "best choice"]
     overall, by_dataset = [heading], [heading]
     for order, groups in found["top1_regret"].items():
         for name, regret in groups.items():
@@ -313,8 +314,8 @@ def _selector(data: Plain) -> Section:
     text = [
         f"On each test question's candidates, by their true gain at alpha {found['alpha']:g}, that of the labels: "
         "Spearman's rank correlation of the selector's score and the true gain; "
-        "the regret, by how many nats of gain the first choice falls short of the best candidate (of chance: of one "
-        "drawn at random); and the share of questions where the first choice is the best.",
+        "the regret, by how many nats of gain the first choice falls short of the best candidate (random choice: a "
+        "candidate drawn at random); and the share of questions where the first choice is the best.",
     ]
     drawn = []
     if mine := found["rank_correlation"].get(gainrag):

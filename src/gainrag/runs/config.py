@@ -118,7 +118,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The table [sweep]: answers from the first k passages of either selector (METHOD section 6, Figure 5).
+    """The table [sweep]: answers from the first k passages of either selector (the paper's Figure 5).
 
     Args:
         k: the numbers of passages.
@@ -179,11 +179,11 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
         if wrong := [key for key in table if key not in keys]:
             raise ConfigError(f"{unknown('key', wrong[0], keys)} in [[dataset]]", where=where)
         if wrong := [key for key in table if not isinstance(table[key], str)]:
-            raise ConfigError(f"{wrong[0]} of [[dataset]] is {table[wrong[0]]!r}", where=where, hint="it is a string")
+            raise ConfigError(f"{wrong[0]} of [[dataset]] is {table[wrong[0]]!r}", where=where, hint="give a string")
         if wrong := [key for key in keys[1:] if table.get(key) == ""]:
             raise ConfigError(f"{wrong[0]} of [[dataset]] is empty", where=where, hint="name a file, or leave it out")
         if "name" not in table:
-            raise ConfigError("[[dataset]] has no 'name'", where=where, hint="it is a string")
+            raise ConfigError("[[dataset]] has no 'name'", where=where, hint="add name = \"NAME\"")
         check_name(table["name"], f"{where} [[dataset]]")
         if not {"train", "test"} & set(table):
             raise ConfigError(
@@ -198,7 +198,8 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
         raise ConfigError("two data sets have the same name", where=where, hint="rename one")
     for split in ("train", "test"):
         if not any(dataset.questions(split) for dataset in found):
-            raise ConfigError(f"no [[dataset]] has {split!r}", where=where, hint="a run learns and tests")
+            hint = "a run needs questions to train on and questions to test on"
+            raise ConfigError(f"no [[dataset]] has {split!r}", where=where, hint=hint)
     return tuple(found)
 
 

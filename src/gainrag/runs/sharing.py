@@ -2,8 +2,8 @@
 
 Labels, rankings and answers are the work of hours, the questions and passages in them are others' texts. Shared, a
 record keeps its ids, what was measured, and what the language model wrote; the rest is filled in from the data that the
-config names, and every file is checked to be, byte for byte, the one that was shared. So `gainrag run` goes on with it,
-a stage that was stopped half-way included, and `gainrag report` makes its report from it. Index folders and selectors'
+config names, and every file is checked to be, byte for byte, the one that was shared. So `gainrag run` continues it,
+even in a stage that was stopped half-way, and `gainrag report` makes its report from it. Index folders and selectors'
 weights are not in it: a run makes them again where it needs them.
 """
 

@@ -1,4 +1,4 @@
-"""What each system of METHOD section 6 gives to the language model, and its answers."""
+"""What each system of a run gives to the language model, and its answers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Training settings chosen on questions held out of training, one after another.
 
 What is compared is the regret of the trained selector on the held-out questions in plain loss (alpha 0), in nats per
-token: by how much the passage it puts first serves the language model worse than the best one. It does not hang on
-the alpha and temperature that were trained on, so that these can be compared by it too. Test questions play no part.
+token: how much higher the loss is with the passage that the selector puts first than with the best passage. It does not
+depend on the alpha and temperature used in training, so these can be compared by it, too. Test questions are not used.
 """
 
 from __future__ import annotations

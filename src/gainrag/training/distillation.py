@@ -143,7 +143,7 @@ def train(
     check_training(settings)
     check_target(Path(out))
     learn, held = _divide(records, settings)
-    _say_what_to_expect(len(learn), len(held))
+    _say_what_to_expect(len(learn), len(held), len(records), settings)
     device = choose_device(device)
     bf16 = choose_dtype(dtype, device) == "bfloat16"
     # Opened before training: what cannot be written is known at once, and a training that stops leaves nothing.
@@ -196,11 +196,19 @@ def _divide(
     return learn, held
 
 
-def _say_what_to_expect(learn: int, held: int) -> None:
-    """Print how many questions there are, and what follows where they are few."""
+def _say_what_to_expect(learn: int, held: int, records: int, settings: Settings) -> None:
+    """Print how many questions there are, which teach nothing, and what follows where they are few."""
     say(f"training on {learn} questions, {held} held out")
+    if out := records - learn - held:
+        if settings.labels == "relevance":
+            why = "all of their passages contain an answer, or none does"
+        elif settings.only_kept:
+            why = "the answer from the silver passage was wrong; --no-only-kept uses them, too"
+        else:
+            why = "they have a single passage"
+        say(f"{out} of {records} questions are not used: {why}")
     if not held:
-        why = f"fewer than {ENOUGH} questions" if learn < ENOUGH else "validation is 0"
+        why = f"fewer than {ENOUGH} questions to train on" if learn < ENOUGH else "validation is 0"
         say(f"no held-out figure, and no comparison with the retriever's order: {why}")
     if learn + held <= FEW:
         say(

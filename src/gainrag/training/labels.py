@@ -2,7 +2,7 @@
 
 | labels | of a passage p | learned |
 |---|---|---|
-| `gain` | -log(PPL_cd(p) + 1), METHOD section 1 | list-wise |
+| `gain` | -log(PPL_cd(p) + 1), see gainrag.gain | list-wise |
 | `relevance` | `RELEVANT` where p holds an answer, else 0 | list-wise |
 | `likelihood` | -loss(p): log-likelihood of the answer (REPLUG, Shi et al. 2023) | list-wise |
 | `information_gain` | loss without a passage - loss(p) | point-wise |
