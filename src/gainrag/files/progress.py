@@ -44,6 +44,11 @@ def _bar(iterable: Iterable[Any] | None, total: int | None, what: str, unit: str
     return tqdm(iterable, file=_Lines(), mininterval=_IN_LOG, maxinterval=_IN_LOG, ncols=0, **common)
 
 
+def say(line: str) -> None:
+    """One line to a person, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def progress(items: Iterable[T], what: str, *, unit: str, total: int | None = None) -> Iterator[T]:
     """Pass items on, and show how many went by, how fast, and how long it will take.
 

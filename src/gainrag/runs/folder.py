@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from gainrag.errors import StaleError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, write_meta
 from gainrag.files.places import check_replaceable
+from gainrag.files.progress import say
 from gainrag.files.resuming import forget
 from gainrag.files.streams import open_output
 from gainrag.prompts import wording
@@ -98,11 +98,6 @@ class Run:
         if "llm" in settings and settings_of(lms.open_lm, self.config.table("llm"))["dtype"] == "auto":
             for dtype in ("float32", "bfloat16"):
                 yield {**settings, "llm": {**settings["llm"], "dtype": dtype}}
-
-
-def say(line: str) -> None:
-    """One line to a person, on standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def claim(folder: Path, config: Config, update: bool) -> None:

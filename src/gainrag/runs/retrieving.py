@@ -12,12 +12,13 @@ from typing import Any
 
 from gainrag import indexing, retrieval
 from gainrag.files.meta import digest, hashes, is_current, meta_path, was_made
+from gainrag.files.progress import say
 from gainrag.files.streams import read, write
 from gainrag.models.identity import identity
 from gainrag.protocols import Retriever
 from gainrag.records import Question, Retrieved
 from gainrag.retrievers.hybrid import Hybrid
-from gainrag.runs.folder import Run, say
+from gainrag.runs.folder import Run
 from gainrag.settings import settings_of
 
 

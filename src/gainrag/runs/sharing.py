@@ -20,11 +20,11 @@ import msgspec
 
 from gainrag.errors import DataError
 from gainrag.files.folders import open_output_folder
+from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read_json, read_lines, write_json
 from gainrag.ingestion import read_passages
 from gainrag.records import Answer, GainRecord, Retrieved, encode, from_builtins, to_builtins
 from gainrag.runs.config import Config
-from gainrag.runs.folder import say
 from gainrag.runs.questions import read_all
 
 # The rooms of a run folder whose files hold texts of the data sets.

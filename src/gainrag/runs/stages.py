@@ -36,11 +36,12 @@ from gainrag import (
 )
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, write_meta
+from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
 from gainrag.runs import printing, retrieving, systems, tuning, validation, variants
 from gainrag.runs.config import Config, Options, Sweep
-from gainrag.runs.folder import Run, claim, say
+from gainrag.runs.folder import Run, claim
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name
 from gainrag.runs.questions import draw, read_all
 from gainrag.selectors import CrossEncoderSelector

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from gainrag import synthesis, training
 from gainrag.errors import ConfigError
 from gainrag.files.meta import digest
+from gainrag.files.progress import say
 from gainrag.models.identity import identity
 from gainrag.records import GainRecord, Retrieved
 from gainrag.runs import tuning
 from gainrag.runs.config import Config, Variant
-from gainrag.runs.folder import Run, say
+from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined
 from gainrag.runs.recorded import chosen_settings
 from gainrag.settings import settings_of

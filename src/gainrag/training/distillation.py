@@ -16,6 +16,7 @@ import numpy as np
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.files.folders import open_output_folder
+from gainrag.files.progress import say
 from gainrag.models.devices import choose_device, choose_dtype
 from gainrag.records import GainRecord, Retrieved
 from gainrag.selectors import CrossEncoderSelector
@@ -38,7 +39,6 @@ from gainrag.settings import (
 )
 from gainrag.training.base import open_base
 from gainrag.training.finishing import finish
-from gainrag.training.held_out import say
 from gainrag.training.labels import ENOUGH, Example, Labels, split, targets
 from gainrag.training.settings import Settings, check_training
 

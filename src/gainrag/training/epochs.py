@@ -21,10 +21,10 @@ from sentence_transformers.cross_encoder.data_collator import CrossEncoderDataCo
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, ListNetLoss
 from transformers import PrinterCallback, TrainerCallback
 
-from gainrag.files.progress import progress_bar
+from gainrag.files.progress import progress_bar, say
 from gainrag.protocols import FloatArray
 from gainrag.selectors.scoring import in_parts, score_pairs
-from gainrag.training.held_out import Judgement, judge, say
+from gainrag.training.held_out import Judgement, judge
 from gainrag.training.labels import Example, as_rows, draw
 from gainrag.training.settings import Settings
 

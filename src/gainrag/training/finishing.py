@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gainrag.errors import ModelError
+from gainrag.files.progress import say
 from gainrag.gain import teacher
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
 from gainrag.selectors.calibration import Calibration, fit
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.scoring import score_pairs
-from gainrag.training.held_out import JUDGES, check_numbers, check_order, regret_of_retrieval, say
+from gainrag.training.held_out import JUDGES, check_numbers, check_order, regret_of_retrieval
 from gainrag.training.labels import Example, regret
 from gainrag.training.laziness import calibration_questions, learn_threshold
 from gainrag.training.settings import Settings

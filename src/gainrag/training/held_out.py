@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,11 +16,6 @@ from gainrag.training.labels import Example, regret
 SAME = 1e-5
 # With fewer held-out questions chance decides too much: the selector is not compared with the retriever's order.
 JUDGES = 5
-
-
-def say(line: str) -> None:
-    """One line to a person, on standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 class Judgement(NamedTuple):
