@@ -109,6 +109,11 @@ class GainRAG:
         """
         if not isinstance(question, str):
             raise DataError(f"the question is {question!r:.60}, not a text", where="GainRAG.answer", hint="pass a str")
+        try:
+            question.encode()
+        except UnicodeEncodeError as error:
+            where = f"GainRAG.answer, character {error.start}"
+            raise DataError("the question holds half a character", where=where, hint="decode it as UTF-8") from None
         if not question.strip():
             raise DataError("the question is empty", where="GainRAG.answer", hint="give a text that is not blank")
         where = f"question {question[:40]!r}"

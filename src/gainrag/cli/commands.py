@@ -21,7 +21,7 @@ from gainrag import (
 )
 from gainrag.cli import actions
 from gainrag.files.locks import lock
-from gainrag.files.places import Writes, check_output, check_replaceable
+from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
 from gainrag.runs.config import Options
 from gainrag.selectors import CrossEncoderSelector, exporting
@@ -78,10 +78,12 @@ class Command:
         """Check the output, and do what the command does while holding the output's lock.
 
         Raises:
-            DataError: the output is an input or something that must not be replaced, cannot be written, or another
-                process is writing it.
+            DataError: an input can have no such name; the output is an input or something that must not be replaced,
+                cannot be written, or another process is writing it.
             GainragError: whatever the command raises.
         """
+        for path in (*self._inputs(arguments), str(arguments.get("llm") or "")):
+            check_input(path)
         if (out := arguments.get("out")) is None:
             self.action(arguments)
             return
@@ -202,6 +204,7 @@ COMMANDS: tuple[Command, ...] = (
         (training.train,),
         writes="folder",
         replaces=(SELECTOR, "selector folder"),
+        kept="No selector was written (a finished warm start stays); run the same command again to start over.",
     ),
     Command(
         "select",

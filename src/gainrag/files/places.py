@@ -21,13 +21,19 @@ from gainrag.errors import DataError
 Writes = Literal["file", "folder", "inside"]
 _HINT = "choose another output path"
 _PASSING = (".tmp", ".old", ".lock")
+# Files that the process has open already, under names that the system gives them.
+_OPENED = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/")
+# The system's own folders: what looks like a file there is none.
+_SYSTEM = (Path("/proc"), Path("/sys"))
+# Ends of the names that other outputs give to what lies beside them.
+_TAKEN = (".meta.json", ".part")
 # Bytes of an output's name. A file system takes 255, and the names beside it are longer than its own.
 LONGEST = 200
 
 
 def is_stream(path: str | Path) -> bool:
     """Whether an output is written as a stream: `-`, a character device or a pipe. Such a file is never replaced."""
-    if str(path) == "-":
+    if str(path) == "-" or str(path).startswith(_OPENED):
         return True
     try:
         mode = os.stat(path).st_mode
@@ -65,6 +71,18 @@ def target(path: str | Path) -> Path:
     if not found.name:
         raise DataError("is no place for an output", where=text, hint=_HINT)
     return found
+
+
+def check_input(path: str) -> None:
+    """Whether a file or folder can have this name at all.
+
+    Raises:
+        DataError: it holds a NUL, or a part of it is too long for any file system.
+    """
+    if "\0" in path:
+        raise DataError("the name holds a NUL", where=repr(path), hint="check the path")
+    if any(len(os.fsencode(part)) > 255 for part in Path(path).parts):
+        raise DataError("a name of more than 255 bytes", where=path, hint="check the path")
 
 
 def beside(path: str | Path, kind: str) -> Path:
@@ -119,6 +137,11 @@ def check_output(path: str | Path, inputs: Iterable[str | Path] = (), *, writes:
     real = Path(os.path.realpath(out))
     if len(os.fsencode(out.name)) > LONGEST:
         raise DataError(f"the name is longer than {LONGEST} bytes", where=str(path), hint="choose a shorter one")
+    if any(folder in real.parents for folder in _SYSTEM):
+        raise DataError("is in a folder of the system, where no file can be made", where=str(path), hint=_HINT)
+    if out.name.endswith(_TAKEN):
+        what = f"a name that ends in {' or '.join(_TAKEN)} is that of a file beside another output"
+        raise DataError(what, where=str(path), hint=_HINT)
     if out.exists() and not (out.is_file() if wanted == "file" else out.is_dir()):
         is_now = "a folder" if out.is_dir() else "a file" if out.is_file() else "a device or socket"
         raise DataError(f"is {is_now}; a {wanted} is written", where=str(path), hint=_HINT)
@@ -128,7 +151,10 @@ def check_output(path: str | Path, inputs: Iterable[str | Path] = (), *, writes:
         with suppress(OSError, ValueError):  # an input that is not there is for its reader to report
             if str(given) != "-" and os.path.samefile(out, given):
                 raise DataError(f"is an input, too ({given})", where=str(path), hint=_HINT)
-            if real in Path(os.path.realpath(given)).parents:
+            source = Path(os.path.realpath(given))
+            if source in real.parents:
+                raise DataError(f"is inside an input ({given})", where=str(path), hint=_HINT)
+            if real in source.parents:
                 raise DataError(f"holds an input ({given}), which would be replaced", where=str(path), hint=_HINT)
     if real in (Path.cwd(), *Path.cwd().parents):
         raise DataError("is the current folder or above it, and would be replaced", where=str(path), hint=_HINT)

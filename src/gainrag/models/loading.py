@@ -31,6 +31,7 @@ _JSON: dict[str, type] = {
 _ACTIVATION = re.compile(
     r"torch\.nn\.(modules\.(activation|linear)\.)?(Identity|Sigmoid|LogSigmoid|Softmax|Tanh|ReLU|GELU|SiLU|Softplus)"
 )
+_LAYER = re.compile(r"\blayers?\.(\d+)\.")
 # A tokenizer knows one of these at least, whatever its language.
 _WORDS = "the 1 a . de 的 и ال"
 
@@ -153,6 +154,14 @@ def check_whole(report: Mapping[str, Any], model: str, *, spare: Sequence[str] =
             where=model,
             hint="get the whole model; an encoder without a head becomes a selector by `gainrag train`",
         )
+    # Heads and buffers that are not used are usual. Of a list of layers all are used, or the config is another's.
+    beyond = [int(layer[1]) for name in report["unexpected_keys"] if (layer := _LAYER.search(name))]
+    if beyond:
+        raise ModelError(
+            f"its files have layers that its config leaves out (number {min(beyond)} and more)",
+            where=model,
+            hint="get the config.json that belongs to the weights",
+        )
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
@@ -202,7 +211,7 @@ def check_configs(model: str) -> None:
         content = _read_json(model, name)
         if content is not None and not isinstance(content[0], kind):
             wanted = "an object" if kind is dict else "a list"
-            raise ModelError(f"{name} is no JSON {wanted}", where=model, hint=_AGAIN)
+            raise ModelError(f"{name} does not hold {wanted}", where=model, hint=_AGAIN)
         if name == "modules.json" and content is not None:
             _check_modules(model, content[0])
         elif content is not None:

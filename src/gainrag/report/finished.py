@@ -17,7 +17,7 @@ import msgspec
 from gainrag import selection, synthesis
 from gainrag.errors import DataError
 from gainrag.evaluation import Evaluation, score_questions
-from gainrag.files.streams import read, read_json, read_lines
+from gainrag.files.streams import file_hash, read, read_json, read_lines
 from gainrag.records import Answer, Gained, GainRecord, Retrieved
 from gainrag.report.analysis import Case, same
 from gainrag.runs.config import Config, Options, read_config
@@ -88,6 +88,11 @@ def read_run(folder: str | Path) -> Finished:
     evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"), str(folder / "evaluation.json"))
     names = {file_name(name): name for name in evaluation.overall.systems}
     answers = {name: _by_id(folder / "answers" / f"{file}.jsonl", Answer) for file, name in names.items()}
+    metas = _metas(folder)
+    for name, recorded in metas.get("evaluation", Meta()).inputs.items():
+        path = folder / "answers" / f"{file_name(name)}.jsonl"
+        if path.exists() and file_hash(path) != recorded:
+            raise DataError("is not what was evaluated", where=str(path), hint=_AGAIN)
     absent: dict[str, str] = {}
     alphas = synthesis.as_alphas(_settings(config, "synthesize", synthesis.synthesize)["alpha"])
     # The oracle is a system of every run that measured them.
@@ -121,7 +126,6 @@ def read_run(folder: str | Path) -> Finished:
     card = folder / "selector" / "README.md"
     if not card.exists():
         absent["selector_card"] = "selector/README.md is not there"
-    metas = _metas(folder)
     made = metas.get("evaluation", Meta()).settings
     return Finished(
         name=folder.resolve().name,

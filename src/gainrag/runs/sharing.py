@@ -147,6 +147,11 @@ def restore(shared: str | Path, out: str | Path, config: Config) -> list[str]:
     folder, target = Path(shared), Path(out)
     settings = _settings(folder)
     files = _manifest(folder)
+    there = {path.relative_to(folder).as_posix() for room in ROOMS for path in (folder / room).rglob("*.gz")}
+    if others := sorted(there - {f"{name}.gz" for name in files}):
+        raise DataError(
+            f"{others[0]} is not in {MANIFEST}", where=str(folder), hint="get the shared run again: it is not whole"
+        )
     if elsewhere := _elsewhere(config):
         raise DataError(
             f"{elsewhere[0]!r} is no path below a data folder",

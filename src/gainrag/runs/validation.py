@@ -22,7 +22,7 @@ from gainrag.runs import names, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.questions import check_apart, draw, read_all
 from gainrag.settings import settings_of
-from gainrag.training.labels import PLAIN
+from gainrag.training.labels import PLAIN, held_out_share
 from gainrag.training.settings import Settings, check_training
 
 # One of these lies in every model's folder, a GGUF file's aside.
@@ -265,6 +265,7 @@ def check_questions(config: Config, options: Options, found: dict[str, list[Ques
     labelled = draw(found["train"], options.train_questions, options.seed)
     variants.check_enough(config, Counter(str(question.extra["dataset"]) for question in labelled))
     _check_groups(test, config.group_by)
+    _check_held_out(config, len(labelled))
     for where, depth in depths(config, options).items():
         if few := [q for q in test if isinstance(q, Retrieved) and len(q.ctxs) < depth]:
             raise ConfigError(
@@ -272,6 +273,16 @@ def check_questions(config: Config, options: Options, found: dict[str, list[Ques
                 where=where,
                 hint="lower it, or bring more passages",
             )
+
+
+def _check_held_out(config: Config, labelled: int) -> None:
+    own = settings_of(training.train, config.table("train"))
+    if own["retrieval_prior"] and not held_out_share(own["validation"], labelled):
+        raise ConfigError(
+            f"it needs held-out questions, and of {labelled} none is held out",
+            where="[train] retrieval_prior",
+            hint="set validation, such as 0.2",
+        )
 
 
 def _check_groups(test: Sequence[Question], key: str) -> None:

@@ -125,6 +125,7 @@ def _cross_encoder(name: str, folder: str, device: str, **more: Any) -> CrossEnc
         model = CrossEncoder(folder, device=device, trust_remote_code=False, **more)
         check_tokenizer(model.tokenizer, name)
         check_fitting(model.tokenizer, model[0].auto_model, name)
+        model.predict([("a question", "a passage")], show_progress_bar=False)  # its parts may not fit one another
         return model
 
 
