@@ -19,7 +19,7 @@ from gainrag.runs.config import Config, Options, read_config
 from gainrag.runs.folder import Run
 from gainrag.runs.stages import STAGES
 from gainrag.runs.validation import check
-from gainrag.runs.variants import check_enough, not_for_warm_starts, train_all
+from gainrag.runs.variants import check_enough, not_for_warm_starts, train_all, warm_start_table
 from gainrag.training.labels import is_held_out
 
 DATA = "".join(
@@ -139,6 +139,15 @@ def test_what_selectors_hold_out_by_themselves_is_kept_from_warm_starts(tmp_path
         assert kept == {name for name in ids if is_held_out(name, share)}
         assert not_for_warm_starts(read(tmp_path, text), ids[:39]) <= kept
     assert not_for_warm_starts(read(tmp_path, ""), ids[:39]) == set()
+
+
+def test_a_warm_start_holds_out_nothing_unless_it_is_told_to(tmp_path: Path) -> None:
+    def table(text: str) -> dict[str, Any]:
+        (tmp_path / "config.toml").write_text(DATA + text)
+        return warm_start_table(read_config(tmp_path / "config.toml", STAGES))
+
+    assert table("[train]\nvalidation = 0.3\n")["validation"] == 0.0
+    assert table("[warm_start]\nvalidation = 0.1\n")["validation"] == 0.1
 
 
 def test_a_variant_has_what_tuning_chose_but_for_its_own_settings(tmp_path: Path, trained: list[Training]) -> None:

@@ -96,10 +96,14 @@ def not_for_warm_starts(config: Config, labelled: Iterable[str]) -> set[str]:
 
 
 def warm_start_table(config: Config) -> dict[str, Any]:
-    """The settings of a warm start: its own, and what must be alike in all selectors from [train]."""
+    """The settings of a warm start: its own, and what must be alike in all selectors from [train].
+
+    It holds out no questions unless it is told to: those that the selectors hold out are taken away from it, and of the
+    few that were left one or two would choose its epoch.
+    """
     table = config.table("train")
     shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
-    return {**KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
+    return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
 
 
 def train_all(
