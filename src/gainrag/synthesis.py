@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from gainrag import metrics
-from gainrag.answering import generate_answers
+from gainrag.answering import decide, generate_answers
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.files.progress import progress, say
 from gainrag.files.resuming import write_resumable
@@ -214,7 +214,7 @@ def _unanswered(record: Retrieved, losses: Any, alphas: Sequence[float]) -> Gain
     )
     if record.choices:
         made.choice_losses_without = losses[-1, :, 0].tolist()
-        made.prediction = record.choices[int(np.argmin(losses[silver, :, list(alphas).index(0.0)]))]
+        made.prediction = decide(record.choices, losses[silver, :, list(alphas).index(0.0)].tolist())
     return made
 
 
