@@ -22,7 +22,7 @@ from gainrag.records import GainRecord
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Temperature, checked, settings_of
 from gainrag.training import train
-from gainrag.training.labels import Labels, regret, split
+from gainrag.training.labels import AT_ALPHA, Labels, regret, split
 from gainrag.training.settings import Settings, check_training
 
 FILE = "tuning.json"
@@ -54,7 +54,7 @@ def tune(
     Args:
         facts: for the model card, see `train`.
         settings: what all trainings share, and the first of them; questions must be held out, see `validation` there.
-        alpha: values to try, in this order of the settings; only for labels gain, others have none.
+        alpha: values to try, in this order of the settings; only for labels gain and choice, others have none.
         temperature: values to try; not for labels relevance, which have none.
         learning_rate: values to try.
         epochs: values to try; of several epochs the best one is kept anyway.
@@ -76,7 +76,7 @@ def tune(
         "epochs": epochs,
         "group_size": group_size,
     }
-    if own["labels"] != "gain":
+    if own["labels"] not in AT_ALPHA:
         grid["alpha"] = ()
     if own["labels"] == "relevance":
         grid["temperature"] = ()

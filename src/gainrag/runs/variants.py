@@ -29,7 +29,7 @@ from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined
 from gainrag.runs.recorded import chosen_settings
 from gainrag.settings import settings_of
-from gainrag.training.labels import ENOUGH, held_out_share, is_held_out
+from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out
 
 # A run compares its systems on the test questions anyway: a selector that is worse than the retriever's order on its
 # held-out questions is saved, and train says so, rather than that a run stops after hours.
@@ -207,7 +207,7 @@ def _distil(
         inputs["warm start"] = start
     else:
         settings["identity"] = identity(settings["base"])
-    if settings["labels"] == "gain" and settings["alpha"] is None:
+    if settings["labels"] in AT_ALPHA and settings["alpha"] is None:
         facts["alpha of the gains"] = synthesis.as_alphas(synthesized["alpha"])[0]
     if grid:
         settings["tune"] = dict(grid)

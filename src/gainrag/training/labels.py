@@ -6,8 +6,10 @@
 | `relevance` | `RELEVANT` where p holds an answer, else 0 | list-wise |
 | `likelihood` | -loss(p): log-likelihood of the answer (REPLUG, Shi et al. 2023) | list-wise |
 | `information_gain` | loss without a passage - loss(p) | point-wise |
+| `choice` | log softmax over the choices of -loss(c, p) / T at the right one, T = `CHOICE_TEMPERATURE` | list-wise |
 
-Relevance has no unit; the others are in nats per token. loss(p) of the last two is the plain one, at alpha 0.
+Relevance has no unit, `choice` is in nats, the others are in nats per token. loss(p) of likelihood and information
+gain is the plain one, at alpha 0; gain and choice take theirs at any alpha.
 
 List-wise: the teacher is softmax(label / temperature) over a group of passages; the best passage is always in it.
 Point-wise: each pair is learned by itself, with the target sigmoid(label / temperature). Information gain is learned
@@ -28,13 +30,19 @@ from gainrag.errors import DataError
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
-from gainrag.synthesis import gains_at, losses_at
+from gainrag.synthesis import choice_gains_at, gains_at, losses_at
 
-Labels = Literal["gain", "relevance", "likelihood", "information_gain"]
+Labels = Literal["gain", "relevance", "likelihood", "information_gain", "choice"]
 POINT_WISE: tuple[Labels, ...] = ("information_gain",)
 # Those that need the plain losses, whatever alpha the gains are at.
 PLAIN: tuple[Labels, ...] = ("likelihood", "information_gain")
+# Those that are taken from losses at an alpha of their own.
+AT_ALPHA: tuple[Labels, ...] = ("gain", "choice")
 T = TypeVar("T", bound=GainRecord | Retrieved)
+
+# Of the softmax over the choices. Losses are means over an answer's tokens, and so nearer to one another than the
+# answers' own log-probabilities are.
+CHOICE_TEMPERATURE = 0.25
 
 # Log-odds of a passage with an answer against one without: almost certain, exp(-10) of the mass is left.
 RELEVANT = 10.0
@@ -55,16 +63,18 @@ def targets(record: GainRecord | Retrieved, labels: Labels, alpha: float | None 
     """The label of each passage, before temperature.
 
     Args:
-        alpha: of the gains; the run's own when it is left out.
+        alpha: of the gains, plain or normalised; the run's own when it is left out.
 
     Raises:
-        DataError: the record has no gains, no losses at the alpha, or no loss without a passage.
+        DataError: the record has no gains, no losses at the alpha or of the choices, or no loss without a passage.
     """
     if labels == "relevance":
         return [RELEVANT if ctx.hasanswer else 0.0 for ctx in record.ctxs]
     gained = _gained(record)
     if labels == "gain":
         return gains_at(gained, alpha)
+    if labels == "choice":
+        return choice_gains_at(gained, alpha, CHOICE_TEMPERATURE)
     losses = losses_at(gained, 0.0)
     if labels == "likelihood":
         return [-loss for loss in losses]
