@@ -1,5 +1,27 @@
 """Selectors: what scores candidate passages by how much they would help the language model."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gainrag.models.folder import resolve
+from gainrag.selectors.boosted import FeatureSelector, is_feature_selector
 from gainrag.selectors.cross_encoder import CrossEncoderSelector
 
-__all__ = ["CrossEncoderSelector"]
+__all__ = ["CrossEncoderSelector", "FeatureSelector", "open_selector"]
+
+
+def open_selector(path: str | Path, **settings: Any) -> CrossEncoderSelector | FeatureSelector:
+    """The selector of a folder or name, by what is in the folder: a feature selector, else a cross-encoder.
+
+    Args:
+        path: a selector folder, embedded:NAME or a Hugging Face id.
+        settings: of `CrossEncoderSelector`: backend, dtype, device, batch_tokens; boosted trees have none of these.
+
+    Raises:
+        ModelError, DataError, ConfigError: as the selector's own.
+    """
+    if is_feature_selector(resolve(str(path))):
+        return FeatureSelector(path)
+    return CrossEncoderSelector(path, **settings)
