@@ -2,8 +2,8 @@
 
     python benchmarks/tasks.py TRAIN_GAINS TEST_GAINS --six SIX_GAINS [--seeds 3]
 
-TRAIN_GAINS and TEST_GAINS are gain records of the task (`gainrag synthesize`), whose passages carry `gold`; SIX_GAINS are
-those of the six data sets, from which the zero-shot relevance selector learns. Everything is chosen on the training
+TRAIN_GAINS and TEST_GAINS are gain records of the task (`gainrag synthesize`), whose passages carry `gold`; SIX_GAINS
+are those of the six data sets, from which the zero-shot relevance selector learns. Everything is chosen on the training
 questions; with choices an answer is the one of least loss, so nothing is generated here. All learned selectors are the
 same boosted trees with the same features, folds and seeds, and differ in their labels alone:
 
@@ -29,6 +29,8 @@ from gainrag.gain import choice_gain
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Passage, right_choice
 from gainrag.retrievers.bm25 import BM25
+from gainrag.selectors.trees import Trees
+from gainrag.selectors.words import Words
 from gainrag.statistics import difference_interval, permutation_p
 from gainrag.synthesis import losses_at
 from gainrag.training.boosting import features_of, fit_trees, words_in
@@ -57,9 +59,8 @@ class Task:
 
     def gained(self, choice: Choice) -> FloatArray:
         """The loss without a passage less that with the choice."""
-        return np.array(
-            [(r.loss_without or 0.0) - losses[c] for r, losses, c in zip(self.records, self.losses, choice, strict=True)]
-        )
+        triples = zip(self.records, self.losses, choice, strict=True)
+        return np.array([(r.loss_without or 0.0) - losses[c] for r, losses, c in triples])
 
     def choice_losses(self, choice: Choice | None) -> list[FloatArray]:
         """The losses of the question's own choices when the chosen passage is read; of none, without a passage."""
@@ -75,13 +76,13 @@ class Task:
 
     def normalised(self, choice: Choice | None) -> FloatArray:
         """The loss of the right choice, normalised over the choices, nats."""
-        return np.array(
-            [-choice_gain(own, right_choice(r, r.id)) for own, r in zip(self.choice_losses(choice), self.records, strict=True)]
-        )
+        pairs = zip(self.choice_losses(choice), self.records, strict=True)
+        return np.array([-choice_gain(own, right_choice(r, r.id)) for own, r in pairs])
 
     def fixed(self) -> bool:
         """Whether all questions have the same two choices."""
-        return len(self.records[0].choices or ()) == 2 and len({tuple(sorted(r.choices or ())) for r in self.records}) == 1
+        different = {tuple(sorted(record.choices or ())) for record in self.records}
+        return len(different) == 1 and len(next(iter(different))) == 2
 
     def margins(self, choice: Choice | None) -> FloatArray:
         """loss(second) - loss(first), choices in alphabetical order."""
@@ -100,7 +101,8 @@ class Task:
         if self.fixed():
             return np.asarray((self.margins(choice) > threshold) == (self.first_is_right() > 0), dtype=np.float64)
         own = self.choice_losses(choice)
-        return np.array([float(int(np.argmin(x)) == right_choice(r, r.id)) for x, r in zip(own, self.records, strict=True)])
+        pairs = zip(own, self.records, strict=True)
+        return np.array([float(int(np.argmin(x)) == right_choice(r, r.id)) for x, r in pairs])
 
 
 def examples_of(task: Task, labels: str) -> list[Example]:
@@ -122,15 +124,20 @@ def first(scores: Sequence[FloatArray]) -> Choice:
     return [int(np.argmax(own)) for own in scores]
 
 
-def crossed(examples: Sequence[Example], matrices: Sequence[FloatArray], words: object, seed: int, **settings: object) -> list[FloatArray]:
+def learned(examples: Sequence[Example], matrices: Sequence[FloatArray], words: Words, seed: int) -> Trees:
+    """Trees from a task's few questions."""
+    return fit_trees(examples, matrices=matrices, words=words, seeds=BAG, seed=seed, rounds=150, least=20)
+
+
+def crossed(
+    examples: Sequence[Example], matrices: Sequence[FloatArray], words: Words, seed: int
+) -> list[FloatArray]:
     """Out-of-fold scores of the training questions."""
     found: list[FloatArray] = [np.zeros(0)] * len(examples)
     fold = np.random.default_rng(1000 + seed).permutation(len(examples)) % FOLDS
     for f in range(FOLDS):
         learn = np.flatnonzero(fold != f)
-        trees = fit_trees(
-            [examples[i] for i in learn], matrices=[matrices[i] for i in learn], words=words, seeds=BAG, seed=seed, **settings  # type: ignore[arg-type]
-        )
+        trees = learned([examples[i] for i in learn], [matrices[i] for i in learn], words, seed)
         for i in np.flatnonzero(fold == f):
             found[i] = trees.predict(matrices[i])
     return found
@@ -166,13 +173,12 @@ def main() -> None:
     train, test = Task(arguments.train), Task(arguments.test)
     shared = words_in(examples_of(train, "gain"))
     matrices, asked = (features_of(examples_of(t, "gain"), shared) for t in (train, test))
-    settings = {"rounds": 150, "least": 20}
 
     kinds = ["gain", *(f"choice@{t}" for t in TEMPERATURES if train.has_choices)]
     by_kind: dict[str, list[float]] = {}
     for kind in kinds:
         examples = examples_of(train, kind)
-        scores = [crossed(examples, matrices, shared, s, **settings) for s in range(arguments.seeds)]
+        scores = [crossed(examples, matrices, shared, s) for s in range(arguments.seeds)]
         judge = train.normalised if train.has_choices else train.regret
         by_kind[kind] = [float(judge(first(own)).mean()) for own in scores]
         print(f"training questions out of fold, {kind}: {np.round(by_kind[kind], 3)}")
@@ -203,9 +209,9 @@ def main() -> None:
         examples = examples_of(train, labels)
         picks[name], on_train[name] = [], []
         for s in range(arguments.seeds):
-            trees = fit_trees(examples, matrices=matrices, words=shared, seeds=BAG, seed=s, **settings)  # type: ignore[arg-type]
+            trees = learned(examples, matrices, shared, s)
             picks[name].append(first([trees.predict(x) for x in asked]))
-            on_train[name].append(first(crossed(examples, matrices, shared, s, **settings)))
+            on_train[name].append(first(crossed(examples, matrices, shared, s)))
     name = "zero-shot relevance selector"
     picks[name], on_train[name] = [], []
     for s in range(arguments.seeds):
