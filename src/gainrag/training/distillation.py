@@ -204,7 +204,7 @@ def _say_what_to_expect(learn: int, held: int, records: int, settings: Settings)
         if settings.labels == "relevance":
             why = "all of their passages contain an answer, or none does"
         elif settings.only_kept:
-            why = "the answer from the silver passage was wrong; --no-only-kept uses them, too"
+            why = "the keep-filter left them out; --no-only-kept uses them, too"
         else:
             why = "they have a single passage"
         say(f"{out} of {records} questions are not used: {why}")

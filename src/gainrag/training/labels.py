@@ -99,7 +99,7 @@ def split(
     Raises:
         DataError: the labels need gains, and the records have none.
     """
-    usable = [r for r in records if _teaches(r, labels, only_kept)]
+    usable = [r for r in records if teaches(r, labels, only_kept)]
     order = [usable[i] for i in rng.permutation(len(usable))]
     share = held_out_share(validation, len(usable))
     held = [r for r in order if is_held_out(r.id, share)]
@@ -134,7 +134,7 @@ def _place(question_id: str) -> float:
     return int.from_bytes(hashlib.sha256(question_id.encode()).digest()[:8]) / 2**64
 
 
-def _teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool) -> bool:
+def teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool = False) -> bool:
     """Whether a question can teach anything: a ranking needs two passages, relevance needs both kinds."""
     if len(record.ctxs) < 2:
         return False
