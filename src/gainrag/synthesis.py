@@ -350,7 +350,8 @@ def diagnose(
 
     Every candidate of `sample` questions, evenly spaced, is answered. By alpha: `auc`, the mean over questions (those
     with right and wrong candidates) of the chance that a right candidate has the higher gain; `pick`, mean F1 of the
-    answer from the candidate of highest gain, of questions with choices its accuracy. Recommended is the highest AUC, the smaller alpha of equals.
+    answer from the candidate of highest gain, of questions with choices its accuracy. Recommended is the highest AUC,
+    the smaller alpha of equals.
 
     Raises:
         DataError: no question of the sample has both right and wrong candidates.
@@ -397,7 +398,7 @@ def diagnose(
 def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -> str:
     """Summary and diagnosis as a few lines for a person."""
     lines = [
-        f"{summary['questions']} questions, {summary['kept']:.1%} kept (answered correctly from the silver passage, or with "
+        f"{summary['questions']} questions, {summary['kept']:.1%} kept (answered correctly from the silver passage; "
         "choices and long answers: helped by a passage)",
         f"the silver passage contains an answer for {summary['silver_holds_answer']:.1%} of the questions, "
         f"and is the pseudo-passage for {summary['silver_is_pseudo']:.1%}",

@@ -66,8 +66,8 @@ def lead(data: Plain) -> str:
     kind = "data sets" if evaluation.group_by == "dataset" else f"groups by {evaluation.group_by}"
     over = f", averaged over {len(groups)} {kind}" if evaluation.macro else ""
     return (
-        f"{evaluation.overall.score} in percent on {n} test questions{over}, with {evaluation.confidence * 100:g}% bootstrap "
-        f"intervals ({evaluation.resamples} resamples, seed {evaluation.seed})."
+        f"{evaluation.overall.score} in percent on {n} test questions{over}, with {evaluation.confidence * 100:g}% "
+        f"bootstrap intervals ({evaluation.resamples} resamples, seed {evaluation.seed})."
     )
 
 
@@ -93,7 +93,8 @@ def _result(data: Plain) -> Section:
         "result",
         "Result",
         [
-            f"{_columns(evaluation)}pseudo: the share answered from the pseudo-passage. A score is marked where it {printing.legend(gainrag)}.",
+            f"{_columns(evaluation)}pseudo: the share answered from the pseudo-passage. "
+            f"A score is marked where it {printing.legend(gainrag)}.",
             *_averages(evaluation),
         ],
         tables,
@@ -110,8 +111,8 @@ def _columns(evaluation: Evaluation) -> str:
         text = "accuracy: the share of questions for which the right choice is said; "
     if any(scores.auc for scores in found.systems.values()):
         text += (
-            "AUC: how often the margin of the two choices is higher for a question whose right choice is the first than "
-            "for one whose right choice is the second, which no threshold changes; "
+            "AUC: how often the margin of the two choices is higher for a question whose right choice is the first "
+            "than for one whose right choice is the second, which no threshold changes; "
         )
     if any(name in scores.metrics for scores in found.systems.values() for name in GOLD_RECALL):
         text += "gold@k: the share of the passages marked gold among the first k; "
