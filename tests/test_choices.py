@@ -15,7 +15,7 @@ from gainrag.cli.main import main
 from gainrag.errors import ConfigError, DataError
 from gainrag.evaluation import evaluate
 from gainrag.files.streams import read, write
-from gainrag.gain import choice_gain
+from gainrag.gain import CHOICE_TEMPERATURE, choice_gain
 from gainrag.prompts import for_model
 from gainrag.protocols import FloatArray, ScoringRequest
 from gainrag.records import Answer, GainRecord, Retrieved, Scored, check, encode, from_builtins, to_builtins
@@ -26,7 +26,7 @@ from gainrag.runs.tuning import plain_regret
 from gainrag.selection import cut, select
 from gainrag.synthesis import choice_gain_without, choice_gains_at, diagnose, gains_at, summarize, synthesize
 from gainrag.testing import EchoGenerator, OverlapLM, OverlapSelector
-from gainrag.training.labels import CHOICE_TEMPERATURE, targets
+from gainrag.training.labels import targets
 
 
 class SaysNo(OverlapLM):

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from gainrag import answering, selection, synthesis
+from gainrag import answering, selection
 from gainrag.answering import Threshold
 from gainrag.files.meta import digest, hashes, meta_path
 from gainrag.files.streams import read, write
@@ -44,7 +44,7 @@ def choose(
             a selector's system reads there is always one to compare it with.
     """
     k = settings_of(selection.select, state.config.table("select"))["k"]
-    alpha = taught(state.path("selector")).alpha
+    teaching = taught(state.path("selector"))
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
         systems |= {f"{name} top-{depth}": selection.cut(records, depth) for depth in sorted({k, *top})}
@@ -65,7 +65,7 @@ def choose(
         if answering.fixed_choices(candidates) is None:  # Yes and No stand in a passage by chance
             systems[FIRST_WITH] = [_first(r, [holds_answer(c, r.answers) for c in r.ctxs], k) for r in candidates]
         systems[ORACLE] = [
-            _first(r, synthesis.gains_at(g, alpha), k) for r, g in zip(candidates, gains, strict=True)
+            _first(r, teaching.true_gains(g), k) for r, g in zip(candidates, gains, strict=True)
         ]
     return systems
 

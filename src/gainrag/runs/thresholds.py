@@ -96,8 +96,8 @@ def _read_first(
     if system == FIRST_WITH:
         return [_best(r, [float(holds_answer(c, r.answers)) for c in r.ctxs], system) for r in records]
     if system == ORACLE:
-        alpha = taught(state.path("selector")).alpha
-        return [_best(r, synthesis.gains_at(r, alpha), system) for r in records]
+        teaching = taught(state.path("selector"))
+        return [_best(r, teaching.true_gains(r), system) for r in records]
     retriever = system.rpartition(" top-")[0]
     return [_best(r, _retrieved(r, retriever), system) for r in records]
 

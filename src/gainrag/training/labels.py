@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from gainrag.errors import DataError
+from gainrag.gain import CHOICE_TEMPERATURE
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
@@ -39,10 +40,6 @@ PLAIN: tuple[Labels, ...] = ("likelihood", "information_gain")
 # Those that are taken from losses at an alpha of their own.
 AT_ALPHA: tuple[Labels, ...] = ("gain", "choice")
 T = TypeVar("T", bound=GainRecord | Retrieved)
-
-# Of the softmax over the choices. Losses are means over an answer's tokens, and so nearer to one another than the
-# answers' own log-probabilities are.
-CHOICE_TEMPERATURE = 0.25
 
 # Log-odds of a passage with an answer against one without: almost certain, exp(-10) of the mass is left.
 RELEVANT = 10.0
