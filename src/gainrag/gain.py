@@ -6,12 +6,20 @@ For a question q, a passage p and a gold answer a of T tokens, z are the logits 
     loss(a, p) = -(1/T) * sum over t of log_softmax(z_cd[t])[a[t]]      the contrastive loss, in nats per token
     PPL_cd(p)  = min over the gold answers a of exp(loss(a, p))
     gain(p)    = -log(PPL_cd(p) + 1)
+
+Of a question with choices c, the right one r among them, there is the normalised gain, too:
+
+    choice_gain(p) = log( exp(-loss(r, p) / T) / sum over c of exp(-loss(c, p) / T) )      at a temperature T
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
+# What a selector is taught of choices. Losses are means over an answer's tokens, and so nearer to one another than the
+# answers' own log-probabilities are.
+CHOICE_TEMPERATURE = 0.25
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,6 +40,16 @@ def gain_from_loss(loss: npt.ArrayLike) -> FloatArray:
     [-0.6931, -1000.0]
     """
     return -np.logaddexp(0.0, np.asarray(loss, dtype=np.float64))
+
+
+def choice_gain(losses: npt.ArrayLike, right: int, temperature: float = 1.0) -> FloatArray:
+    """log softmax(-loss / temperature) over the choices at the right one: [.., choice] -> [..], nats; 0 is the best.
+
+    >>> choice_gain([[2.0, 2.0], [0.0, 1000.0]], right=0).round(4).tolist()
+    [-0.6931, 0.0]
+    """
+    scaled = -np.asarray(losses, dtype=np.float64) / temperature
+    return np.asarray(scaled[..., right] - np.logaddexp.reduce(scaled, axis=-1), dtype=np.float64)
 
 
 def silver_index(gains: npt.ArrayLike) -> int:

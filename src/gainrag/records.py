@@ -50,16 +50,20 @@ class Scored(Passage, kw_only=True):
 
 
 class Gained(Scored, kw_only=True):
-    """A scored passage with its contrastive loss (nats per token, least over the answers) by alpha, and its gain."""
+    """A scored passage with its contrastive loss (nats per token, least over the answers) by alpha, and its gain.
+
+    choice_losses: where the question has choices, the loss of each in their order, by alpha; `loss` is the right one's.
+    """
 
     loss: dict[str, float]
     gain: float
+    choice_losses: dict[str, list[float]] | None = None
 
 
 class Question(Record, kw_only=True):
     """A question and its gold answers; `answers` may be empty where nothing is trained or evaluated.
 
-    choices: the options of a multiple-choice or yes/no question.
+    choices: the options of a multiple-choice or yes/no question, of which answers[0] is the right one.
     """
 
     id: str
@@ -69,15 +73,20 @@ class Question(Record, kw_only=True):
 
 
 class Retrieved(Question, kw_only=True):
-    """A question with its candidate passages, best first: the DPR/Contriever result format."""
+    """A question with its candidate passages, best first: the DPR/Contriever result format.
+
+    gold_ranks: where the passages marked gold stand, from 1, in the whole order of which `ctxs` may be the beginning.
+    """
 
     ctxs: list[Scored]
+    gold_ranks: list[int] | None = None
 
 
 class GainRecord(Question, kw_only=True):
     """A training label: every candidate's gain, the silver passage's index, whether the question passed the filter.
 
     loss_without: nats per token of the easiest answer when no passage is read; None in files that do not say.
+    choice_losses_without: the same of each choice, in their order.
     level: what the losses are: computed exactly, bounded, made from gold passages, or sampled.
     """
 
@@ -86,14 +95,23 @@ class GainRecord(Question, kw_only=True):
     silver: int
     ctxs: list[Gained]
     loss_without: float | None = None
+    choice_losses_without: list[float] | None = None
     level: Level = "exact"
 
 
 class Answer(Question, kw_only=True):
-    """What a system answered (`prediction`), from which passages (`ctxs`)."""
+    """What a system answered (`prediction`), from which passages (`ctxs`).
+
+    choice_losses: where the question has choices, the plain loss of each in their order, in nats per token.
+    threshold: what the margin of its two choices was compared with, see `gainrag.answering.Threshold`.
+    gold_ranks: as of the Retrieved that was answered.
+    """
 
     prediction: str
     ctxs: list[Scored] = []
+    choice_losses: list[float] | None = None
+    threshold: float | None = None
+    gold_ranks: list[int] | None = None
 
 
 R = TypeVar("R", bound=Record)
@@ -103,7 +121,7 @@ _NESTED: dict[type[Record], type[Record]] = {Retrieved: Scored, GainRecord: Gain
 
 
 # Written behind the other fields, where files made before these were fields have them.
-_LAST = ("choices", "scores", "gold", "level")
+_LAST = ("choices", "scores", "gold", "level", "choice_losses", "choice_losses_without", "threshold", "gold_ranks")
 # A field with this value is left out of the file.
 _UNSAID = {"origin": "corpus", "level": "exact"}
 # Unknown keys are kept as they are, and so nested values must be such that they can be written again.
@@ -205,6 +223,8 @@ def check(record: Record, where: str) -> None:
     if isinstance(record, GainRecord):
         check_answers(record, where)
         _check_gains(record, where)
+    if isinstance(record, Answer) and record.choice_losses is not None:
+        _check_choice_losses(record.choice_losses, record, where, "choice_losses")
 
 
 def check_answers(question: Question, where: str) -> None:
@@ -218,6 +238,48 @@ def check_answers(question: Question, where: str) -> None:
     for i, answer in enumerate(question.answers):
         if not answer.strip():
             raise DataError(f"field answers[{i}] is blank", where=where, hint="remove the blank answer")
+
+
+def check_choices(question: Question, where: str) -> list[str]:
+    """The choices of a question.
+
+    Raises:
+        DataError: there are fewer than two, one is there twice, or one is blank.
+    """
+    choices = question.choices or []
+    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(choice.strip() for choice in choices):
+        what = f"field choices is {choices!r:.60}"
+        raise DataError(what, where=where, hint="give two or more choices, none blank and none twice, or leave it out")
+    return choices
+
+
+def right_choice(question: Question, where: str) -> int:
+    """The position of the right one, answers[0], among a question's choices.
+
+    Raises:
+        DataError: these are no choices, or the answer is none of them.
+    """
+    choices = check_choices(question, where)
+    if not question.answers or question.answers[0] not in choices:
+        first = question.answers[0] if question.answers else None
+        raise DataError(
+            f"answers[0] is {first!r:.60}, which is none of the choices",
+            where=where,
+            hint="the right choice stands first in answers, letter for letter",
+        )
+    return choices.index(question.answers[0])
+
+
+def gold_ranks(ctxs: Sequence[Scored]) -> list[int] | None:
+    """Where the passages marked gold stand, from 1; None where none says whether it is.
+
+    >>> gold_ranks([Scored(id="1", text="a"), Scored(id="2", text="b", gold=True), Scored(id="3", text="c", gold=True)])
+    [2, 3]
+    >>> gold_ranks([Scored(id="1", text="a")]) is None
+    True
+    """
+    known = any(ctx.gold is not None for ctx in ctxs)
+    return [rank for rank, ctx in enumerate(ctxs, 1) if ctx.gold] if known else None
 
 
 def _check_passages(passages: Sequence[Scored], where: str) -> None:
@@ -257,6 +319,22 @@ def _check_gains(record: GainRecord, where: str) -> None:
             raise DataError(what, where=where, hint=again)
         for alpha, loss in passage.loss.items():
             _check_finite(loss, where, f"ctxs[{i}].loss.{alpha}")
+        if passage.choice_losses is not None:
+            if passage.choice_losses.keys() != passage.loss.keys():
+                what = f"field ctxs[{i}].choice_losses has alphas {_listed(passage.choice_losses)}, loss has others"
+                raise DataError(what, where=where, hint=again)
+            for alpha, losses in passage.choice_losses.items():
+                _check_choice_losses(losses, record, where, f"ctxs[{i}].choice_losses.{alpha}")
+    if record.choice_losses_without is not None:
+        _check_choice_losses(record.choice_losses_without, record, where, "choice_losses_without")
+
+
+def _check_choice_losses(losses: Sequence[float], record: Question, where: str, field: str) -> None:
+    if len(losses) != len(record.choices or ()):
+        what = f"field {field} has {len(losses)} losses, and there are {len(record.choices or ())} choices"
+        raise DataError(what, where=where, hint="make the file again")
+    for loss in losses:
+        _check_finite(loss, where, field)
 
 
 def _check_id(value: str, where: str, field: str) -> None:

@@ -13,7 +13,7 @@ from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.files.progress import progress
 from gainrag.files.resuming import chunks
 from gainrag.protocols import FloatArray, Selector, scores_with
-from gainrag.records import Retrieved, Scored
+from gainrag.records import Retrieved, Scored, gold_ranks
 from gainrag.selectors.lazy import SKIPPED, is_enough, threshold_of
 from gainrag.settings import Passages, checked
 
@@ -89,7 +89,8 @@ def select(
                     answers=record.answers,
                     choices=record.choices,
                     extra=extra,
-                    ctxs=rescored(passages, scores, k),
+                    ctxs=(ranked := rescored(passages, scores, len(passages)))[:k],
+                    gold_ranks=gold_ranks(ranked),
                 )
             )
     return selected
@@ -124,7 +125,10 @@ def cut(ranked: Sequence[Retrieved], k: int, *, pseudo: bool = True) -> list[Ret
     """
     eligible = [[c for c in record.ctxs if pseudo or c.origin != "generated"] for record in ranked]
     _check_enough(ranked, eligible, k)
-    return [msgspec.structs.replace(r, ctxs=passages[:k]) for r, passages in zip(ranked, eligible, strict=True)]
+    return [
+        msgspec.structs.replace(r, ctxs=passages[:k], gold_ranks=gold_ranks(passages))
+        for r, passages in zip(ranked, eligible, strict=True)
+    ]
 
 
 def _check_enough(records: Sequence[Retrieved], eligible: Sequence[Sequence[Scored]], k: int) -> None:

@@ -98,10 +98,10 @@ def resampled_means(values: FloatArray, sizes: Sequence[int], resamples: int, rn
     Returns:
         [resample, column].
     """
-    return np.concatenate([weights @ values for weights in _resampled_weights(sizes, resamples, rng)])
+    return np.concatenate([weights @ values for weights in resampled_weights(sizes, resamples, rng)])
 
 
-def _resampled_weights(sizes: Sequence[int], resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
+def resampled_weights(sizes: Sequence[int], resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
     """Blocks [resample, question] of how much each question counts."""
     for block in _blocks(sum(sizes), resamples):
         parts: list[FloatArray] = []

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gainrag import (
     answering,
     augmentation,
@@ -106,13 +108,17 @@ def augment(arguments: Arguments) -> None:
     _ask(augmentation.augment, "retrieved", arguments)
 
 
-def _ask(stage: Callable[..., Any], source: str, arguments: Arguments) -> None:
-    """A stage in which the language model writes something for each record of a file, given as argument `source`."""
+def _ask(stage: Callable[..., Any], source: str, arguments: Arguments, **more: Any) -> None:
+    """A stage in which the language model writes something for each record of a file, given as argument `source`.
+
+    Args:
+        more: what the stage is given beside its settings; it is recorded among them.
+    """
     records = ingestion.read_retrieved(arguments[source], need_answers=False)
     lm, llm = _open_lm(arguments)
     memory = _memory(stage, arguments, llm, **{source: arguments[source]})
-    stage(records, lm, arguments["out"], memory, **_own(stage, arguments))
-    write_meta(arguments["out"], memory["settings"], memory["inputs"])
+    stage(records, lm, arguments["out"], memory, **_own(stage, arguments), **more)
+    write_meta(arguments["out"], {**memory["settings"], **msgspec.to_builtins(more)}, memory["inputs"])
 
 
 def synthesize(arguments: Arguments) -> None:
@@ -211,7 +217,15 @@ def export(arguments: Arguments) -> None:
 
 def answer(arguments: Arguments) -> None:
     """Selected records -> answers."""
-    _ask(answering.answer, "selected", arguments)
+    source = arguments.get("calibrate")
+    if not source:
+        _ask(answering.answer, "selected", arguments)
+        return
+    threshold = answering.calibrate_on(list(read(source, Answer)), str(source))
+    first, second = threshold.choices
+    asked = f"by {threshold.questions} training questions"
+    print(f"{first} where loss({second}) - loss({first}) is above {threshold.value:.3f} nats, {asked}", file=sys.stderr)
+    _ask(answering.answer, "selected", arguments, threshold=threshold)
 
 
 def evaluate(arguments: Arguments) -> None:

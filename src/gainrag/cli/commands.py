@@ -114,6 +114,11 @@ def _llm() -> Argument:
     return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
 
 
+def _calibrate() -> Argument:
+    text = "for two fixed choices such as Yes and No: this system's answers to training questions, to set the threshold"
+    return Argument(("--calibrate",), {"metavar": "ANSWERS", "help": text}, reads=True)
+
+
 def _data(default: str) -> Argument:
     text = f"the folder that relative data paths of the config start from [{default}]"
     return Argument(("--data",), {"metavar": "FOLDER", "help": text})
@@ -241,7 +246,12 @@ COMMANDS: tuple[Command, ...] = (
         "answer",
         "Answer each question from its passages.",
         actions.answer,
-        (_input("selected", "retrieved records, or -"), _llm(), _output("answers.jsonl, or -")),
+        (
+            _input("selected", "retrieved records, or -"),
+            _llm(),
+            _calibrate(),
+            _output("answers.jsonl, or -"),
+        ),
         (answering.answer, lms.open_lm),
         ("model",),
         kept=GOES_ON,

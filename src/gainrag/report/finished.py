@@ -22,7 +22,7 @@ from gainrag.records import Answer, Gained, GainRecord, Retrieved
 from gainrag.report.analysis import Case, same
 from gainrag.runs.config import Config, Options, read_config
 from gainrag.runs.names import GAINRAG, ORACLE, file_name
-from gainrag.runs.recorded import Meta, as_type, read_meta, taught
+from gainrag.runs.recorded import Meta, Taught, as_type, read_meta, taught
 from gainrag.settings import check_settings, parameters, settings_of
 
 _HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
@@ -113,7 +113,7 @@ def read_run(folder: str | Path) -> Finished:
         absent["selector"] = absent["gains"]
     elif GAINRAG not in scored:
         absent["selector"] = "the run has no scores/ of all candidates; run it again with this version"
-    cases = _cases(records, source, answers, scored, train.alpha, str(folder))
+    cases = _cases(records, source, answers, scored, train, str(folder))
     _check_evaluation(evaluation, cases, str(folder))
     sweep = _read_sweep(folder / "answers", names, answers, scored)
     if not sweep:
@@ -177,7 +177,7 @@ def _cases(
     source: str,
     answers: Mapping[str, Mapping[str, Answer]],
     scored: Mapping[str, Mapping[str, Retrieved]],
-    alpha: float | None,
+    train: Taught,
     where: str,
 ) -> list[Case]:
     ids = {record.id for record in asked}
@@ -208,7 +208,7 @@ def _cases(
                 question=record.question,
                 answers=record.answers,
                 dataset=str(record.extra.get("dataset", "questions")),
-                candidates=_at(record, alpha) if isinstance(record, GainRecord) else record.ctxs,
+                candidates=_at(record, train) if isinstance(record, GainRecord) else record.ctxs,
                 answered={system: records[record.id] for system, records in answers.items()},
                 scores=scores[record.id],
                 scored={system: _scores(record, records[record.id], where) for system, records in scored.items()},
@@ -218,9 +218,9 @@ def _cases(
     return cases
 
 
-def _at(record: GainRecord, alpha: float | None) -> list[Gained]:
-    """The candidates of a record with their gains at an alpha; None is the labels' own."""
-    gains = synthesis.gains_at(record, alpha)
+def _at(record: GainRecord, train: Taught) -> list[Gained]:
+    """The candidates of a record with their gains as the selector was taught them."""
+    gains = train.true_gains(record)
     return [msgspec.structs.replace(ctx, gain=gain) for ctx, gain in zip(record.ctxs, gains, strict=True)]
 
 

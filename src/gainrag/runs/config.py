@@ -99,6 +99,8 @@ class Options:
         diagnose: training questions whose every candidate is answered, to compare alphas; 0 is none.
         warm_start: train on has-answer labels of training questions before the gains; off for a trained reranker.
         warm_start_questions: for that, training questions a data set, drawn by the seed; 0 is all.
+        pseudo: let the language model write the pseudo-passage; off where the candidates are complete as they come, as
+            those of a task with a list of its own: labels and answers then cost what these cost.
         oracle: measure the test candidates' gains, too, to see what the best choice would reach; with many of them this
             costs more than the labels.
         top: how many of each retriever's first passages the language model is given, beside k of [select].
@@ -111,6 +113,7 @@ class Options:
     diagnose: Some = 50
     warm_start: bool = True
     warm_start_questions: Some = 0
+    pseudo: bool = True
     oracle: bool = True
     top: Sequence[Passages] = ()
     seed: Seed = 0

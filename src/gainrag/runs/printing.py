@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from gainrag.errors import ConfigError, unknown
-from gainrag.evaluation import Breakdown, Difference, Estimate, Evaluation
+from gainrag.evaluation import ACCURACY, GOLD_RECALL, Breakdown, Difference, Estimate, Evaluation
 from gainrag.metrics import holds_answer
 from gainrag.records import Gained, GainRecord
 
@@ -24,7 +24,9 @@ def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
     """The evaluation as aligned text: all questions, then each group, then differences from the baseline.
 
     Columns: the metrics in percent with intervals; `paper EM`; `answer in`, the share of questions with an answer in
-    the passages used; `pseudo`, the share answered from the pseudo-passage.
+    the passages used; `pseudo`, the share answered from the pseudo-passage. Where all questions have choices: accuracy,
+    the AUC of the margin, and `pseudo`. Where it is known which passages are gold: the share of them in the first one
+    and the first five.
 
     Args:
         baseline: a system's name; the others are marked where they differ from it significantly, and by how much.
@@ -36,12 +38,12 @@ def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
     overall = evaluation.overall
     parts = [caption(evaluation), _aligned(main_rows(overall, baseline))]
     if evaluation.groups:
-        parts += [f"mean(contains, F1) by {evaluation.group_by}", _aligned(group_rows(evaluation, baseline))]
+        parts += [f"{overall.score} by {evaluation.group_by}", _aligned(group_rows(evaluation, baseline))]
     if baseline is not None:
         scope = evaluation.macro or overall
         over = "groups" if evaluation.macro else "questions"
         parts += [
-            f"difference from {baseline} in mean(contains, F1), averaged over {over}",
+            f"difference from {baseline} in {overall.score}, averaged over {over}",
             _aligned(difference_rows(scope, baseline)),
             legend(baseline),
         ]
@@ -52,7 +54,7 @@ def markdown_table(evaluation: Evaluation) -> str:
     """The evaluation as Markdown tables: all questions, then each group."""
     parts = [caption(evaluation), piped(main_rows(evaluation.overall, None))]
     if evaluation.groups:
-        parts += [f"mean(contains, F1) by {evaluation.group_by}", piped(group_rows(evaluation, None))]
+        parts += [f"{evaluation.overall.score} by {evaluation.group_by}", piped(group_rows(evaluation, None))]
     return "\n\n".join(parts)
 
 
@@ -90,18 +92,35 @@ def candidates_view(record: GainRecord, width: int = 100) -> str:
 
 def main_rows(breakdown: Breakdown, baseline: str | None) -> list[list[str]]:
     """The table of all systems, its heading first; where there is a baseline, marked by how they differ from it."""
-    rows = [["system", *_WITH_INTERVAL.values(), "paper EM", "answer in", "pseudo"]]
+    closed = breakdown.score == ACCURACY
+    marked = {ACCURACY: ACCURACY} if closed else _WITH_INTERVAL
+    every = list(breakdown.systems.values())
+    gold = [name for name in GOLD_RECALL if any(name in scores.metrics for scores in every)]
+    auc = any(scores.auc for scores in every)
+    rows = [["system", *marked.values()]]
+    rows[0] += [*(["AUC"] if auc else []), *gold, *([] if closed else ["paper EM", "answer in"]), "pseudo"]
     for name, scores in breakdown.systems.items():
-        cells = [
-            _with_interval(scores.metrics[metric]) + _mark(breakdown, name, baseline, metric)
-            for metric in _WITH_INTERVAL
+        row = [
+            name,
+            *(
+                _with_interval(scores.metrics[metric]) + _mark(breakdown, name, baseline, metric)
+                for metric in marked
+            ),
         ]
-        rows.append([name, *cells, _share(scores.metrics["paper_em"]), _share(scores.recall), _share(scores.generated)])
+        row += [_share(scores.auc)] if auc else []
+        row += [
+            _share(scores.metrics[metric]) + _mark(breakdown, name, baseline, metric)
+            if metric in scores.metrics
+            else NOT_AVAILABLE
+            for metric in gold
+        ]
+        row += [] if closed else [_share(scores.metrics["paper_em"]), _share(scores.recall)]
+        rows.append([*row, _share(scores.generated)])
     return rows
 
 
 def group_rows(evaluation: Evaluation, baseline: str | None) -> list[list[str]]:
-    """The table of mean(contains, F1) by group, its heading first; the last column is the average of groups."""
+    """The table of the score by group, its heading first; the last column is the average of groups."""
     columns = {f"{name} (n={group.n})": group for name, group in evaluation.groups.items()}
     if evaluation.macro is not None:
         columns["average of groups"] = evaluation.macro
@@ -147,7 +166,7 @@ def legend(baseline: str) -> str:
 
 
 def _mark(breakdown: Breakdown, system: str, baseline: str | None, metric: str) -> str:
-    if baseline is None or system == baseline:
+    if baseline is None or system == baseline or metric not in breakdown.systems[baseline].metrics:
         return ""
     return stars(breakdown.difference(system, baseline, metric))
 

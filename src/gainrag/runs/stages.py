@@ -10,6 +10,7 @@ warm_start/ relevance/ selector/             cross-encoders; more of them in war
 scores/      SYSTEM.jsonl                    every test candidate rescored by a selector, best first
 selected/    SYSTEM.jsonl                    what each system gives to the language model
 answers/     SYSTEM.jsonl K/SYSTEM.jsonl      the latter from the first K passages, see [sweep]
+thresholds.json                              of data sets with two fixed choices, by system
 evaluation.json table.txt
 
 The stages are functions of one record, `State`: each reads what the stages before it made, and adds its own.
@@ -39,11 +40,12 @@ from gainrag.files.meta import hashes, write_meta
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
-from gainrag.runs import printing, retrieving, systems, tuning, validation, variants
+from gainrag.runs import printing, retrieving, systems, thresholds, tuning, validation, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run, claim
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name
 from gainrag.runs.questions import draw, read_all
+from gainrag.runs.thresholds import Thresholds
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import check_settings, parameters, settings_of
 
@@ -59,6 +61,7 @@ class State:
     candidates, gains: by split; no gains of the test split where `oracle` is off.
     selectors: by system and test data set, the folder of the selector that ranks its questions.
     chosen: by system, what it gives to the language model; K/SYSTEM are those of the sweep.
+    thresholds: by data set with two fixed choices and by system, what the margin of the two is compared with.
     """
 
     run: Run
@@ -72,6 +75,7 @@ class State:
     gains: dict[str, list[GainRecord]] = field(default_factory=dict)
     selectors: dict[str, dict[str, Path]] = field(default_factory=dict)
     chosen: dict[str, list[Retrieved]] = field(default_factory=dict)
+    thresholds: Thresholds = field(default_factory=dict)
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     evaluation: evaluation.Evaluation | None = None
 
@@ -148,14 +152,19 @@ def retrieve(state: State) -> None:
 
 
 def augment(state: State) -> None:
-    """retrieved/ -> candidates/: of the questions that get gains, with the pseudo-passage."""
+    """retrieved/ -> candidates/: of the questions that get gains, with the pseudo-passage unless it is switched off."""
     table = state.table("augment")
+    pseudo = state.options.pseudo
     wanted = {"train": [r for r in state.retrieved["train"] if r.id in state.labelled], "test": state.retrieved["test"]}
     for split, records in wanted.items():
         artefact = state.path("candidates", f"{split}.jsonl")
-        settings = state.run.prompted(augmentation.augment, table, background=True) | {"questions": len(records)}
+        own = state.run.prompted(augmentation.augment, table, background=True) if pseudo else {"pseudo": False}
+        settings = own | {"questions": len(records)}
 
         def make(memory: dict[str, Any], records: Sequence[Retrieved] = records, artefact: Path = artefact) -> None:
+            if not pseudo:
+                write(artefact, records)
+                return
             augmentation.augment(records, state.run.lm(), artefact, memory, **table)
 
         state.run.stage(artefact, settings, {"retrieved": state.path("retrieved", f"{split}.jsonl")}, make)
@@ -211,6 +220,10 @@ def choose(state: State) -> None:
     gains = state.gains.get("test", [])
     candidates = state.candidates["test"]
     state.chosen = systems.choose(state.run, lists, candidates, gains, state.selectors, state.options.top)
+    rankers = systems.rankers(state.run, state.selectors)
+    state.thresholds = thresholds.calibrate_all(
+        state.run, state.candidates["train"], state.gains["train"], state.chosen, rankers
+    )
 
 
 def sweep(state: State) -> None:
@@ -219,7 +232,7 @@ def sweep(state: State) -> None:
         return
     own = Sweep(**state.table("sweep"))
     drawn = {question.id for question in draw(state.test, own.questions, state.options.seed)}
-    for system in (RELEVANCE, GAINRAG):
+    for system in (system for system in (RELEVANCE, GAINRAG) if system in state.selectors):
         file = f"{file_name(system)}.jsonl"
         ranked = [r for r in read(state.path("scores", file), Retrieved) if r.id in drawn]
         state.chosen |= {f"{k}/{system}": selection.cut(ranked, k) for k in own.k}
@@ -231,7 +244,7 @@ def sweep(state: State) -> None:
 
 def answer(state: State) -> None:
     """What was chosen -> answers/: every system's answers, and those of the sweep."""
-    state.answers = systems.answer_all(state.run, state.chosen)
+    state.answers = systems.answer_all(state.run, state.chosen, state.thresholds)
 
 
 def evaluate(state: State) -> None:

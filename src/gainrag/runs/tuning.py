@@ -2,7 +2,9 @@
 
 What is compared is the regret of the trained selector on the held-out questions in plain loss (alpha 0), in nats per
 token: how much higher the loss is with the passage that the selector puts first than with the best passage. It does not
-depend on the alpha and temperature used in training, so these can be compared by it, too. Test questions are not used.
+depend on the alpha and temperature used in training, so these can be compared by it, too. Of questions with choices it
+is the regret in the gain normalised over the choices, in nats, as their answer is the choice of least loss. Test
+questions are not used.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from gainrag.records import GainRecord
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Temperature, checked, settings_of
 from gainrag.training import train
-from gainrag.training.labels import Labels, regret, split
+from gainrag.training.labels import AT_ALPHA, Labels, regret, split, targets
 from gainrag.training.settings import Settings, check_training
 
 FILE = "tuning.json"
@@ -43,6 +45,7 @@ def tune(
     facts: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
+    labels: Sequence[Labels] = (),
     alpha: Sequence[Alpha] = (),
     temperature: Sequence[Temperature] = (),
     learning_rate: Sequence[Rate] = (),
@@ -54,7 +57,8 @@ def tune(
     Args:
         facts: for the model card, see `train`.
         settings: what all trainings share, and the first of them; questions must be held out, see `validation` there.
-        alpha: values to try, in this order of the settings; only for labels gain, others have none.
+        labels: values to try, in this order of the settings: gain and choice, of questions with choices.
+        alpha: values to try; only for labels gain and choice, others have none.
         temperature: values to try; not for labels relevance, which have none.
         learning_rate: values to try.
         epochs: values to try; of several epochs the best one is kept anyway.
@@ -70,16 +74,17 @@ def tune(
     own = settings_of(train, dict(settings or {}))
     check_training(Settings(**own), tuned=True, where="tune")
     grid: dict[str, Sequence[Any]] = {
+        "labels": labels,
         "alpha": alpha,
         "temperature": temperature,
         "learning_rate": learning_rate,
         "epochs": epochs,
         "group_size": group_size,
     }
-    if own["labels"] != "gain":
+    if own["labels"] not in AT_ALPHA:
         grid["alpha"] = ()
     if own["labels"] == "relevance":
-        grid["temperature"] = ()
+        grid["labels"] = grid["temperature"] = ()
     held = _held(records, own["labels"], own)
     trials: list[Trial] = []
     with open_output_folder(out) as chosen:
@@ -144,6 +149,8 @@ def plain_regret(selector: CrossEncoderSelector, held: Sequence[GainRecord]) -> 
     """Mean loss of the passages a selector puts first above that of the best ones, in nats per token, at alpha 0 (at
     the run's own alpha where losses at 0 are not stored)."""
     scores = selector.score_many([(record.question, record.ctxs) for record in held])
+    if all(ctx.choice_losses for record in held for ctx in record.ctxs):
+        return regret(scores, [targets(record, "choice", 0.0) for record in held])
     names = ["0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss)) for record in held]
     return regret(scores, [[-ctx.loss[name] for ctx in r.ctxs] for r, name in zip(held, names, strict=True)])
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from gainrag import synthesis, training
+from gainrag.answering import fixed_choices
 from gainrag.errors import ConfigError
 from gainrag.files.meta import digest
 from gainrag.files.progress import say
@@ -29,7 +30,9 @@ from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined
 from gainrag.runs.recorded import chosen_settings
 from gainrag.settings import settings_of
-from gainrag.training.labels import ENOUGH, held_out_share, is_held_out
+from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out, teaches
+
+T = TypeVar("T", GainRecord, Retrieved)
 
 # A run compares its systems on the test questions anyway: a selector that is worse than the retriever's order on its
 # held-out questions is saved, and train says so, rather than that a run stops after hours.
@@ -120,21 +123,27 @@ def train_all(
     """
     config = state.config
     table, grid, everything = config.table("train"), config.table("tune"), learned_from(config)
+    telling, warm = _telling(gains), _telling(warm)
+    related = any(teaches(record, "relevance") for record in telling)
+    if not related:
+        say("no selector is trained on relevance: whether a passage holds the answer tells nothing in these data sets")
 
     @cache
     def start(sources: tuple[str, ...]) -> Path | None:
-        return _warm_start(state, warm, sources) if warm else None
+        own = [record for record in warm if record.extra["dataset"] in sources]
+        return _warm_start(state, own, sources) if any(teaches(record, "relevance") for record in own) else None
 
     found: dict[str, dict[str, Path]] = {}
     # GainRAG's selector and its rival are given the same questions; which can teach either: gainrag.training.labels.
-    main = ((RELEVANCE, "relevance", "relevance"), (GAINRAG, "selector", "gain"))
-    for system, folder, labels in main:
-        own = {**table, "labels": labels}
-        _distil(state, state.path(folder), gains, own, everything, start(everything), {}, grid)
+    main: list[tuple[str, str, Sequence[GainRecord], dict[str, Any]]] = [(GAINRAG, "selector", gains, table)]
+    if related:
+        main.insert(0, (RELEVANCE, "relevance", telling, {**table, "labels": "relevance"}))
+    for system, folder, records, own in main:
+        _distil(state, state.path(folder), records, own, everything, start(everything), {}, grid)
         found[system] = {dataset.name: state.path(folder) for dataset in config.datasets}
     tuned = chosen_settings(state.path("selector"))
     for variant in config.variants:
-        own = {**table, "labels": "gain", **tuned, **variant.settings}
+        own = {**table, **tuned, **variant.settings}
         home, by_dataset = state.path("variants", file_name(variant.name)), folds(config, variant)
         for fold in dict.fromkeys(by_dataset.values()):
             records = _labelled(gains, variant, fold)
@@ -152,7 +161,17 @@ def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list
     return own[: variant.questions] if variant.questions else own
 
 
-def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
+def _telling(records: Sequence[T]) -> list[T]:
+    """The questions of data sets in which it may tell something that a passage holds the answer: not of those with two
+    fixed choices, such as Yes and No, which stand in a passage by chance."""
+    by_dataset: dict[str, list[T]] = {}
+    for record in records:
+        by_dataset.setdefault(str(record.extra["dataset"]), []).append(record)
+    fixed = {name for name, own in by_dataset.items() if fixed_choices(own)}
+    return [record for record in records if record.extra["dataset"] not in fixed]
+
+
+def _warm_start(state: Run, records: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
     """The selector on whether passages hold an answer, from the questions of these data sets."""
     config = state.config
     own = warm_start_table(config)
@@ -161,7 +180,6 @@ def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...])
     if sources != learned_from(config):
         folder = state.path("warm_starts", joined(sources))
         settings["train_on"] = list(sources)
-    records = [record for record in warm if record.extra["dataset"] in sources]
     settings["identity"] = identity(settings["base"])
     settings |= {"questions": len(records), "ids": digest("\n".join(record.id for record in records))}
 
@@ -207,7 +225,7 @@ def _distil(
         inputs["warm start"] = start
     else:
         settings["identity"] = identity(settings["base"])
-    if settings["labels"] == "gain" and settings["alpha"] is None:
+    if settings["labels"] in AT_ALPHA and settings["alpha"] is None:
         facts["alpha of the gains"] = synthesis.as_alphas(synthesized["alpha"])[0]
     if grid:
         settings["tune"] = dict(grid)

@@ -39,7 +39,7 @@ from gainrag.settings import (
 )
 from gainrag.training.base import open_base
 from gainrag.training.finishing import finish
-from gainrag.training.labels import ENOUGH, Example, Labels, split, targets
+from gainrag.training.labels import AT_ALPHA, ENOUGH, Example, Labels, split, targets
 from gainrag.training.settings import Settings, check_training
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
@@ -82,9 +82,10 @@ def train(
         out: the folder to write, whole or not at all.
         facts: what the model card should say about the labels' origin (language model, prompt, data).
         base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
-        labels: gain; relevance (whether a passage holds an answer); likelihood (of the answer, as REPLUG); or
-            information_gain (likelihood with the passage against without, each pair by itself). Of these gain has an
-            alpha, the last two take the losses at alpha 0.
+        labels: gain; relevance (whether a passage holds an answer); likelihood (of the answer, as REPLUG);
+            information_gain (likelihood with the passage against without, each pair by itself); or choice (the gain
+            normalised over a question's choices). Gain and choice have an alpha, the two between take the losses at
+            alpha 0.
         alpha: train on the gains at this alpha; the run's own when it is left out.
         temperature: of the teacher, softmax(label / temperature); below 1 sharpens. Relevance has none.
         only_kept: leave out questions that did not pass the keep-filter.
@@ -203,7 +204,7 @@ def _say_what_to_expect(learn: int, held: int, records: int, settings: Settings)
         if settings.labels == "relevance":
             why = "all of their passages contain an answer, or none does"
         elif settings.only_kept:
-            why = "the answer from the silver passage was wrong; --no-only-kept uses them, too"
+            why = "the keep-filter left them out; --no-only-kept uses them, too"
         else:
             why = "they have a single passage"
         say(f"{out} of {records} questions are not used: {why}")
@@ -227,7 +228,7 @@ def _card(
         "labels": settings.labels,
         "questions": learn,
         "held-out questions": held,
-        "alpha": settings.alpha if settings.labels == "gain" else None,
+        "alpha": settings.alpha if settings.labels in AT_ALPHA else None,
         "temperature": settings.sharpness,
         "only kept questions": settings.only_kept,
         "group size": settings.group_size,

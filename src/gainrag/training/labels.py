@@ -6,8 +6,10 @@
 | `relevance` | `RELEVANT` where p holds an answer, else 0 | list-wise |
 | `likelihood` | -loss(p): log-likelihood of the answer (REPLUG, Shi et al. 2023) | list-wise |
 | `information_gain` | loss without a passage - loss(p) | point-wise |
+| `choice` | log softmax over the choices of -loss(c, p) / T at the right one, T = `CHOICE_TEMPERATURE` | list-wise |
 
-Relevance has no unit; the others are in nats per token. loss(p) of the last two is the plain one, at alpha 0.
+Relevance has no unit, `choice` is in nats, the others are in nats per token. loss(p) of likelihood and information
+gain is the plain one, at alpha 0; gain and choice take theirs at any alpha.
 
 List-wise: the teacher is softmax(label / temperature) over a group of passages; the best passage is always in it.
 Point-wise: each pair is learned by itself, with the target sigmoid(label / temperature). Information gain is learned
@@ -25,15 +27,18 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from gainrag.errors import DataError
+from gainrag.gain import CHOICE_TEMPERATURE
 from gainrag.prompts import selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
-from gainrag.synthesis import gains_at, losses_at
+from gainrag.synthesis import choice_gains_at, gains_at, losses_at
 
-Labels = Literal["gain", "relevance", "likelihood", "information_gain"]
+Labels = Literal["gain", "relevance", "likelihood", "information_gain", "choice"]
 POINT_WISE: tuple[Labels, ...] = ("information_gain",)
 # Those that need the plain losses, whatever alpha the gains are at.
 PLAIN: tuple[Labels, ...] = ("likelihood", "information_gain")
+# Those that are taken from losses at an alpha of their own.
+AT_ALPHA: tuple[Labels, ...] = ("gain", "choice")
 T = TypeVar("T", bound=GainRecord | Retrieved)
 
 # Log-odds of a passage with an answer against one without: almost certain, exp(-10) of the mass is left.
@@ -55,16 +60,18 @@ def targets(record: GainRecord | Retrieved, labels: Labels, alpha: float | None 
     """The label of each passage, before temperature.
 
     Args:
-        alpha: of the gains; the run's own when it is left out.
+        alpha: of the gains, plain or normalised; the run's own when it is left out.
 
     Raises:
-        DataError: the record has no gains, no losses at the alpha, or no loss without a passage.
+        DataError: the record has no gains, no losses at the alpha or of the choices, or no loss without a passage.
     """
     if labels == "relevance":
         return [RELEVANT if ctx.hasanswer else 0.0 for ctx in record.ctxs]
     gained = _gained(record)
     if labels == "gain":
         return gains_at(gained, alpha)
+    if labels == "choice":
+        return choice_gains_at(gained, alpha, CHOICE_TEMPERATURE)
     losses = losses_at(gained, 0.0)
     if labels == "likelihood":
         return [-loss for loss in losses]
@@ -89,7 +96,7 @@ def split(
     Raises:
         DataError: the labels need gains, and the records have none.
     """
-    usable = [r for r in records if _teaches(r, labels, only_kept)]
+    usable = [r for r in records if teaches(r, labels, only_kept)]
     order = [usable[i] for i in rng.permutation(len(usable))]
     share = held_out_share(validation, len(usable))
     held = [r for r in order if is_held_out(r.id, share)]
@@ -124,7 +131,7 @@ def _place(question_id: str) -> float:
     return int.from_bytes(hashlib.sha256(question_id.encode()).digest()[:8]) / 2**64
 
 
-def _teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool) -> bool:
+def teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool = False) -> bool:
     """Whether a question can teach anything: a ranking needs two passages, relevance needs both kinds."""
     if len(record.ctxs) < 2:
         return False
