@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gainrag.evaluation import Evaluation
-from gainrag.report import cells, figures, variants
+from gainrag.report import cells, figures, lost, variants
 from gainrag.report.analysis import ALL, Plain
 from gainrag.report.parts import Section, Table, Tile, first
 from gainrag.runs import printing
@@ -19,6 +19,7 @@ def sections(data: Plain) -> list[Section]:
     """All sections in order."""
     made = [
         _result(data),
+        lost.section(data),
         _gap(data),
         _recall(data),
         _passages(data),
