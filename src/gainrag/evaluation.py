@@ -2,6 +2,9 @@
 
 Every interval and test is over questions, which are the only thing sampled. All systems are resampled with the same
 questions, so that what makes a question hard cancels in a difference.
+
+A system that was trained several times, with other seeds, has several runs. Its score of a question is the mean over
+them, and how far the runs differ is the standard deviation of their means, which stands beside the interval.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from gainrag import metrics
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.records import Answer
 from gainrag.settings import Batch, Confidence, Name, Seed, checked
-from gainrag.statistics import FloatArray, compare_systems, tidy
+from gainrag.statistics import FloatArray, compare_systems, spread, tidy
 
 _OF_TEXT: dict[str, Callable[[str, Sequence[str]], float]] = {
     "contains": metrics.contains,
@@ -38,6 +41,7 @@ _OF_PASSAGES = ("generated", "recall")
 @checked
 def evaluate(
     answers: Mapping[str, Sequence[Answer]],
+    repeats: Mapping[str, Sequence[Sequence[Answer]]] | None = None,
     *,
     resamples: Batch = 10_000,
     confidence: Confidence = 0.95,
@@ -59,6 +63,7 @@ def evaluate(
 
     Args:
         answers: by system's name, its answers. Every system must have answered the same questions, in any order.
+        repeats: by system's name, the answers of its further runs, such as those of other seeds; to the same questions.
         resamples: how many bootstrap resamples and how many sign flips are drawn.
         confidence: the level of the intervals, between 0 and 1.
         seed: where the random numbers start; the same seed gives the same intervals whatever the questions' order.
@@ -67,19 +72,22 @@ def evaluate(
 
     Raises:
         ConfigError: `resamples` or `confidence` is out of range.
+        ConfigError: a system has further runs and no answers.
         DataError: no systems or no answers; a question id is missing or twice; a question has no or empty gold
             answers; its words or its answers differ from system to system (white space and the answers' order do not
             count); a record lacks the key that `group_by` names.
     """
     by_id = {name: _by_id(name, records) for name, records in answers.items()}
-    ids = _common_ids(by_id)
-    scores = np.array(
-        [[list(_score(records[key]).values()) for key in ids] for records in by_id.values()], dtype=np.float64
-    )
+    further = _further(repeats or {}, by_id)
+    ids = _common_ids({**by_id, **{f"{name}, run {n}": run for (name, n), run in further.items()}})
+    runs = {
+        name: np.array([_table(run, ids) for run in (records, *(r for (of, _), r in further.items() if of == name))])
+        for name, records in by_id.items()
+    }
     reads = [any(record.ctxs for record in records.values()) for records in by_id.values()]
 
     def breakdown(strata: Sequence[npt.NDArray[np.intp]]) -> Breakdown:
-        return _breakdown(scores, list(by_id), reads, strata, resamples, confidence, seed)
+        return _breakdown(runs, reads, strata, resamples, confidence, seed)
 
     groups = {} if group_by is None else _groups(by_id, ids, group_by)
     return Evaluation(
@@ -107,6 +115,41 @@ def score_questions(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, A
         for name, records in answers.items()
         for record in _by_id(name, records).values()
     ]
+
+
+def average_scores(runs: Sequence[Sequence[Answer]]) -> dict[str, dict[str, float]]:
+    """By question id, each score of `score_questions`, averaged over several runs of one system.
+
+    >>> said = [[Answer(id="1", question="?", answers=["Paris"], prediction=text)] for text in ("Paris", "Rome")]
+    >>> average_scores(said)["1"]["contains"]
+    0.5
+
+    Raises:
+        DataError: the runs did not answer the same questions; and what `score_questions` raises.
+    """
+    by_id = {f"run {n}": _by_id(f"run {n}", records) for n, records in enumerate(runs, 1)}
+    _common_ids(by_id)
+    scores = {key: [_score(records[key]) for records in by_id.values()] for key in next(iter(by_id.values()))}
+    return {key: {name: float(np.mean([own[name] for own in of])) for name in of[0]} for key, of in scores.items()}
+
+
+def _table(records: Mapping[str, Answer], ids: Sequence[str]) -> FloatArray:
+    """The scores [question, measure] of one run."""
+    return np.array([list(_score(records[key]).values()) for key in ids], dtype=np.float64)
+
+
+def _further(
+    repeats: Mapping[str, Sequence[Sequence[Answer]]], known: Mapping[str, Any]
+) -> dict[tuple[str, int], dict[str, Answer]]:
+    """The further runs by system and number, counted from 2, each by question id."""
+    for name in repeats:
+        if name not in known:
+            raise ConfigError(unknown("system", name, known), hint="give the answers of its first run, too")
+    return {
+        (name, n): _by_id(f"{name}, run {n}", records)
+        for name, runs in repeats.items()
+        for n, records in enumerate(runs, 2)
+    }
 
 
 def _score(record: Answer) -> dict[str, float]:
@@ -191,22 +234,28 @@ def _groups(by_id: Mapping[str, Mapping[str, Answer]], ids: Sequence[str], key: 
 
 
 def _breakdown(
-    scores: FloatArray,
-    names: Sequence[str],
+    runs: Mapping[str, FloatArray],
     reads: Sequence[bool],
     strata: Sequence[npt.NDArray[np.intp]],
     resamples: int,
     confidence: float,
     seed: int,
 ) -> Breakdown:
-    """Scores [system, question, measure] summed up as the mean over strata of the mean within each."""
-    table = scores[:, np.concatenate(strata)].transpose(1, 0, 2)  # [question, system, measure]
+    """Scores of systems [run, question, measure] summed up as the mean over strata of the mean within each."""
+    names, rows = list(runs), np.concatenate(strata)
+    table = np.stack([own.mean(axis=0)[rows] for own in runs.values()], axis=1)  # [question, system, measure]
     sizes = [len(stratum) for stratum in strata]
     means, differences = compare_systems(table, sizes, resamples, confidence, seed, len(METRICS))
     systems = {}
-    for s, name in enumerate(names):
+    for s, (name, own) in enumerate(runs.items()):
+        by_run = np.mean([own[:, stratum].mean(axis=1) for stratum in strata], axis=0)  # [run, measure]
         found = {
-            measure: Estimate(*(tidy(array[s, m]) for array in means))
+            measure: Estimate(
+                value=tidy(means.value[s, m]),
+                low=tidy(means.low[s, m]),
+                high=tidy(means.high[s, m]),
+                sd=tidy(spread(by_run[:, m])) if len(own) > 1 else None,
+            )
             for m, measure in enumerate((*METRICS, *_OF_PASSAGES))
         }
         systems[name] = SystemScores(
@@ -214,6 +263,7 @@ def _breakdown(
             # No passages at all is not a share of zero: the question does not arise.
             generated=found["generated"] if reads[s] else None,
             recall=found["recall"] if reads[s] else None,
+            runs=len(own),
         )
     pairs = [
         Comparison(
@@ -233,12 +283,16 @@ _Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 _Signed = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 
 
-class Estimate(msgspec.Struct, frozen=True):
-    """A mean over questions (0 to 1) with its bootstrap interval."""
+class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mean over questions (0 to 1) with its bootstrap interval.
+
+    sd: the standard deviation of the means of several runs; None of one run.
+    """
 
     value: _Unit
     low: _Unit
     high: _Unit
+    sd: _Unit | None = None
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -250,16 +304,17 @@ class Difference(msgspec.Struct, frozen=True):
     p: _Unit
 
 
-class SystemScores(msgspec.Struct, frozen=True):
+class SystemScores(msgspec.Struct, frozen=True, omit_defaults=True):
     """One system: each of METRICS, and what its passages were.
 
     `generated` is the share of answers whose first passage is the pseudo-passage, `recall` the share with an answer
-    in the passages used; None where the system used no passages.
+    in the passages used; None where the system used no passages. `runs` is how many runs all of it is the mean over.
     """
 
     metrics: dict[str, Estimate]
     generated: Estimate | None
     recall: Estimate | None
+    runs: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class Comparison(msgspec.Struct, frozen=True):

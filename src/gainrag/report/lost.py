@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -26,9 +26,10 @@ from gainrag.errors import DataError
 from gainrag.metrics import holds_answer, normalise
 from gainrag.records import Gained
 from gainrag.report import figures
-from gainrag.report.analysis import ALL, Case, Plain, by_dataset, same, share
+from gainrag.report.analysis import ALL, Case, Plain, by_dataset, same
 from gainrag.report.parts import Section, Table
-from gainrag.runs.printing import NOT_AVAILABLE, percent, signed
+from gainrag.runs.printing import percent, signed
+from gainrag.statistics import spread
 
 Part = Literal["right", "right_without", "retrieval", "selection", "reader"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -75,7 +76,12 @@ def part(where: Place, right: bool) -> Part:
 
 def plain_losses(candidates: Sequence[Gained]) -> dict[str, float]:
     """The loss of each candidate by its id, nats per token at alpha 0 (at the first alpha where that is not stored)."""
-    return {ctx.id: ctx.loss.get("0.0", next(iter(ctx.loss.values()))) for ctx in candidates}
+    alpha = _alpha_of(candidates)
+    return {ctx.id: ctx.loss[alpha] for ctx in candidates}
+
+
+def _alpha_of(candidates: Sequence[Gained]) -> str:
+    return "0.0" if "0.0" in candidates[0].loss else next(iter(candidates[0].loss))
 
 
 def regret(losses: Mapping[str, float], first: str, among: set[str] | None = None) -> float:
@@ -138,8 +144,9 @@ def find(
         oracle: the system that the distance in points is to, where it was run.
 
     Returns:
-        `gold` (data sets judged by gold marks), `n`, and `systems`: by data set and system what `lost` says; None where
-        no data set can be judged. Beside it by data set why it is left out.
+        `gold` (data sets judged by gold marks), `n`, `alpha` (of the regrets; None where no losses were measured), and
+        `systems`: by data set and system what `lost` says; None where no data set can be judged. Beside it by data set
+        why it is left out.
     """
     gold, absent = judged(cases)
     own = [case for case in cases if case.dataset in gold]
@@ -153,32 +160,55 @@ def find(
     def every(some: Sequence[Case]) -> Plain:
         return {name: lost(some, name, gold, held, oracle) for name in reading}
 
-    return {"gold": [name for name in gold if gold[name]], "n": len(own), "systems": by_dataset(own, every)}, absent
+    measured = [ctx for ctx in own[0].candidates if isinstance(ctx, Gained) and ctx.loss]
+    return {
+        "gold": [name for name in gold if gold[name]],
+        "n": len(own),
+        "alpha": float(_alpha_of(measured)) if measured else None,
+        "systems": by_dataset(own, every),
+    }, absent
 
 
 def lost(
     cases: Sequence[Case], system: str, gold: Mapping[str, bool], held: Mapping[str, bool], oracle: str | None = None
 ) -> Plain:
-    """The parts of a system's questions, and what goes to each.
+    """The parts of a system's questions, and what goes to each; of several seeds the mean over them.
 
     Args:
         gold: by data set, whether gold marks say which passages hold the answer.
         held: by question, `candidates_hold`.
 
     Returns:
-        `parts`, by part the share of questions; `score`, the mean score, and `points`, what the questions of each part
-        lack to a score of 1: with the score they sum to 1. `to_oracle`: how far the oracle scores above the system on
-        the questions of each part (None without an oracle). `regret`: of the first passage read, at alpha 0, in nats
-        per token: `n` questions where it is a candidate, their `mean`, and by part what it is the sum of (None where
-        the run measured no losses).
+        `n` questions; `parts`, by part the share of questions; `score`, the mean score, and `points`, what the
+        questions of each part lack to a score of 1: with the score they sum to 1. `to_oracle`: how far the oracle
+        scores above the system on the questions of each part (None without an oracle). `regret`: of the first passage
+        read, in nats per token: `n` questions where it is a candidate, their `mean`, and by part what it is the sum
+        of (None where the run measured no losses). `sd`: the standard deviation over seeds of `parts` and of
+        the mean `regret` (None of one seed).
     """
     if not cases:
         raise DataError("there are no questions to analyse", hint="give at least one")
+    seeds = [
+        _of_one_seed([case.with_seed(system, n) for case in cases], system, gold, held, oracle)
+        for n in range(cases[0].seeds(system))
+    ]
+    if len(seeds) == 1:
+        return {**seeds[0], "sd": None}
+    regrets = [seed["regret"]["mean"] for seed in seeds if seed["regret"]]
+    spreads = {name: spread([seed["parts"][name] for seed in seeds]) for name in PARTS}
+    sd = {"parts": spreads, "regret": spread(regrets) if len(regrets) == len(seeds) else None}
+    return {**_averaged(seeds), "n": len(cases), "sd": sd}
+
+
+def _of_one_seed(
+    cases: Sequence[Case], system: str, gold: Mapping[str, bool], held: Mapping[str, bool], oracle: str | None
+) -> Plain:
     of = [part_of(case, system, gold[case.dataset], held[case.id]) for case in cases]
     scores = [case.mean(system) for case in cases]
     known = [(p, value) for p, case in zip(of, cases, strict=True) if (value := regret_of(case, system)) is not None]
     return {
-        "parts": {name: share(of.count(name), len(of)) for name in PARTS},
+        "n": len(cases),
+        "parts": _by_part(of, [1.0] * len(of)),
         "score": float(np.mean(scores)),
         "points": _by_part(of, [1 - score for score in scores]),
         "to_oracle": _by_part(of, [c.mean(oracle) - s for c, s in zip(cases, scores, strict=True)]) if oracle else None,
@@ -190,6 +220,15 @@ def lost(
         if known
         else None,
     }
+
+
+def _averaged(found: Sequence[Any]) -> Any:
+    """Plain values of one shape as their mean, number by number; None where one is None."""
+    if any(one is None for one in found):
+        return None
+    if isinstance(found[0], dict):
+        return {key: _averaged([one[key] for one in found]) for key in found[0]}
+    return float(np.mean(found))
 
 
 def _by_part(of: Sequence[Part], values: Sequence[float]) -> Plain:
@@ -252,15 +291,15 @@ def section(data: Plain) -> Section:
         *out,
     ]
     caption = f"Where {found['n']} questions go"
-    bars = {name: [row["parts"][p]["value"] for p in _SHOWN] for name, row in systems.items()}
+    bars = {name: [row["parts"][p] for p in _SHOWN] for name, row in systems.items()}
     svg = figures.stacked(KEY, caption, bars, [_NAMES[p] for p in _SHOWN], "percent of questions")
     heading = ["system", *(_NAMES[p] for p in _SHOWN)]
-    shares = [[name, *(percent(row["parts"][p]["value"]) for p in _SHOWN)] for name, row in systems.items()]
+    shares = [[name, *_shares(row)] for name, row in systems.items()]
     tables = [Table(f"{caption}, percent", [heading, *shares]), _points(systems)]
     if oracle:
         tables.append(_to_oracle(systems, oracle))
     if any(row["regret"] for row in systems.values()):
-        tables.append(_regrets(systems, found["n"]))
+        tables.append(_regrets(systems, found["n"], found["alpha"]))
     if len(found["systems"]) > 1:
         tables.append(_datasets(found["systems"]))
     return Section(KEY, title, text, tables, [(svg, caption)])
@@ -296,15 +335,17 @@ def _to_oracle(systems: Plain, oracle: str) -> Table:
     return Table(f"By how many points the {oracle} scores above, on the questions of each kind", rows, folded=True)
 
 
-def _regrets(systems: Plain, n: int) -> Table:
+def _regrets(systems: Plain, n: int, alpha: float) -> Table:
     rows = [["system", "regret", *(_NAMES[p] for p in _SHOWN), "questions"]]
     for name, row in systems.items():
         if row["regret"]:
             own = [f"{row['regret']['parts'][p]:.3f}" for p in _SHOWN]
-            rows.append([name, f"{row['regret']['mean']:.3f}", *own, str(row["regret"]["n"])])
+            sd = row["sd"] and row["sd"]["regret"]
+            mean = f"{row['regret']['mean']:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
+            rows.append([name, mean, *own, str(round(row["regret"]["n"]))])
     caption = (
-        "In nats: by how much the loss of the first passage read is above that of the best candidate (alpha 0), over "
-        f"those of {n} questions where it is a candidate"
+        "In nats: by how much the loss of the first passage read is above that of the best candidate "
+        f"(alpha {alpha:g}), over those of {n} questions where it is a candidate"
     )
     return Table(caption, rows)
 
@@ -313,11 +354,11 @@ def _datasets(by_name: Plain) -> Table:
     rows = [["data set", "system", "questions", "score", *(_NAMES[p] for p in _SHOWN)]]
     for dataset, systems in by_name.items():
         for name, row in systems.items() if dataset != ALL else ():
-            n = str(row["parts"]["right"]["n"])
-            rows.append([dataset, name, n, percent(row["score"]), *(cells_of(row))])
+            rows.append([dataset, name, str(row["n"]), percent(row["score"]), *_shares(row)])
     return Table("By data set, percent of its questions", rows, folded=True)
 
 
-def cells_of(row: Plain) -> list[str]:
-    """The shares of all parts, in the order of the page."""
-    return [percent(row["parts"][p]["value"]) if row["parts"][p]["n"] else NOT_AVAILABLE for p in _SHOWN]
+def _shares(row: Plain) -> list[str]:
+    """The shares of all parts in percent, in the order of the page."""
+    sd = row["sd"]
+    return [percent(row["parts"][p]) + (f" ± {percent(sd['parts'][p])}" if sd else "") for p in _SHOWN]
