@@ -454,7 +454,7 @@ def test_every_selector_is_trained_with_several_seeds(
     assert {line.split("  ")[0] for line in table.splitlines()[1:] if "±" in line} == set(trained)
 
     data = report(out)
-    scores = {p.stem: list(read(p, Retrieved)) for p in sorted((out / "scores").glob("gainrag*"))}
+    scores = {p.stem: list(read(p, Retrieved)) for p in sorted((out / "scores").glob("gainrag*.jsonl"))}
     assert list(scores) == ["gainrag", "gainrag.seed1"]
     gains = {r.id: {c.id: c.gain for c in r.ctxs} for r in read(out / "gains" / "test.jsonl", GainRecord)}
     regrets = [
