@@ -449,7 +449,7 @@ def test_tuning_compares_means_over_seeds_and_keeps_the_first(
     held = split(easy, "gain", True, 0.3, np.random.default_rng(5))[1]
     alone = []
     for seed in (5, 6):
-        own = {**shared, "seed": seed, "keep_worse": True}
+        own: dict[str, Any] = {**shared, "seed": seed, "keep_worse": True}
         alone.append(plain_regret(train(easy, tmp_path / str(seed), None, **own), held))
     assert trials[0].regrets == pytest.approx(alone, abs=1e-6)
     assert [trial.regret for trial in trials] == [pytest.approx(np.mean(trial.regrets)) for trial in trials]

@@ -117,22 +117,6 @@ def score_questions(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, A
     ]
 
 
-def average_scores(runs: Sequence[Sequence[Answer]]) -> dict[str, dict[str, float]]:
-    """By question id, each score of `score_questions`, averaged over several runs of one system.
-
-    >>> said = [[Answer(id="1", question="?", answers=["Paris"], prediction=text)] for text in ("Paris", "Rome")]
-    >>> average_scores(said)["1"]["contains"]
-    0.5
-
-    Raises:
-        DataError: the runs did not answer the same questions; and what `score_questions` raises.
-    """
-    by_id = {f"run {n}": _by_id(f"run {n}", records) for n, records in enumerate(runs, 1)}
-    _common_ids(by_id)
-    scores = {key: [_score(records[key]) for records in by_id.values()] for key in next(iter(by_id.values()))}
-    return {key: {name: float(np.mean([own[name] for own in of])) for name in of[0]} for key, of in scores.items()}
-
-
 def _table(records: Mapping[str, Answer], ids: Sequence[str]) -> FloatArray:
     """The scores [question, measure] of one run."""
     return np.array([list(_score(records[key]).values()) for key in ids], dtype=np.float64)
