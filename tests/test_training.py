@@ -430,7 +430,7 @@ def test_a_folder_that_is_no_selector_is_not_overwritten(gains: list[GainRecord]
 def test_tuning_keeps_the_setting_that_serves_held_out_questions_best(gains: list[GainRecord], tmp_path: Path) -> None:
     out = tmp_path / "selector"
     settings = {"validation": 0.3, "only_kept": False, "epochs": 4, "groups_per_step": 4}
-    trials = tune(gains, out, {"LLM": "overlap"}, settings, learning_rate=[1e-9, 3e-4], temperature=[1.0])
+    trials = tune(gains, out, {"LLM": "overlap"}, settings, learning_rate=[1e-9, 3e-4], temperature=[1.0], seeds=1)
     assert [trial.settings for trial in trials] == [{}, {"learning_rate": 1e-9}, {"learning_rate": 3e-4}]
     best = min(trials, key=lambda trial: trial.regret)
     assert [trial.best for trial in trials] == [trial is best for trial in trials]
@@ -439,6 +439,23 @@ def test_tuning_keeps_the_setting_that_serves_held_out_questions_best(gains: lis
     assert plain_regret(CrossEncoderSelector(out), held) == pytest.approx(best.regret, abs=1e-6)
     assert [p.name for p in tmp_path.iterdir()] == ["selector"]
     assert "| LLM | overlap |" in (out / "README.md").read_text()
+
+
+def test_tuning_compares_means_over_seeds_and_keeps_the_first(
+    easy: list[GainRecord], tiny: str, tmp_path: Path
+) -> None:
+    shared = {"base": tiny, "validation": 0.3, "epochs": 1, "learning_rate": 1e-3, "seed": 5}
+    trials = tune(easy, tmp_path / "s", None, shared, temperature=[0.5], seeds=2)
+    held = split(easy, "gain", True, 0.3, np.random.default_rng(5))[1]
+    alone = []
+    for seed in (5, 6):
+        own: dict[str, Any] = {**shared, "seed": seed, "keep_worse": True}
+        alone.append(plain_regret(train(easy, tmp_path / str(seed), None, **own), held))
+    assert trials[0].regrets == pytest.approx(alone, abs=1e-6)
+    assert [trial.regret for trial in trials] == [pytest.approx(np.mean(trial.regrets)) for trial in trials]
+    assert trials[0].best == (trials[0].regret <= trials[1].regret)
+    kept = plain_regret(CrossEncoderSelector(tmp_path / "s"), held)
+    assert kept == pytest.approx(next(trial for trial in trials if trial.best).regrets[0], abs=1e-6)
 
 
 def test_tuning_needs_held_out_questions(gains: list[GainRecord], tmp_path: Path) -> None:
@@ -459,7 +476,7 @@ def test_tuning_goes_on_where_a_value_destroys_the_model_and_keeps_nothing_of_it
     monkeypatch.setattr(tempfile, "tempdir", None)
     shared = {"base": tiny, "validation": 0.3, "epochs": 1, "learning_rate": 1e-9}
     monkeypatch.setattr("gainrag.training.finishing.check_order", refuse_second(check_order))
-    trials = tune(easy, tmp_path / "s", None, shared, temperature=[0.5, 2.0])
+    trials = tune(easy, tmp_path / "s", None, shared, temperature=[0.5, 2.0], seeds=1)
     assert [trial.settings for trial in trials] == [{}, {"temperature": 2.0}]
     assert "temperature 0.5 is left out: train: the trained selector gives" in capfd.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["s"]

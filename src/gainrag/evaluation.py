@@ -2,6 +2,9 @@
 
 Every interval and test is over questions, which are the only thing sampled. All systems are resampled with the same
 questions, so that what makes a question hard cancels in a difference.
+
+A system that was trained several times, with other seeds, has several runs. Its score of a question is the mean over
+them, and how far the runs differ is the standard deviation of their means, which stands beside the interval.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from gainrag.answering import fixed_choices, margin
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.records import Answer, gold_ranks
 from gainrag.settings import Batch, Confidence, Name, Seed, checked
-from gainrag.statistics import FloatArray, compare_systems, interval, resampled_weights, tidy
+from gainrag.statistics import FloatArray, compare_systems, interval, resampled_weights, spread, tidy
 
 _OF_TEXT: dict[str, Callable[[str, Sequence[str]], float]] = {
     "contains": metrics.contains,
@@ -51,6 +54,7 @@ _MEASURES = (*_COMPARED, *_OF_PASSAGES)
 @checked
 def evaluate(
     answers: Mapping[str, Sequence[Answer]],
+    repeats: Mapping[str, Sequence[Sequence[Answer]]] | None = None,
     *,
     resamples: Batch = 10_000,
     confidence: Confidence = 0.95,
@@ -76,6 +80,7 @@ def evaluate(
 
     Args:
         answers: by system's name, its answers. Every system must have answered the same questions, in any order.
+        repeats: by system's name, the answers of its further runs, such as those of other seeds; to the same questions.
         resamples: how many bootstrap resamples and how many sign flips are drawn.
         confidence: the level of the intervals, between 0 and 1.
         seed: where the random numbers start; the same seed gives the same intervals whatever the questions' order.
@@ -84,18 +89,25 @@ def evaluate(
 
     Raises:
         ConfigError: `resamples` or `confidence` is out of range.
+        ConfigError: a system has further runs and no answers.
         DataError: no systems or no answers; a question id is missing or twice; a question has no or empty gold
             answers; its words, answers or choices differ from system to system (white space and their order do not
             count); a record lacks the key that `group_by` names.
     """
     by_id = {name: _by_id(name, records) for name, records in answers.items()}
-    ids = _common_ids(by_id)
-    answered = [[records[key] for key in ids] for records in by_id.values()]
+    further = _further(repeats or {}, by_id)
+    ids = _common_ids({**by_id, **{f"{name}, run {n}": run for (name, n), run in further.items()}})
+    runs = {
+        name: [[run[key] for key in ids] for run in (records, *(r for (of, _), r in further.items() if of == name))]
+        for name, records in by_id.items()
+    }
+    scores = {
+        name: np.array([[_measures(record) for record in run] for run in own], dtype=np.float64)
+        for name, own in runs.items()
+    }
 
     def breakdown(strata: Sequence[npt.NDArray[np.intp]]) -> Breakdown:
-        return _breakdown(answered, scores, list(by_id), strata, resamples, confidence, seed)
-
-    scores = np.array([[_measures(record) for record in records] for records in answered], dtype=np.float64)
+        return _breakdown(runs, scores, strata, resamples, confidence, seed)
 
     groups = {} if group_by is None else _groups(by_id, ids, group_by)
     return Evaluation(
@@ -124,6 +136,20 @@ def score_questions(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, A
         for name, records in answers.items()
         for record in _by_id(name, records).values()
     ]
+
+
+def _further(
+    repeats: Mapping[str, Sequence[Sequence[Answer]]], known: Mapping[str, Any]
+) -> dict[tuple[str, int], dict[str, Answer]]:
+    """The further runs by system and number, counted from 2, each by question id."""
+    for name in repeats:
+        if name not in known:
+            raise ConfigError(unknown("system", name, known), hint="give the answers of its first run, too")
+    return {
+        (name, n): _by_id(f"{name}, run {n}", records)
+        for name, runs in repeats.items()
+        for n, records in enumerate(runs, 2)
+    }
 
 
 def _score(record: Answer) -> dict[str, float]:
@@ -220,37 +246,44 @@ def _groups(by_id: Mapping[str, Mapping[str, Answer]], ids: Sequence[str], key: 
 
 
 def _breakdown(
-    answered: Sequence[Sequence[Answer]],
-    scores: FloatArray,
-    names: Sequence[str],
+    runs: Mapping[str, Sequence[Sequence[Answer]]],
+    scores: Mapping[str, FloatArray],
     strata: Sequence[npt.NDArray[np.intp]],
     resamples: int,
     confidence: float,
     seed: int,
 ) -> Breakdown:
-    """Scores [system, question, measure] summed up as the mean over strata of the mean within each."""
-    rows = np.concatenate(strata)
-    table = scores[:, rows].transpose(1, 0, 2)  # [question, system, measure]
+    """The answers [run, question] of systems and their scores [run, question, measure] summed up as the mean over
+    strata of the mean within each."""
+    names, rows = list(runs), np.concatenate(strata)
+    table = np.stack([own.mean(axis=0)[rows] for own in scores.values()], axis=1)  # [question, system, measure]
     sizes = [len(stratum) for stratum in strata]
     # What is not known of every question of a system is left out below; NaN would be warned of until then.
     known: npt.NDArray[np.bool_] = np.isfinite(table).min(axis=0)  # [system, measure]
     means, differences = compare_systems(np.nan_to_num(table), sizes, resamples, confidence, seed, len(_COMPARED))
-    closed = all(record.choices for records in answered for record in (records[row] for row in rows))
+    closed = all(own[0][row].choices for own in runs.values() for row in rows)
     systems = {}
-    for s, name in enumerate(names):
+    for s, (name, own) in enumerate(runs.items()):
+        by_run = np.mean([scores[name][:, stratum].mean(axis=1) for stratum in strata], axis=0)  # [run, measure]
         found = {
-            measure: Estimate(*(tidy(array[s, m]) for array in means))
+            measure: Estimate(
+                value=tidy(means.value[s, m]),
+                low=tidy(means.low[s, m]),
+                high=tidy(means.high[s, m]),
+                sd=tidy(spread(by_run[:, m])) if len(own) > 1 else None,
+            )
             for m, measure in enumerate(_MEASURES)
             if known[s, m]
         }
         # No passages at all is not a share of zero: the question does not arise.
-        reads = any(record.ctxs for record in answered[s])
-        own = [answered[s][row] for row in rows]
+        reads = any(record.ctxs for record in own[0])
+        asked = [[run[row] for row in rows] for run in own]
         systems[name] = SystemScores(
             metrics=_named({metric: found[metric] for metric in _COMPARED if metric in found}, closed),
             generated=found["generated"] if reads else None,
             recall=found["recall"] if reads else None,
-            auc=_auc(own, resamples, confidence, seed) if len(strata) == 1 and closed else None,
+            auc=_auc(asked, resamples, confidence, seed) if len(strata) == 1 and closed else None,
+            runs=len(own),
         )
     pairs = [
         Comparison(
@@ -275,24 +308,31 @@ def _named(found: dict[str, _Found], closed: bool) -> dict[str, _Found]:
     return {ACCURACY: found["mean"], **found} if closed else found
 
 
-def _auc(answers: Sequence[Answer], resamples: int, confidence: float, seed: int) -> Estimate | None:
-    """The AUC of the margin for the first of two choices that all questions have, with its bootstrap interval; None
-    where they have others, their losses are not known, or all have the same right answer."""
-    two = fixed_choices(answers)
-    if two is None or any(answer.choice_losses is None for answer in answers):
+def _auc(runs: Sequence[Sequence[Answer]], resamples: int, confidence: float, seed: int) -> Estimate | None:
+    """The AUC of the margin for the first of two choices that all questions have, the mean over the runs that answered
+    them, with its bootstrap interval; None where they have others, their losses are not known, or all have the same
+    right answer."""
+    two = fixed_choices(runs[0])
+    if two is None or any(answer.choice_losses is None for run in runs for answer in run):
         return None
-    margins = [margin(two, answer.choices or (), answer.choice_losses or ()) or 0.0 for answer in answers]
-    first = [answer.answers[0] == two[0] for answer in answers]
+    margins = [[margin(two, a.choices or (), a.choice_losses or ()) or 0.0 for a in run] for run in runs]
+    first = [answer.answers[0] == two[0] for answer in runs[0]]
     if all(first) or not any(first):
         return None
     drawn = np.concatenate(
         [
-            metrics.auc(margins, first, weights)
-            for weights in resampled_weights([len(answers)], resamples, np.random.default_rng([seed, 0]))
+            np.mean([metrics.auc(own, first, weights) for own in margins], axis=0)
+            for weights in resampled_weights([len(first)], resamples, np.random.default_rng([seed, 0]))
         ]
     )
     low, high = interval(drawn[~np.isnan(drawn)], confidence)
-    return Estimate(*(tidy(float(value)) for value in (metrics.auc(margins, first), low, high)))
+    values = [float(metrics.auc(own, first)) for own in margins]
+    return Estimate(
+        value=tidy(float(np.mean(values))),
+        low=tidy(float(low)),
+        high=tidy(float(high)),
+        sd=tidy(spread(values)) if len(values) > 1 else None,
+    )
 
 
 # A share or score, and a difference of two.
@@ -300,12 +340,16 @@ _Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 _Signed = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 
 
-class Estimate(msgspec.Struct, frozen=True):
-    """A mean over questions (0 to 1) with its bootstrap interval."""
+class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mean over questions (0 to 1) with its bootstrap interval.
+
+    sd: the standard deviation of the means of several runs; None of one run.
+    """
 
     value: _Unit
     low: _Unit
     high: _Unit
+    sd: _Unit | None = None
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -320,19 +364,21 @@ class Difference(msgspec.Struct, frozen=True):
 _Found = TypeVar("_Found", Estimate, Difference)
 
 
-class SystemScores(msgspec.Struct, frozen=True):
+class SystemScores(msgspec.Struct, frozen=True, omit_defaults=True):
     """One system: each of METRICS, of questions with choices `accuracy`, of GOLD_RECALL what is known, and what its
     passages were.
 
     `generated` is the share of answers whose first passage is the pseudo-passage, `recall` the share with an answer
     in the passages used; None where the system used no passages. `auc`, of one group of questions with the same two
     choices: how often the margin loss(second) - loss(first) is higher where the first is right than where it is not.
+    `runs` is how many runs all of it is the mean over.
     """
 
     metrics: dict[str, Estimate]
     generated: Estimate | None
     recall: Estimate | None
     auc: Estimate | None = None
+    runs: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class Comparison(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ Tokens = Annotated[int, Meta(ge=1, le=32_768)]  # tokens that a model writes
 Length = Annotated[int, Meta(ge=8, le=131_072)]  # tokens that a model reads
 Some = Annotated[int, Meta(ge=0, le=100_000_000)]  # questions of a sample; 0 has a meaning of its own
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # what numpy, torch and transformers all take
+Seeds = Annotated[int, Meta(ge=1, le=100)]  # trainings of one system that differ in the seed alone
 Alpha = Annotated[float, Meta(ge=0.0, le=100.0)]  # weight of the contrast
 Temperature = Annotated[float, Meta(ge=0.001, le=1000.0)]  # of a teacher
 Share = Annotated[float, Meta(ge=0.0, lt=1.0)]  # of a whole, never all of it

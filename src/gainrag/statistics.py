@@ -10,6 +10,7 @@
 | `mean_interval`       | other values, one a question    | percentile bootstrap interval of their mean                |
 | `share_interval`      | k of n                          | Wilson's interval of the share                             |
 | `holm`                | p-values of several comparisons | p-values corrected for how many they are                   |
+| `spread`              | a figure of several runs        | its standard deviation over them                           |
 """
 
 from __future__ import annotations
@@ -224,6 +225,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, p_values[i] * (len(p_values) - done)))
         corrected[i] = least
     return corrected
+
+
+def spread(values: Sequence[float] | FloatArray) -> float:
+    """The standard deviation of one figure over several runs, as an estimate of that of all runs (n - 1).
+
+    >>> spread([1.0, 2.0, 3.0])
+    1.0
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    if len(values) < 2:
+        raise DataError(f"{len(values)} run has no spread", hint="give two or more")
+    return float(np.std(values, ddof=1))
 
 
 def tidy(value: float) -> float:

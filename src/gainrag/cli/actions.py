@@ -34,6 +34,7 @@ from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
 from gainrag.runs import config, names, printing, sharing, stages
+from gainrag.runs.names import by_seed
 from gainrag.selectors import CrossEncoderSelector, exporting
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
@@ -229,7 +230,8 @@ def answer(arguments: Arguments) -> None:
 
 
 def evaluate(arguments: Arguments) -> None:
-    """Answers of several systems -> evaluation.json and a table."""
+    """Answers of several systems -> evaluation.json and a table. NAME.seed1.jsonl beside NAME.jsonl is a further run of
+    NAME, as a run folder has them."""
     paths = arguments["answers"]
     names = [Path(p).name.removesuffix(".gz").removesuffix(".jsonl") for p in paths]
     if len(set(names)) < len(names):
@@ -238,7 +240,7 @@ def evaluate(arguments: Arguments) -> None:
         raise UsageError("a file is named twice", where="gainrag evaluate", hint="name each system's answers once")
     answers = {name: list(read(path, Answer)) for name, path in zip(names, paths, strict=True)}
     own = _own(evaluation.evaluate, arguments)
-    found = evaluation.evaluate(answers, **own)
+    found = evaluation.evaluate(*by_seed(answers), **own)
     write_json(arguments["out"], found.to_json())
     write_meta(arguments["out"], settings_of(evaluation.evaluate, own), hashes(dict(zip(names, paths, strict=True))))
     print(printing.text_table(found), file=sys.stderr)

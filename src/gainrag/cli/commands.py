@@ -260,7 +260,10 @@ COMMANDS: tuple[Command, ...] = (
         "evaluate",
         "Score answers, with intervals, and compare systems.",
         actions.evaluate,
-        (_input("answers", "one file a system", nargs="+"), _output("evaluation.json")),
+        (
+            _input("answers", "one file a system; NAME.seed1.jsonl is a further seed of NAME.jsonl", nargs="+"),
+            _output("evaluation.json"),
+        ),
         (evaluation.evaluate,),
     ),
     Command(

@@ -19,9 +19,9 @@ from gainrag.errors import DataError
 from gainrag.evaluation import Evaluation, score_questions
 from gainrag.files.streams import file_hash, read, read_json, read_lines
 from gainrag.records import Answer, Gained, GainRecord, Retrieved
-from gainrag.report.analysis import Case, same
+from gainrag.report.analysis import Case, Seed, same
 from gainrag.runs.config import Config, Options, read_config
-from gainrag.runs.names import GAINRAG, ORACLE, file_name
+from gainrag.runs.names import GAINRAG, ORACLE, by_seed, file_name, seeded, unseeded
 from gainrag.runs.recorded import Meta, Taught, as_type, read_meta, taught
 from gainrag.settings import check_settings, parameters, settings_of
 
@@ -86,7 +86,9 @@ def read_run(folder: str | Path) -> Finished:
     config = read_config(folder / "config.toml", None)
     train = taught(folder / "selector")
     evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"), str(folder / "evaluation.json"))
-    names = {file_name(name): name for name in evaluation.overall.systems}
+    # Further seeds of a system are systems of their own until the cases are made.
+    every = [seeded(name, n) for name, own in evaluation.overall.systems.items() for n in range(own.runs)]
+    names = {file_name(name): name for name in every}
     answers = {name: _by_id(folder / "answers" / f"{file}.jsonl", Answer) for file, name in names.items()}
     metas = _metas(folder)
     for name, recorded in metas.get("evaluation", Meta()).inputs.items():
@@ -200,8 +202,12 @@ def _cases(
     scores: dict[str, dict[str, dict[str, Any]]] = {}
     for row in score_questions({system: list(records.values()) for system, records in answers.items()}):
         scores.setdefault(row["id"], {})[row["system"]] = row
+    firsts = by_seed(answers)[0]
     cases = []
     for record in asked:
+        ranked = {system: _scores(record, records[record.id], where) for system, records in scored.items()}
+        said = {system: records[record.id] for system, records in answers.items()}
+        seeds = {name: Seed(said[name], scores[record.id][name], ranked.get(name, [])) for name in answers}
         cases.append(
             Case(
                 id=record.id,
@@ -209,10 +215,11 @@ def _cases(
                 answers=record.answers,
                 dataset=str(record.extra.get("dataset", "questions")),
                 candidates=_at(record, train) if isinstance(record, GainRecord) else record.ctxs,
-                answered={system: records[record.id] for system, records in answers.items()},
-                scores=scores[record.id],
-                scored={system: _scores(record, records[record.id], where) for system, records in scored.items()},
+                answered={name: said[name] for name in firsts},
+                scores={name: scores[record.id][name] for name in firsts},
+                scored={name: own for name, own in ranked.items() if name in firsts},
                 extra=record.extra,
+                further=by_seed(seeds)[1],
             )
         )
     return cases
@@ -305,7 +312,7 @@ def _metas(folder: Path) -> dict[str, Meta]:
     names = {str(path.relative_to(folder)).removesuffix(".meta.json"): path for path in paths}
 
     def place(name: str) -> tuple[int, str]:
-        stage = name.split("/")[0]
+        stage = unseeded(name.split("/")[0])[0]
         return (order.index(stage) if stage in order else len(order), name)
 
     return {name: read_meta(names[name]) for name in sorted(names, key=place) if not name.startswith("selected/")}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gainrag.evaluation import ACCURACY, GOLD_RECALL, Evaluation
-from gainrag.report import cells, figures, variants
+from gainrag.evaluation import ACCURACY, GOLD_RECALL, Estimate, Evaluation
+from gainrag.report import cells, figures, lost, variants
 from gainrag.report.analysis import ALL, Plain
 from gainrag.report.parts import Section, Table, Tile, first
 from gainrag.runs import printing
@@ -19,6 +19,7 @@ def sections(data: Plain) -> list[Section]:
     """All sections in order."""
     made = [
         _result(data),
+        lost.section(data),
         _gap(data),
         _recall(data),
         _passages(data),
@@ -40,8 +41,8 @@ def headline(data: Plain) -> list[Tile]:
     mine, other = (scope.systems[name].metrics["mean"] for name in (gainrag, base))
     found = scope.difference(gainrag, base, "mean")
     tiles = [
-        Tile(percent(mine.value), gainrag, f"{percent(mine.low)} to {percent(mine.high)}"),
-        Tile(percent(other.value), base, f"{percent(other.low)} to {percent(other.high)}"),
+        Tile(percent(mine.value), gainrag, _range(mine)),
+        Tile(percent(other.value), base, _range(other)),
         Tile(
             signed(found.value),
             f"{gainrag} against {base}",
@@ -57,6 +58,12 @@ def headline(data: Plain) -> list[Tile]:
         if roles[role]:
             tiles.append(Tile(percent(scope.systems[roles[role]].metrics["mean"].value), roles[role], what))
     return tiles
+
+
+def _range(mean: Estimate) -> str:
+    """A score's interval, and its spread over seeds where it has one."""
+    between = f"{percent(mean.low)} to {percent(mean.high)}"
+    return between if mean.sd is None else f"{between}; ± {percent(mean.sd)} over seeds"
 
 
 def lead(data: Plain) -> str:
@@ -96,6 +103,7 @@ def _result(data: Plain) -> Section:
             f"{_columns(evaluation)}pseudo: the share answered from the pseudo-passage. "
             f"A score is marked where it {printing.legend(gainrag)}.",
             *_averages(evaluation),
+            *_seeds(evaluation),
         ],
         tables,
         [(figures.intervals("result", title, rows, f"{scope.score}, percent", [gainrag]), title)],
@@ -126,6 +134,19 @@ def _averages(evaluation: Evaluation) -> list[str]:
     return [
         "The numbers at the top, the differences and the figure average over groups, each weighing the same. Tables of "
         "all questions, here and below, average over questions, so that large groups weigh more, unless they say else."
+    ]
+
+
+def _seeds(evaluation: Evaluation) -> list[str]:
+    """What is of several seeds, where there are."""
+    counts = sorted({scores.runs for scores in evaluation.overall.systems.values()} - {1})
+    if not counts:
+        return []
+    return [
+        f"Selectors were trained with {' or '.join(map(str, counts))} seeds. Scores are means over them, ± is their "
+        "standard deviation, and differences and p-values are of each question's mean. So are regret, recall of what "
+        "was read, and the parts of what is lost. All else, such as passages and answers of single questions, is of "
+        "the first seed."
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.runs.names import check_name
-from gainrag.settings import Passages, Seed, Some, check_settings, parameters
+from gainrag.settings import Passages, Seed, Seeds, Some, check_settings, parameters
 
 Stages = Mapping[str, Callable[..., Any]]
 
@@ -104,6 +104,8 @@ class Options:
         oracle: measure the test candidates' gains, too, to see what the best choice would reach; with many of them this
             costs more than the labels.
         top: how many of each retriever's first passages the language model is given, beside k of [select].
+        seeds: how often each selector is trained, with its seed, the next one, and so on; tables show the mean over
+            them and how far they differ.
         seed: of the draws.
     """
 
@@ -116,6 +118,7 @@ class Options:
     pseudo: bool = True
     oracle: bool = True
     top: Sequence[Passages] = ()
+    seeds: Seeds = 1
     seed: Seed = 0
 
 

@@ -13,10 +13,13 @@ from gainrag.errors import ConfigError, unknown
 from gainrag.evaluation import ACCURACY, GOLD_RECALL, Breakdown, Difference, Estimate, Evaluation
 from gainrag.metrics import holds_answer
 from gainrag.records import Gained, GainRecord
+from gainrag.statistics import holm
 
 # The columns of the main table: metric and heading. Those that count have intervals.
 _WITH_INTERVAL = {"contains": "contains", "exact_match": "exact match", "f1": "F1", "mean": "mean(contains, F1)"}
 NOT_AVAILABLE = "-"
+# The heading of p-values that are corrected for the number of comparisons in their table.
+HOLM = "p (Holm)"
 _LEVELS = ((0.01, "**"), (0.05, "*"))
 
 
@@ -135,13 +138,13 @@ def group_rows(evaluation: Evaluation, baseline: str | None) -> list[list[str]]:
 
 
 def difference_rows(breakdown: Breakdown, baseline: str) -> list[list[str]]:
-    """The table of differences from a baseline, its heading first."""
-    rows = [["system", "difference", "p"]]
-    for name in breakdown.systems:
-        if name != baseline:
-            found = breakdown.difference(name, baseline, "mean")
-            value = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
-            rows.append([name, value + stars(found), p_value(found.p)])
+    """The table of differences from a baseline, its heading first. p (Holm) is corrected for all rows of the table."""
+    found = {name: breakdown.difference(name, baseline) for name in breakdown.systems if name != baseline}
+    corrected = holm([difference.p for difference in found.values()])
+    rows = [["system", "difference", "p", HOLM]]
+    for (name, own), p in zip(found.items(), corrected, strict=True):
+        value = f"{signed(own.value)} [{signed(own.low)}, {signed(own.high)}]"
+        rows.append([name, value + stars(own), p_value(own.p), p_value(p)])
     return rows
 
 
@@ -155,14 +158,24 @@ def caption(evaluation: Evaluation) -> str:
     n = evaluation.overall.n
     return (
         f"{n} question{'s' if n > 1 else ''}; percent, with {evaluation.confidence * 100:g}% bootstrap intervals "
-        f"({evaluation.resamples} resamples, seed {evaluation.seed})"
+        f"({evaluation.resamples} resamples, seed {evaluation.seed})" + _runs(evaluation)
     )
+
+
+def _runs(evaluation: Evaluation) -> str:
+    """What stands behind ±, where a system has several runs."""
+    counts = sorted({scores.runs for scores in evaluation.overall.systems.values()} - {1})
+    over = " or ".join(map(str, counts))
+    return f"; ±: mean and standard deviation over {over} seeds" if counts else ""
 
 
 def legend(baseline: str) -> str:
     """What the marks of significance mean."""
     marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(_LEVELS))
-    return f"differs from {baseline}: {marks} (paired permutation test, not corrected for the number of systems)"
+    return (
+        f"differs from {baseline}: {marks} (paired permutation test; the marks are not corrected for the number of "
+        f"systems, {HOLM} is)"
+    )
 
 
 def _mark(breakdown: Breakdown, system: str, baseline: str | None, metric: str) -> str:
@@ -177,11 +190,16 @@ def stars(difference: Difference) -> str:
 
 
 def _with_interval(estimate: Estimate) -> str:
-    return f"{_share(estimate)} [{percent(estimate.low)}, {percent(estimate.high)}]"
+    return f"{with_spread(estimate)} [{percent(estimate.low)}, {percent(estimate.high)}]"
+
+
+def with_spread(estimate: Estimate) -> str:
+    """A mean in percent, with its standard deviation over seeds where it is of several."""
+    return percent(estimate.value) + ("" if estimate.sd is None else f" ± {percent(estimate.sd)}")
 
 
 def _share(estimate: Estimate | None) -> str:
-    return NOT_AVAILABLE if estimate is None else percent(estimate.value)
+    return NOT_AVAILABLE if estimate is None else with_spread(estimate)
 
 
 def percent(value: float) -> str:

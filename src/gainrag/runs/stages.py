@@ -10,6 +10,7 @@ warm_start/ relevance/ selector/             cross-encoders; more of them in war
 scores/      SYSTEM.jsonl                    every test candidate rescored by a selector, best first
 selected/    SYSTEM.jsonl                    what each system gives to the language model
 answers/     SYSTEM.jsonl K/SYSTEM.jsonl      the latter from the first K passages, see [sweep]
+             SYSTEM.seed1.jsonl ..            here, in scores/ and in selected/: of its selectors with further seeds
 thresholds.json                              of data sets with two fixed choices, by system
 evaluation.json table.txt
 
@@ -43,7 +44,7 @@ from gainrag.records import Answer, GainRecord, Question, Retrieved
 from gainrag.runs import printing, retrieving, systems, thresholds, tuning, validation, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run, claim
-from gainrag.runs.names import GAINRAG, RELEVANCE, file_name
+from gainrag.runs.names import GAINRAG, RELEVANCE, by_seed, file_name
 from gainrag.runs.questions import draw, read_all
 from gainrag.runs.thresholds import Thresholds
 from gainrag.selectors import CrossEncoderSelector
@@ -60,7 +61,8 @@ class State:
     retrieved: "train", "test", and the test questions' lists by the name of their retriever.
     candidates, gains: by split; no gains of the test split where `oracle` is off.
     selectors: by system and test data set, the folder of the selector that ranks its questions.
-    chosen: by system, what it gives to the language model; K/SYSTEM are those of the sweep.
+    chosen: by system, what it gives to the language model; K/SYSTEM are those of the sweep, SYSTEM.seed1 .. those of
+        its further seeds.
     thresholds: by data set with two fixed choices and by system, what the margin of the two is compared with.
     """
 
@@ -211,7 +213,7 @@ def train(state: State) -> None:
         warm = {q.id for q in draw(state.train, options.warm_start_questions, options.seed)}
         warm -= variants.not_for_warm_starts(state.run.config, state.labelled)
     first = [record for record in state.retrieved["train"] if record.id in warm]
-    state.selectors = variants.train_all(state.run, first, state.gains["train"])
+    state.selectors = variants.train_all(state.run, first, state.gains["train"], options.seeds)
 
 
 def choose(state: State) -> None:
@@ -248,10 +250,10 @@ def answer(state: State) -> None:
 
 
 def evaluate(state: State) -> None:
-    """answers/ -> evaluation.json, table.txt: the systems' scores; the sweep is for the report."""
+    """answers/ -> evaluation.json, table.txt: the systems' scores, over their seeds; the sweep is for the report."""
     answers = {name: records for name, records in state.answers.items() if "/" not in name}
     table = {**state.table("evaluate"), "group_by": state.run.config.group_by}
-    state.evaluation = found = evaluation.evaluate(answers, **table)
+    state.evaluation = found = evaluation.evaluate(*by_seed(answers), **table)
     artefact = state.path("evaluation.json")
     write_json(artefact, found.to_json())
     files = {name: state.path("answers", f"{file_name(name)}.jsonl") for name in answers}

@@ -20,7 +20,17 @@ from gainrag.models.folder import resolve
 from gainrag.models.identity import identity
 from gainrag.records import Answer, GainRecord, Retrieved
 from gainrag.runs.folder import Run
-from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, NO_RETRIEVAL, ORACLE, PSEUDO, file_name
+from gainrag.runs.names import (
+    FIRST_WITH,
+    GAINRAG,
+    NO_PSEUDO,
+    NO_RETRIEVAL,
+    ORACLE,
+    PSEUDO,
+    file_name,
+    seeded,
+    unseeded,
+)
 from gainrag.runs.recorded import taught
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import settings_of
@@ -39,7 +49,8 @@ def choose(
 
     Args:
         lists: by retriever, what it found.
-        selectors: by system and data set, the folder of the selector that ranks its questions.
+        selectors: by system and data set, the folder of the selector that ranks its questions; further seeds of a
+            system are systems here.
         top: how many of a retriever's first passages make systems of their own, beside k of [select]: with as many as
             a selector's system reads there is always one to compare it with.
     """
@@ -54,9 +65,10 @@ def choose(
     chosen: dict[str, list[Retrieved]] = {}
     for system, own in rankers(state, selectors).items():
         ranked = rank(state, system, own, candidates)
-        if system == GAINRAG and PSEUDO in systems:
+        name, seed = unseeded(system)
+        if name == GAINRAG and PSEUDO in systems:
             # A score is of a pair and its retrieval rank alone: leaving the pseudo-passage out changes no other score.
-            chosen[NO_PSEUDO] = selection.cut(ranked, k, pseudo=False)
+            chosen[seeded(NO_PSEUDO, seed)] = selection.cut(ranked, k, pseudo=False)
         chosen[system] = selection.cut(ranked, k)
     for system, records in chosen.items():
         write(state.path("selected", f"{file_name(system)}.jsonl"), records)

@@ -22,7 +22,7 @@ from gainrag.metrics import holds_answer
 from gainrag.records import Gained, GainRecord, Retrieved
 from gainrag.runs import systems
 from gainrag.runs.folder import Run
-from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, NO_RETRIEVAL, ORACLE, PSEUDO
+from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, NO_RETRIEVAL, ORACLE, PSEUDO, seeded, unseeded
 from gainrag.runs.recorded import taught
 
 # By data set and system.
@@ -88,7 +88,8 @@ def _read_first(
         return [None] * len(records)
     if system == PSEUDO:
         return [next((c for c in r.ctxs if c.origin == "generated"), None) for r in records]
-    ranker = GAINRAG if system == NO_PSEUDO else system
+    name, seed = unseeded(system)
+    ranker = seeded(GAINRAG, seed) if name == NO_PSEUDO else system
     if ranker in rankers:
         ranked = systems.rank(state, ranker, rankers[ranker], plain, training=True)
         scores = [{c.id: c.score or 0.0 for c in r.ctxs} for r in ranked]
@@ -112,7 +113,7 @@ def _retrieved(record: GainRecord, retriever: str) -> list[float]:
 
 def _best(record: GainRecord, scores: Sequence[float], system: str) -> Gained:
     """The candidate of the highest score, without the pseudo-passage where the system has none."""
-    without = system == NO_PSEUDO or " top-" in system
+    without = unseeded(system)[0] == NO_PSEUDO or " top-" in system
     eligible = [i for i, c in enumerate(record.ctxs) if not (without and c.origin == "generated")]
     return record.ctxs[eligible[selection.top([scores[i] for i in eligible], 1)[0]]]
 

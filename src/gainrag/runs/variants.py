@@ -5,6 +5,7 @@ selector/ relevance/     GainRAG's, and its rival on relevance, from those of th
 warm_starts/A+B/         from the training questions of these data sets alone
 variants/NAME/selector/  a variant's
 variants/NAME/without_A/ of a variant with leave_out, the one that never saw data set A and ranks its test questions
+selector.seed1/ ..       beside each but the warm starts: the same trained with the next seed, where `seeds` asks for it
 
 A variant has the settings of [train], those that tuning chose for GainRAG's selector, and over both its own. It starts
 from the warm start on the data sets it learns from, unless it names another `base`.
@@ -27,7 +28,7 @@ from gainrag.records import GainRecord, Retrieved
 from gainrag.runs import tuning
 from gainrag.runs.config import Config, Variant
 from gainrag.runs.folder import Run
-from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined
+from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined, seeded
 from gainrag.runs.recorded import chosen_settings
 from gainrag.settings import settings_of
 from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out, teaches
@@ -110,16 +111,18 @@ def warm_start_table(config: Config) -> dict[str, Any]:
 
 
 def train_all(
-    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]
+    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1
 ) -> dict[str, dict[str, Path]]:
-    """Train every selector of the run.
+    """Train every selector of the run, each with several seeds where asked; they start from the same warm starts.
 
     Args:
         warm: training questions with their passages, for the warm starts; where there are none, nothing is warmed up.
         gains: of the labelled questions, in the order in which they were drawn.
+        seeds: how many.
 
     Returns:
-        By system and test data set, the folder of the selector that ranks its questions.
+        By system and test data set, the folder of the selector that ranks its questions. A further seed of a system
+        has the name that `gainrag.runs.names.seeded` gives it.
     """
     config = state.config
     table, grid, everything = config.table("train"), config.table("tune"), learned_from(config)
@@ -138,20 +141,31 @@ def train_all(
     main: list[tuple[str, str, Sequence[GainRecord], dict[str, Any]]] = [(GAINRAG, "selector", gains, table)]
     if related:
         main.insert(0, (RELEVANCE, "relevance", telling, {**table, "labels": "relevance"}))
-    for system, folder, records, own in main:
-        _distil(state, state.path(folder), records, own, everything, start(everything), {}, grid)
-        found[system] = {dataset.name: state.path(folder) for dataset in config.datasets}
+    for n in range(seeds):
+        for system, name, records, own in main:
+            # What tuning chose for the first seed holds for the others.
+            chosen = chosen_settings(state.path(name)) if n else {}
+            folder, settings = state.path(seeded(name, n)), with_seed({**own, **chosen}, n)
+            _distil(state, folder, records, settings, everything, start(everything), {}, {} if n else grid)
+            found[seeded(system, n)] = {dataset.name: folder for dataset in config.datasets}
     tuned = chosen_settings(state.path("selector"))
     for variant in config.variants:
         own = {**table, **tuned, **variant.settings}
         home, by_dataset = state.path("variants", file_name(variant.name)), folds(config, variant)
-        for fold in dict.fromkeys(by_dataset.values()):
-            records = _labelled(gains, variant, fold)
-            first = None if "base" in variant.settings else start(fold.sources)
-            more = {"questions": variant.questions, "train_on": list(fold.sources)}
-            _distil(state, home / fold.folder, records, own, fold.sources, first, more)
-        found[variant.name] = {dataset: home / fold.folder for dataset, fold in by_dataset.items()}
+        for n in range(seeds):
+            for fold in dict.fromkeys(by_dataset.values()):
+                records = _labelled(gains, variant, fold)
+                first = None if "base" in variant.settings else start(fold.sources)
+                more = {"questions": variant.questions, "train_on": list(fold.sources)}
+                folder = home / seeded(fold.folder, n)
+                _distil(state, folder, records, with_seed(own, n), fold.sources, first, more)
+            found[seeded(variant.name, n)] = {d: home / seeded(fold.folder, n) for d, fold in by_dataset.items()}
     return found
+
+
+def with_seed(table: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """The settings of a training with the n-th further seed; those of the first are left as they are."""
+    return {**table, "seed": settings_of(training.train, table)["seed"] + n} if n else dict(table)
 
 
 def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list[GainRecord]:
