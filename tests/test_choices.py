@@ -21,6 +21,7 @@ from gainrag.protocols import FloatArray, ScoringRequest
 from gainrag.records import Answer, GainRecord, Retrieved, Scored, check, encode, from_builtins, to_builtins
 from gainrag.runs import stages
 from gainrag.runs.config import read_config
+from gainrag.runs.names import file_name, seeded
 from gainrag.runs.printing import text_table
 from gainrag.runs.tuning import plain_regret
 from gainrag.selection import cut, select
@@ -376,6 +377,48 @@ def test_a_run_on_claims(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPa
     assert "accuracy" in (tmp_path / "out" / "table.txt").read_text()
     main(["report", str(tmp_path / "out")])
     assert "accuracy in percent on 10 test questions" in (tmp_path / "out" / "report.md").read_text()
+
+
+class TellsMore(SaysNo):
+    """It writes a passage to every claim."""
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+        return ["Stones are many."] * len(prompts)
+
+
+def test_a_run_on_claims_with_two_seeds(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each seed of a system has its own threshold, and the AUC is the mean over them."""
+    monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="more", dtype="float32", device="cpu": TellsMore())
+    write(tmp_path / "train.jsonl", claims(24))
+    test = claims(8)
+    for record in test:
+        record.question = record.question.replace("gem", "ruby")
+    write(tmp_path / "test.jsonl", test)
+    text = CONFIG[: CONFIG.index("[tune]")] + CONFIG[CONFIG.index("[[dataset]]") :]
+    text = text.replace("pseudo = false", "seeds = 2")
+    kind = f'kind = "cross-encoder"\nbase = "{tiny}"\nlearning_rate = 0.1\nlabels = "choice"\nvalidation = 0.3'
+    (tmp_path / "config.toml").write_text(text.replace("[train]", f"[train]\n{kind}"))
+    config = read_config(tmp_path / "config.toml", stages.STAGES)
+    found = stages.run(config, tmp_path / "out", **config.table("run")).overall
+    trained = ["GainRAG", "GainRAG without pseudo-passage"]
+    assert [name for name, scores in found.systems.items() if scores.runs == 2] == trained
+    thresholds = json.loads((tmp_path / "out" / "thresholds.json").read_text())["stones"]
+    for name in trained:
+        runs = []
+        for seed in (0, 1):
+            answers = list(read(tmp_path / "out" / "answers" / f"{file_name(seeded(name, seed))}.jsonl", Answer))
+            assert {a.threshold for a in answers} == {thresholds[seeded(name, seed)]["value"]}
+            runs.append(evaluate({name: answers}, resamples=10).overall.systems[name])
+        scores = found.systems[name]
+        for mean, parts in (
+            (scores.metrics["accuracy"], [run.metrics["accuracy"].value for run in runs]),
+            (scores.auc, [run.auc.value for run in runs if run.auc]),
+        ):
+            assert mean is not None
+            assert mean.value == pytest.approx(np.mean(parts))
+            assert mean.sd == pytest.approx(np.std(parts, ddof=1))
+    main(["report", str(tmp_path / "out")])
+    assert "Where it is lost" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
