@@ -162,7 +162,9 @@ def _selector(run: Finished, scoring: Sequence[str], interval: Mapping[str, Any]
         },
         "top1_regret": {"retriever": regret(None), **{name: regret(name) for name in scoring}},
         # Only the gain selector was taught the teacher's shares.
-        "calibration": agreement.calibration(run.cases, GAINRAG, run.temperature) if GAINRAG in scoring else None,
+        "calibration": agreement.calibration(run.cases, GAINRAG, run.temperature)
+        if GAINRAG in scoring
+        else None,
     }
 
 

@@ -97,7 +97,9 @@ def _wrapped(labels: Iterable[str]) -> dict[str, str]:
     return {label: "\n".join(textwrap.wrap(label, 26, max_lines=2, placeholder=" …")) for label in labels}
 
 
-def intervals(name: str, title: str, rows: Sequence[tuple[str, Interval]], x: str, accent: Sequence[str] = ()) -> str:
+def intervals(
+    name: str, title: str, rows: Sequence[tuple[str, Interval]], x: str, accent: Sequence[str] = ()
+) -> str:
     """Points with their intervals, one row each, first on top; where values are of both signs, with a line at 0.
 
     Args:

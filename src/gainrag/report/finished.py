@@ -194,7 +194,9 @@ def _cases(
             raise DataError(f"question {record.id} has no candidates", where=f"{where}/{source}", hint=_AGAIN)
         for system, by_id in answers.items():
             if by_id[record.id].question != record.question:
-                raise DataError(f"question {record.id} of {system!r} is not that of {source}", where=where, hint=_AGAIN)
+                raise DataError(
+                    f"question {record.id} of {system!r} is not that of {source}", where=where, hint=_AGAIN
+                )
     scores: dict[str, dict[str, dict[str, Any]]] = {}
     for row in score_questions({system: list(records.values()) for system, records in answers.items()}):
         scores.setdefault(row["id"], {})[row["system"]] = row

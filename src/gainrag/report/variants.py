@@ -19,7 +19,9 @@ _ABSENT = "variant"
 
 def absences(evaluation: Evaluation, settings: Mapping[str, Plain], labelled: int | None) -> dict[str, str]:
     """What `compare` cannot tell of the variants of a config, with the reason."""
-    found = {f"{_ABSENT} {name}": "it was not run" for name in settings if name not in evaluation.overall.systems}
+    found = {
+        f"{_ABSENT} {name}": "it was not run" for name in settings if name not in evaluation.overall.systems
+    }
     if settings and labelled is None:
         found[f"{_ABSENT}s: the number of labels of the run's own selector"] = "gains/train.jsonl is not there"
     return found

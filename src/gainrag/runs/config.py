@@ -183,7 +183,7 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
         if wrong := [key for key in keys[1:] if table.get(key) == ""]:
             raise ConfigError(f"{wrong[0]} of [[dataset]] is empty", where=where, hint="name a file, or leave it out")
         if "name" not in table:
-            raise ConfigError("[[dataset]] has no 'name'", where=where, hint='add name = "NAME"')
+            raise ConfigError("[[dataset]] has no 'name'", where=where, hint="add name = \"NAME\"")
         check_name(table["name"], f"{where} [[dataset]]")
         if not {"train", "test"} & set(table):
             raise ConfigError(
@@ -203,7 +203,9 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
     return tuple(found)
 
 
-def _variants(tables: Any, stages: Stages | None, datasets: Sequence[Dataset], where: str) -> tuple[Variant, ...]:
+def _variants(
+    tables: Any, stages: Stages | None, datasets: Sequence[Dataset], where: str
+) -> tuple[Variant, ...]:
     own = parameters(Variant)
     with_train = [dataset.name for dataset in datasets if dataset.train]
     found = []

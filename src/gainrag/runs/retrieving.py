@@ -41,7 +41,7 @@ def retrieve_all(
             homes.setdefault(dataset.corpus, dataset.name)
     brought = [dataset.name for dataset in state.config.datasets if not dataset.corpus]
     if homes and brought:
-        say(f'{", ".join(brought)} brought passages: systems "retrieved top-K" have these and those searched here')
+        say(f"{', '.join(brought)} brought passages: systems \"retrieved top-K\" have these and those searched here")
     single = [] if brought else [name for name in indexing.parts_of(whole) if name != whole]
     wanted: list[tuple[str, Sequence[Question], str | None]] = [("train", train, None), ("test", test, None)]
     wanted += [("test", test, name) for name in single]

@@ -106,7 +106,9 @@ def warm_start_table(config: Config) -> dict[str, Any]:
     return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
 
 
-def train_all(state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]) -> dict[str, dict[str, Path]]:
+def train_all(
+    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]
+) -> dict[str, dict[str, Path]]:
     """Train every selector of the run.
 
     Args:
