@@ -95,8 +95,11 @@ def check_target(out: str | Path) -> None:
     check_replaceable(out, FEATURES_FILE, "selector folder")
 
 
-def read_trees(folder: str | Path) -> Trees:
+def read_trees(folder: str | Path, more: Sequence[str] = ()) -> Trees:
     """The trees of a folder, with their features.
+
+    Args:
+        more: columns that whoever opens the folder gives them behind the features.
 
     Raises:
         DataError: a file is missing or damaged, or a feature is unknown.
@@ -106,7 +109,7 @@ def read_trees(folder: str | Path) -> Trees:
         found = msgspec.convert(read_json(path), _Features)
     except msgspec.ValidationError as error:
         raise DataError(str(error), where=str(path), hint=again) from None
-    if unknown := [name for name in found.features if name not in FEATURES]:
+    if unknown := [name for name in found.features if name not in FEATURES and name not in more]:
         raise DataError(f"the feature {unknown[0]!r} is not known", where=str(path), hint=f"update gainrag, or {again}")
     try:
         text = (Path(folder) / TREES_FILE).read_text(encoding="utf-8")

@@ -43,12 +43,21 @@ def write_selector(
     Raises:
         OSError: the operating system refuses to write, such as on a full disk.
     """
-    with quiet(), _as_os_errors():
-        model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+    write_cross_encoder(model, folder)
     for learned in (calibration, laziness):
         if learned:
             write_learned(folder, learned)
     (folder / "README.md").write_text(model_card(card), encoding="utf-8")
+
+
+def write_cross_encoder(model: CrossEncoder, folder: Path) -> None:
+    """Write what `CrossEncoder(folder)` loads, and nothing else.
+
+    Raises:
+        OSError: the operating system refuses to write, such as on a full disk.
+    """
+    with quiet(), _as_os_errors():
+        model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
 
 
 @contextmanager
