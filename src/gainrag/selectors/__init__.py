@@ -9,7 +9,10 @@ from gainrag.models.folder import resolve
 from gainrag.selectors.boosted import FeatureSelector, is_feature_selector
 from gainrag.selectors.cross_encoder import CrossEncoderSelector
 
-__all__ = ["CrossEncoderSelector", "FeatureSelector", "open_selector"]
+__all__ = ["PRIOR", "CrossEncoderSelector", "FeatureSelector", "open_selector"]
+
+# The feature selector that ships with the package: what serves until one is trained, and what few labels start from.
+PRIOR = "embedded:gain-features"
 
 
 def open_selector(path: str | Path, **settings: Any) -> CrossEncoderSelector | FeatureSelector:
