@@ -32,7 +32,7 @@ from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
 from gainrag.runs import config, names, printing, sharing, stages
-from gainrag.selectors import CrossEncoderSelector, exporting
+from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, settings_of
@@ -182,7 +182,7 @@ def select(arguments: Arguments) -> None:
     """Candidates -> the best of them."""
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=False)
     own = _own(selection.select, arguments)
-    selector = CrossEncoderSelector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
+    selector = open_selector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
     selected = selection.select(candidates, selector, **own)
     write(arguments["out"], selected)
     inputs: dict[str, str | Path] = {"candidates": arguments["candidates"]}

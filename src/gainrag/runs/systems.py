@@ -21,7 +21,8 @@ from gainrag.records import Answer, GainRecord, Retrieved
 from gainrag.runs.folder import Run
 from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, NO_RETRIEVAL, ORACLE, PSEUDO, file_name
 from gainrag.runs.recorded import taught
-from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors import CrossEncoderSelector, open_selector
+from gainrag.selectors.boosted import is_feature_selector
 from gainrag.settings import settings_of
 
 
@@ -56,8 +57,7 @@ def choose(
     for system, own in {**ready, **selectors}.items():
         ranked = _rank(state, system, own, candidates)
         if system == GAINRAG:
-            # A score is of a pair and its retrieval rank alone: leaving the pseudo-passage out changes no other score.
-            chosen[NO_PSEUDO] = selection.cut(ranked, k, pseudo=False)
+            chosen[NO_PSEUDO] = selection.cut(_without_pseudo(state, own, candidates) or ranked, k, pseudo=False)
         chosen[system] = selection.cut(ranked, k)
     for system, records in chosen.items():
         write(state.path("selected", f"{file_name(system)}.jsonl"), records)
@@ -71,6 +71,16 @@ def choose(
             for r, g in zip(candidates, gains, strict=True)
         ]
     return systems
+
+
+def _without_pseudo(
+    state: Run, selectors: Mapping[str, str | Path], candidates: Sequence[Retrieved]
+) -> list[Retrieved] | None:
+    """The candidates ranked as if there were no pseudo-passage; None where leaving it out changes no other score."""
+    if not any(is_feature_selector(resolve(str(model))) for model in selectors.values()):
+        return None
+    left = [_with(r, [c for c in r.ctxs if c.origin != "generated"]) for r in candidates]
+    return _rank(state, NO_PSEUDO, selectors, left)
 
 
 def _rank(
@@ -97,7 +107,7 @@ def _rank(
         ranked: dict[str, Retrieved] = {}
         for model in dict.fromkeys(used.values()):
             own = [r for r in candidates if used[str(r.extra["dataset"])] == model]
-            ranked |= {r.id: r for r in selection.rank(own, CrossEncoderSelector(model, **table))}
+            ranked |= {r.id: r for r in selection.rank(own, open_selector(model, **table))}
         write(artefact, [ranked[r.id] for r in candidates])
 
     state.stage(artefact, settings, inputs, make)

@@ -18,8 +18,9 @@ import numpy as np
 
 from gainrag.errors import ConfigError, ModelError
 from gainrag.files.folders import open_output_folder
+from gainrag.prompts import question_with_choices
+from gainrag.protocols import BatchSelector
 from gainrag.records import GainRecord
-from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Temperature, checked, settings_of
 from gainrag.training import train
 from gainrag.training.labels import Labels, regret, split
@@ -140,10 +141,10 @@ def _attempt(
     return len(trials) - 1
 
 
-def plain_regret(selector: CrossEncoderSelector, held: Sequence[GainRecord]) -> float:
+def plain_regret(selector: BatchSelector, held: Sequence[GainRecord]) -> float:
     """Mean loss of the passages a selector puts first above that of the best ones, in nats per token, at alpha 0 (at
     the run's own alpha where losses at 0 are not stored)."""
-    scores = selector.score_many([(record.question, record.ctxs) for record in held])
+    scores = selector.score_many([(question_with_choices(r.question, r.choices), r.ctxs) for r in held])
     names = ["0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss)) for record in held]
     return regret(scores, [[-ctx.loss[name] for ctx in r.ctxs] for r, name in zip(held, names, strict=True)])
 

@@ -10,7 +10,10 @@ from gainrag.selectors.boosted import FeatureSelector, is_feature_selector
 from gainrag.selectors.cross_encoder import CrossEncoderSelector
 from gainrag.selectors.stacked import StackedSelector, is_stack
 
-__all__ = ["CrossEncoderSelector", "FeatureSelector", "StackedSelector", "open_selector"]
+__all__ = ["PRIOR", "CrossEncoderSelector", "FeatureSelector", "StackedSelector", "open_selector"]
+
+# The feature selector that ships with the package: what serves until one is trained, and what few labels start from.
+PRIOR = "embedded:gain-features"
 
 
 def open_selector(path: str | Path, **settings: Any) -> CrossEncoderSelector | FeatureSelector | StackedSelector:

@@ -89,7 +89,8 @@ class Candidates:
 
     def total(self, values: npt.ArrayLike, owner: Ints) -> FloatArray:
         """The sum of values by passage."""
-        return np.bincount(owner, weights=np.asarray(values, dtype=np.float64), minlength=self.n)
+        found = np.bincount(owner, weights=np.asarray(values, dtype=np.float64), minlength=self.n)
+        return np.asarray(found, dtype=np.float64)
 
     @cached_property
     def asked_words(self) -> Ints:

@@ -17,7 +17,7 @@ import numpy as np
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage, Scored
 from gainrag.selectors.calibration import retrievers_of, standardised
-from gainrag.selectors.candidates import Candidates
+from gainrag.selectors.candidates import Candidates, Flags, Ints
 from gainrag.selectors.words import Words, as_compared, words_of
 
 Feature = Callable[[Candidates], FloatArray]
@@ -135,7 +135,7 @@ def overlap_local(c: Candidates) -> FloatArray:
     return _share(c, c.pair_owner, c.pair_word, c.local_weight)
 
 
-def _share(c: Candidates, owner: FloatArray, word: FloatArray, weight: FloatArray) -> FloatArray:
+def _share(c: Candidates, owner: Ints, word: Ints, weight: FloatArray) -> FloatArray:
     there = c.known[word]
     whole = float(weight[c.asked_words].sum())
     return c.total(weight[word[there]], owner[there]) / (whole or 1.0)
@@ -146,7 +146,7 @@ def rarest_missing(c: Candidates) -> FloatArray:
     has = np.zeros((c.n, len(c.asked_words)), dtype=bool)
     there = c.known[c.pair_word]
     has[c.pair_owner[there], np.searchsorted(c.asked_words, c.pair_word[there])] = True
-    return (~has * c.weight[c.asked_words]).max(axis=1, initial=0.0)
+    return np.asarray((~has * c.weight[c.asked_words]).max(axis=1, initial=0.0))
 
 
 def names_missing(c: Candidates) -> FloatArray:
@@ -167,7 +167,7 @@ def bm25(c: Candidates) -> FloatArray:
 
 def density(c: Candidates) -> FloatArray:
     """What the question's words say, each time one stands there, by word of the passage."""
-    return c.total(c.weight[c.token[c.hits]], c.owner[c.hits]) / np.maximum(1, c.length)
+    return np.asarray(c.total(c.weight[c.token[c.hits]], c.owner[c.hits]) / np.maximum(1, c.length))
 
 
 def window(c: Candidates) -> FloatArray:
@@ -183,7 +183,7 @@ def window_at(c: Candidates) -> FloatArray:
     owner = c.owner[c.hits]
     first = np.flatnonzero(c.windows >= best[owner] - 1e-12)[::-1]
     at[owner[first]] = c.at[c.hits[first]]
-    return np.log1p(at)
+    return np.asarray(np.log1p(at))
 
 
 def pairs(c: Candidates) -> FloatArray:
@@ -249,7 +249,7 @@ def mentions(c: Candidates) -> FloatArray:
 
 def length(c: Candidates) -> FloatArray:
     """log(1 + words of title and text)."""
-    return np.log1p(c.length)
+    return np.asarray(np.log1p(c.length))
 
 
 def capitals(c: Candidates) -> FloatArray:
@@ -274,7 +274,7 @@ def rareness(c: Candidates) -> FloatArray:
     return c.total(c.weight[c.pair_word] * new, c.pair_owner) / counts
 
 
-def _new(c: Candidates, kind: FloatArray) -> FloatArray:
+def _new(c: Candidates, kind: Flags) -> FloatArray:
     found = kind[c.pair_word] & ~c.known[c.pair_word]
     return c.total(found, c.pair_owner) / np.maximum(1, c.total(np.ones(len(found)), c.pair_owner))
 
@@ -289,8 +289,8 @@ def numbers_near(c: Candidates) -> FloatArray:
     return _near(c, c.number[c.token])
 
 
-def _near(c: Candidates, kind: FloatArray) -> FloatArray:
-    return np.log1p(c.total(kind & c.near & ~c.known[c.token] & ~c.in_title, c.owner))
+def _near(c: Candidates, kind: Flags) -> FloatArray:
+    return np.asarray(np.log1p(c.total(kind & c.near & ~c.known[c.token] & ~c.in_title, c.owner)))
 
 
 # --- agreement between candidates ----------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def choice_lead(c: Candidates) -> FloatArray:
     if len(c.choices) < 2:
         return np.full(c.n, np.nan)
     ordered = np.sort(_choices(c), axis=0)
-    return ordered[-1] - ordered[-2]
+    return np.asarray(ordered[-1] - ordered[-2])
 
 
 def _choices(c: Candidates) -> FloatArray:
@@ -410,8 +410,8 @@ def _table() -> dict[str, Feature]:
         score_mean, score_best, score_worst, score_gap, score_rank, place, candidates, generated,
         overlap, overlap_title, overlap_local, rarest_missing, names_missing, bm25, density, window, window_at, pairs,
         triples, title_new, title_known, title_length, title_repeated, mentioned, mentions, length, capitals, numbers,
-        years, rareness, capitals_near, numbers_near, agreement, names_agreed, pseudo_shared, asking, asking_second, asked_length,
-        asked_weight, asked_numbers, choice_best, choice_lead,
+        years, rareness, capitals_near, numbers_near, agreement, names_agreed, pseudo_shared, asking, asking_second,
+        asked_length, asked_weight, asked_numbers, choice_best, choice_lead,
     )  # fmt: skip
     found: dict[str, Feature] = {feature.__name__: feature for feature in plain}
     for feature in (retriever_z, retriever_raw, retriever_gap):

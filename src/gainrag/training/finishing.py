@@ -72,7 +72,7 @@ def finish(
 
     check_order(final(looked_at))
     if held:
-        figures |= _compare_with_retrieval(final(looked_at), held, settings.keep_worse)
+        figures |= compare_with_retrieval(final(looked_at), held, settings.keep_worse)
     laziness = None
     if asked:
         laziness = learn_threshold([r.ctxs for r in asked], final(asked), held_out=bool(held))
@@ -102,7 +102,7 @@ def _calibrate(
     }
 
 
-def _compare_with_retrieval(
+def compare_with_retrieval(
     scores: Sequence[FloatArray], held: list[Example], keep_worse: bool
 ) -> dict[str, float | str | None]:
     """Whether the selector's first choices are as good as the retriever's; the model card says what was found.

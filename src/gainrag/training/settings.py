@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from gainrag.errors import ConfigError
 from gainrag.training.labels import POINT_WISE, Labels
 
+# What is trained: boosted trees over cheap features, or a cross-encoder.
+Kind = Literal["features", "cross-encoder"]
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The keyword-only parameters of `train`; their meanings, defaults and ranges are there."""
 
+    kind: Kind
     base: str
+    start: str | None
     labels: Labels
     alpha: float | None
     temperature: float
