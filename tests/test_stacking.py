@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gainrag.errors import ConfigError, DataError
-from gainrag.records import Passage, Retrieved, Scored
+from gainrag.records import GainRecord, Passage, Retrieved, Scored
 from gainrag.selectors import StackedSelector, open_selector
 from gainrag.selectors.boosted import write_trees
 from gainrag.selectors.calibration import standardised
@@ -23,7 +23,7 @@ from gainrag.training.labels import Example, targets
 from gainrag.training.settings import Settings
 from gainrag.training.stacking import ENOUGH, check_folds, compare, fit_stack, fold_of, out_of_fold, with_answers
 
-ALIKE = {"folds": 2, "depth": 10, "relevance_epochs": 1, "device": "cpu", "bf16": False}
+ALIKE: dict[str, Any] = {"device": "cpu", "bf16": False}
 
 
 def boost(examples: Any, **more: Any) -> Any:
@@ -81,8 +81,8 @@ def test_a_question_is_scored_by_the_cross_encoder_that_did_not_learn_from_it(
             assert found[n][:, 0] == pytest.approx(own, abs=1e-5)
     # What the other fold's labels are changes nothing in a fold's own model, so they cannot have been seen.
     changed = [Example(e.record, e.own[::-1] if fold_of(e.record.id, 2) == 0 else e.own) for e in learn]
-    again = out_of_fold(changed, settings(tiny), tmp_path / "again", **ALIKE | {"relevance_epochs": 0})
-    before = out_of_fold(learn, settings(tiny), tmp_path / "before", **ALIKE | {"relevance_epochs": 0})
+    again = out_of_fold(changed, settings(tiny, relevance_epochs=0), tmp_path / "again", **ALIKE)
+    before = out_of_fold(learn, settings(tiny, relevance_epochs=0), tmp_path / "before", **ALIKE)
     for n, e in enumerate(learn):
         if fold_of(e.record.id, 2) == 0:
             assert again[n] == pytest.approx(before[n], nan_ok=True)
@@ -156,5 +156,38 @@ def test_a_stack_scores_one_question_as_many(stack: Path, candidates: list[Retri
 
 def test_a_stack_without_its_file_is_refused(stack: Path) -> None:
     (stack / Stack.FILE).write_text('{"folds": "two", "depth": 3}')
-    with pytest.raises(DataError, match="stack.json"):
+    with pytest.raises(DataError, match=r"\.json|folds"):
         StackedSelector(stack)
+
+
+def test_train_makes_a_stack_where_it_helps_and_features_where_it_does_not(
+    candidates: list[Retrieved], tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Three times forty questions: enough for a cross-encoder to be tried. One of a few thousand weights, trained for
+    a second, may or may not help; the folder, the card and what is said agree with what was decided."""
+    many = [
+        Retrieved(id=f"{r.id}-{n}", question=r.question, answers=r.answers, ctxs=list(r.ctxs))
+        for n in range(4)
+        for r in candidates
+    ]
+    gains = synthesize(many, OverlapLM(), alpha=0.0)
+    out = tmp_path / "selector"
+    made = train(gains, out, kind="stack", base=tiny, epochs=1, max_length=32, only_kept=False, keep_worse=True)
+    assert type(open_selector(out)) is type(made)
+    card = (out / "README.md").read_text()
+    assert "regret by folds, features alone" in card
+    assert "held-out regret" in card
+    said = capfd.readouterr().err
+    helped = isinstance(made, StackedSelector)
+    assert ("the cross-encoders help" in said) == helped
+    assert (out / "stack.json").exists() == helped
+    assert len(list(out.glob("cross_encoder_*"))) == (2 if helped else 0)
+    # Written over by another kind, nothing of it is left.
+    train(gains, out, kind="features", only_kept=False, keep_worse=True)
+    assert not list(out.glob("cross_encoder_*"))
+
+
+def test_a_stack_starts_from_no_trees(learn: list[Example], tmp_path: Path) -> None:
+    records: list[GainRecord] = [e.record for e in learn if isinstance(e.record, GainRecord)]
+    with pytest.raises(ConfigError, match="starts from no trees"):
+        train(records, tmp_path / "x", kind="stack", start="embedded:gain-features")

@@ -1,4 +1,4 @@
-"""Labels -> a selector that ranks passages as the labels do: a cross-encoder, or boosted trees over cheap features.
+"""Labels -> a selector that ranks passages as the labels do: trees over cheap features, a cross-encoder, or both.
 
 The kinds of labels are in gainrag.training.labels; training is the same for all of them. `relevance` needs no language
 model, so every training question can serve as warm start, and it is the rival that a gain selector must beat. The
@@ -19,18 +19,21 @@ from gainrag.files.folders import open_output_folder
 from gainrag.files.progress import say
 from gainrag.models.devices import choose_device, choose_dtype
 from gainrag.records import GainRecord, Retrieved
-from gainrag.selectors import CrossEncoderSelector, FeatureSelector
+from gainrag.selectors import CrossEncoderSelector, FeatureSelector, StackedSelector
 from gainrag.selectors.saving import check_target, write_selector
 from gainrag.settings import (
     Alpha,
     Device,
     Dtype,
     Epochs,
+    Folds,
     GroupSize,
     GroupsPerStep,
     Layers,
     Length,
     Name,
+    Passages,
+    Passes,
     Rate,
     Seed,
     Share,
@@ -42,6 +45,7 @@ from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
 from gainrag.training.labels import ENOUGH, Example, Labels, split, targets
 from gainrag.training.settings import Kind, Settings, check_training
+from gainrag.training.stacking import train_stack
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
 FEW, SERVED = 100, 400
@@ -69,13 +73,16 @@ def train(
     dropout: Share | None = None,
     last_layers: Layers = 0,
     max_length: Length = 512,
+    folds: Folds = 2,
+    depth: Passages = 10,
+    relevance_epochs: Passes = 1,
     validation: Share | None = None,
     retrieval_prior: bool = False,
     keep_worse: bool = False,
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
-) -> CrossEncoderSelector | FeatureSelector:
+) -> CrossEncoderSelector | FeatureSelector | StackedSelector:
     """Train a selector and save it as a plain folder with a model card; of a cross-encoder it is one that
     `CrossEncoder(path)` loads.
 
@@ -87,7 +94,8 @@ def train(
         facts: what the model card should say about the labels' origin (language model, prompt, data).
         kind: cross-encoder, which reads question and passage; or features: boosted trees over cheap features, which
             learn in a minute. Of the settings below these have start, labels, alpha, temperature, only_kept,
-            validation, keep_worse and seed.
+            validation, keep_worse and seed. A stack is such trees that also read the scores of cross-encoders, made
+            out of fold; where these do not help, or there are fewer than 100 questions, it is features alone.
         base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
         start: a feature selector that the trees go on from, such as embedded:gain-features: what few labels add to it
             is used as far as folds of the questions show that it helps. When it is left out they begin from nothing.
@@ -107,6 +115,10 @@ def train(
         dropout: while training; the base model's own when it is left out. 0 is a third faster on a CPU.
         last_layers: train only so many of the last layers, which is faster with a large base; 0 is all.
         max_length: tokens of question and passage together, cut at the passage's end.
+        folds: of a stack: how many cross-encoders, each of which leaves another part of the questions out.
+        depth: of a stack: how many passages of a question the cross-encoders read, by the retrievers' scores.
+        relevance_epochs: of a stack: passes over the questions with has-answer labels that each cross-encoder begins
+            with, where the passages are marked so.
         validation: share of the questions held out, on average; a question's id decides, alike in every training.
             When it is left out and there are 40 questions or more, a tenth is held out, or 10 questions if that is
             more. 0 learns from all questions: there are no held-out figures and no comparison with the retriever.
@@ -142,6 +154,9 @@ def train(
         dropout=dropout,
         last_layers=last_layers,
         max_length=max_length,
+        folds=folds,
+        depth=depth,
+        relevance_epochs=relevance_epochs,
         validation=validation,
         retrieval_prior=retrieval_prior,
         keep_worse=keep_worse,
@@ -156,6 +171,9 @@ def train(
     if kind == "features":
         about = _card(facts or {}, settings, len(learn), len(held), {})
         return train_features(records, learn, held, out, about, settings)
+    if kind == "stack":
+        about = _card(facts or {}, settings, len(learn), len(held), {})
+        return train_stack(records, learn, held, out, about, settings)
     from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds
 
     device = choose_device(device)
@@ -254,6 +272,7 @@ def _card(
         "temperature": settings.sharpness,
         "only kept questions": settings.only_kept,
         **({} if trees else more),
+        "relevance epochs before": settings.relevance_epochs if settings.kind == "stack" else None,
         "seed": settings.seed,
         **figures,
     }

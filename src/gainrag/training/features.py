@@ -11,7 +11,7 @@ the difference, else 0: the selector then is the prior.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +20,10 @@ import numpy as np
 from gainrag.files.folders import open_output_folder
 from gainrag.prompts import question_with_choices
 from gainrag.protocols import FloatArray
-from gainrag.records import GainRecord, Retrieved
+from gainrag.records import GainRecord, Passage, Retrieved
 from gainrag.selectors.boosted import FeatureSelector, write_trees
 from gainrag.selectors.features import matrix
+from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.trees import Trees, joined
 from gainrag.training.boosting import features_of, fit_trees, words_in
 from gainrag.training.finishing import compare_with_retrieval
@@ -30,6 +31,8 @@ from gainrag.training.held_out import check_numbers, check_order, judge
 from gainrag.training.labels import Example, regret
 from gainrag.training.laziness import calibration_questions, learn_threshold
 from gainrag.training.settings import Settings
+
+Scoring = Callable[[Sequence[GainRecord | Retrieved], bool], list[FloatArray]]
 
 # Models that are averaged.
 SEEDS = 5
@@ -71,40 +74,64 @@ def train_features(
             if held:
                 before = [prior.predict(m) for m in features_of(held, prior.words, prior.names)]
                 figures["held-out regret of the start (nats)"] = regret(before, [q.own for q in held])
-        looked_at = [question.record for question in held or learn[:LOOKED_AT]]
-        scores = [score(trees, record) for record in looked_at]
-        check_numbers(scores)
-        check_order(scores)
-        if held:
-            judged = judge(scores, held, settings.sharpness)
-            figures |= {
-                "held-out regret (nats)": judged.regret,
-                "held-out cross-entropy (nats)": judged.cross_entropy,
-                **compare_with_retrieval(scores, list(held), settings.keep_worse),
-            }
-        laziness = None
-        if settings.labels != "relevance":
-            learned, judges = ([question.record for question in part] for part in (learn, held))
-            if asked := calibration_questions(records, learned, judges, settings.seed):
-                laziness = learn_threshold(
-                    [r.ctxs for r in asked],
-                    [score(trees, r) for r in asked],
-                    held_out=bool(held),
-                    alone=[score(trees, r, pseudo=False) for r in asked],
-                )
-                figures |= {
-                    "lazy threshold": laziness.threshold,
-                    "questions that skip the pseudo-passage": laziness.skipped,
-                }
+        laziness, more = finish_trees(
+            records, learn, held, settings, lambda part, pseudo: score_all(trees, part, pseudo)
+        )
+        figures |= more
         write_trees(trees, folder, {**card, **figures}, laziness)
     return FeatureSelector(out)
 
 
-def score(trees: Trees, record: GainRecord | Retrieved, *, pseudo: bool = True) -> FloatArray:
-    """The scores of a question's passages, or of those that were retrieved, as if there were no others."""
-    passages = [c for c in record.ctxs if pseudo or c.origin != "generated"]
-    asked = question_with_choices(record.question, record.choices)
-    return trees.predict(matrix(asked, passages, trees.words, trees.names))
+def finish_trees(
+    records: Sequence[GainRecord] | Sequence[Retrieved],
+    learn: Sequence[Example],
+    held: Sequence[Example],
+    settings: Settings,
+    scores_of: Scoring,
+) -> tuple[Laziness | None, dict[str, float | str | None]]:
+    """The threshold and the held-out figures of a list-wise selector, and whether it is fit to be saved.
+
+    Args:
+        records: all questions there are.
+        learn, held: those learned from and those held out.
+        scores_of: of some questions the scores of their passages; with False of those that were retrieved, as if there
+            were no pseudo-passage.
+
+    Raises:
+        ModelError: it must not be saved, see `train_features`.
+    """
+    figures: dict[str, float | str | None] = {}
+    scores = scores_of([question.record for question in held or learn[:LOOKED_AT]], True)
+    check_numbers(scores)
+    check_order(scores)
+    if held:
+        judged = judge(scores, held, settings.sharpness)
+        figures |= {
+            "held-out regret (nats)": judged.regret,
+            "held-out cross-entropy (nats)": judged.cross_entropy,
+            **compare_with_retrieval(scores, list(held), settings.keep_worse),
+        }
+    if settings.labels == "relevance":
+        return None, figures
+    learned, judges = ([question.record for question in part] for part in (learn, held))
+    asked = calibration_questions(records, learned, judges, settings.seed)
+    if not asked:
+        return None, figures
+    lists, own = [r.ctxs for r in asked], scores_of(asked, True)
+    laziness = learn_threshold(lists, own, held_out=bool(held), alone=scores_of(asked, False))
+    figures |= {"lazy threshold": laziness.threshold, "questions that skip the pseudo-passage": laziness.skipped}
+    return laziness, figures
+
+
+def request(record: GainRecord | Retrieved, pseudo: bool = True) -> tuple[str, list[Passage]]:
+    """What a selector is asked: the question with its choices, and the passages, or those that were retrieved."""
+    passages: list[Passage] = [c for c in record.ctxs if pseudo or c.origin != "generated"]
+    return question_with_choices(record.question, record.choices), passages
+
+
+def score_all(trees: Trees, records: Sequence[GainRecord | Retrieved], pseudo: bool = True) -> list[FloatArray]:
+    """The scores of each question's passages, or of those that were retrieved, as if there were no others."""
+    return [trees.predict(matrix(*request(r, pseudo), trees.words, trees.names)) for r in records]
 
 
 class Went(NamedTuple):

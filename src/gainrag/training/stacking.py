@@ -13,22 +13,30 @@ questions and choose for the others. Where they do not help, no cross-encoder is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from gainrag.errors import ConfigError
+from gainrag.files.folders import open_output_folder
 from gainrag.files.progress import say
+from gainrag.models.devices import choose_device, choose_dtype
 from gainrag.protocols import FloatArray
-from gainrag.records import GainRecord, Passage, Retrieved
+from gainrag.records import GainRecord, Retrieved
+from gainrag.selectors.boosted import FeatureSelector, write_trees
+from gainrag.selectors.learned import write_learned
+from gainrag.selectors.saving import write_cross_encoder
 from gainrag.selectors.scoring import score_pairs
-from gainrag.selectors.stacked import COLUMNS, Stack, columns, cross_encoder_folder, to_read
+from gainrag.selectors.stacked import COLUMNS, Stack, StackedSelector, columns, cross_encoder_folder, to_read
 from gainrag.selectors.trees import Trees
 from gainrag.training.base import open_base
 from gainrag.training.boosting import features_of, fit_trees, words_in
+from gainrag.training.features import finish_trees, request
 from gainrag.training.held_out import check_numbers
 from gainrag.training.labels import Example, regret, targets
 from gainrag.training.settings import Settings
@@ -64,9 +72,6 @@ def fit_stack(
     settings: Settings,
     folder: Path,
     *,
-    folds: int,
-    depth: int,
-    relevance_epochs: int,
     device: str,
     bf16: bool,
     boost: Boost = fit_trees,
@@ -76,9 +81,7 @@ def fit_stack(
     Args:
         learn: questions with labels.
         folder: an existing one; holds cross_encoder_0/ .. afterwards where they help.
-        folds: how many cross-encoders; 2 or more.
-        depth: how many retrieved passages of a question they read.
-        relevance_epochs: passes over the fold's questions with has-answer labels, before those with the labels.
+        bf16: the cross-encoders' matrix products in bfloat16.
         boost: `fit_trees`, perhaps with settings.
 
     Raises:
@@ -89,17 +92,9 @@ def fit_stack(
     if len(learn) < ENOUGH:
         say(f"no cross-encoder is trained: {len(learn)} questions are fewer than {ENOUGH}")
         return Stacked(boost(learn, words=words, matrices=matrices), None, {"cross-encoders": "none: few questions"})
+    folds = settings.folds
     check_folds(learn, folds)
-    extra = out_of_fold(
-        learn,
-        settings,
-        folder,
-        folds=folds,
-        depth=depth,
-        relevance_epochs=relevance_epochs,
-        device=device,
-        bf16=bf16,
-    )
+    extra = out_of_fold(learn, settings, folder, device=device, bf16=bf16)
     without, with_them = compare(learn, matrices, extra, boost=boost)
     figures: dict[str, float | str | None] = {
         "regret by folds, features alone (nats)": without,
@@ -113,7 +108,45 @@ def fit_stack(
         return Stacked(trees, None, {**figures, "cross-encoders": "left out: they do not help"})
     say(f"the cross-encoders help: {line}")
     trees = boost(learn, words=words, matrices=matrices, extra=extra, extra_names=COLUMNS)
-    return Stacked(trees, Stack(folds=folds, depth=depth), {**figures, "cross-encoders": folds, "read": depth})
+    told = {**figures, "cross-encoders": folds, "passages that they read": settings.depth}
+    return Stacked(trees, Stack(folds=folds, depth=settings.depth), told)
+
+
+def train_stack(
+    records: Sequence[GainRecord] | Sequence[Retrieved],
+    learn: Sequence[Example],
+    held: Sequence[Example],
+    out: str | Path,
+    card: Mapping[str, Any],
+    settings: Settings,
+) -> StackedSelector | FeatureSelector:
+    """Train a stack and save it as a plain folder with a card; a feature selector where cross-encoders do not help.
+
+    Args:
+        records: all questions there are.
+        learn, held: those to learn from and those held out.
+        card: what the card says; the figures are added.
+
+    Raises:
+        ConfigError: a fold has no questions.
+        ModelError: the base cannot be loaded, or the selector must not be saved, see `finish_trees`.
+    """
+    device = choose_device(settings.device)
+    bf16 = choose_dtype(settings.dtype, device) == "bfloat16"
+    boost = partial(fit_trees, temperature=settings.sharpness, seed=settings.seed)
+    with open_output_folder(out) as folder:
+        made = fit_stack(learn, settings, folder, device=device, bf16=bf16, boost=boost)
+        if made.stack:
+            write_learned(folder, made.stack)
+        write_trees(made.trees, folder, {})
+        selector = StackedSelector(folder, device=device) if made.stack else FeatureSelector(folder)
+
+        def scores_of(part: Sequence[GainRecord | Retrieved], pseudo: bool) -> list[FloatArray]:
+            return selector.score_many([request(record, pseudo) for record in part])
+
+        laziness, figures = finish_trees(records, learn, held, settings, scores_of)
+        write_trees(made.trees, folder, {**card, **made.figures, **figures}, laziness)
+    return StackedSelector(out, device=device) if made.stack else FeatureSelector(out)
 
 
 def check_folds(learn: Sequence[Example], folds: int) -> None:
@@ -134,9 +167,6 @@ def out_of_fold(
     settings: Settings,
     folder: Path,
     *,
-    folds: int,
-    depth: int,
-    relevance_epochs: int,
     device: str,
     bf16: bool,
 ) -> list[FloatArray]:
@@ -147,10 +177,10 @@ def out_of_fold(
     Raises:
         ModelError: the base cannot be loaded, or the scores are NaN.
     """
-    from gainrag.selectors.saving import write_cross_encoder
     from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds
 
     found: dict[int, FloatArray] = {}
+    folds = settings.folds
     for fold in range(folds):
         others = [e for e in learn if fold_of(e.record.id, folds) != fold]
         mine = [n for n, e in enumerate(learn) if fold_of(e.record.id, folds) == fold]
@@ -163,25 +193,22 @@ def out_of_fold(
             dropout=settings.dropout,
             last_layers=settings.last_layers,
         )
-        begin = with_answers([e.record for e in others]) if relevance_epochs else []
+        begin = with_answers([e.record for e in others]) if settings.relevance_epochs else []
         if begin:
-            first = msgspec.structs.replace(settings, labels="relevance", epochs=relevance_epochs)
+            first = msgspec.structs.replace(settings, labels="relevance", epochs=settings.relevance_epochs)
             fit(model, begin, [], first, bf16=bf16, scratch=folder)
         fit(model, others, [], settings, bf16=bf16, scratch=folder)
-        requests = [read_of(learn[n].record, depth) for n in mine]
-        asked = [(learn[n].record.question, passages) for n, (_, passages) in zip(mine, requests, strict=True)]
+        read = [to_read(learn[n].record.ctxs, settings.depth) for n in mine]
+        asked = [
+            (q, [passages[i] for i in own])
+            for (q, passages), own in zip((request(learn[n].record) for n in mine), read, strict=True)
+        ]
         scores = score_pairs(model, asked, bf16=bf16)
         check_numbers(scores)
-        for n, (read, _), own in zip(mine, requests, scores, strict=True):
-            found[n] = columns(len(learn[n].record.ctxs), read, own)
+        for n, at, own in zip(mine, read, scores, strict=True):
+            found[n] = columns(len(learn[n].record.ctxs), at, own)
         write_cross_encoder(model, cross_encoder_folder(folder, fold))
     return [found[n] for n in range(len(learn))]
-
-
-def read_of(record: GainRecord | Retrieved, depth: int) -> tuple[list[int], list[Passage]]:
-    """Where the passages are that a cross-encoder reads, and these."""
-    read = to_read(record.ctxs, depth)
-    return read, [record.ctxs[i] for i in read]
 
 
 def with_answers(records: Sequence[GainRecord | Retrieved]) -> list[Example]:
@@ -203,8 +230,8 @@ def compare(
         rows = [np.hstack([m, x]) for m, x in zip(matrices, extra, strict=True)] if given else list(matrices)
         found: dict[int, FloatArray] = {}
         for part in range(PARTS):
-            theirs, mine = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
-            if not len(mine) or not len(theirs):
+            theirs, mine = (np.flatnonzero(where).tolist() for where in (parts != part, parts == part))
+            if not mine or not theirs:
                 continue
             trees = boost(
                 [learn[n] for n in theirs],
@@ -214,7 +241,7 @@ def compare(
                 extra_names=names,
                 seeds=SEEDS,
             )
-            found |= {int(n): trees.predict(rows[n]) for n in mine}
+            found |= {n: trees.predict(rows[n]) for n in mine}
         scores[given] = [found[n] for n in range(len(learn))]
     own = [example.own for example in learn]
     return regret(scores[False], own), regret(scores[True], own)
@@ -222,7 +249,5 @@ def compare(
 
 def remove_cross_encoders(folder: Path, folds: int) -> None:
     """Take the cross-encoders out of a folder again."""
-    import shutil
-
     for fold in range(folds):
         shutil.rmtree(cross_encoder_folder(folder, fold), ignore_errors=True)
