@@ -8,9 +8,11 @@ import pytest
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.records import GainRecord, Passage, Retrieved, Scored
+from gainrag.runs.variants import is_warmed_up
 from gainrag.selectors import StackedSelector, open_selector
 from gainrag.selectors.boosted import write_trees
 from gainrag.selectors.calibration import standardised
+from gainrag.selectors.exporting import export
 from gainrag.selectors.learned import write_learned
 from gainrag.selectors.scoring import score_pairs
 from gainrag.selectors.stacked import COLUMNS, Stack, columns, cross_encoder_folder, to_read
@@ -191,3 +193,15 @@ def test_a_stack_starts_from_no_trees(learn: list[Example], tmp_path: Path) -> N
     records: list[GainRecord] = [e.record for e in learn if isinstance(e.record, GainRecord)]
     with pytest.raises(ConfigError, match="starts from no trees"):
         train(records, tmp_path / "x", kind="stack", start="embedded:gain-features")
+
+
+def test_only_cross_encoders_start_from_a_runs_warm_start() -> None:
+    assert is_warmed_up({"kind": "cross-encoder"})
+    assert not is_warmed_up({"kind": "stack"})
+    assert not is_warmed_up({"kind": "features"})
+
+
+def test_boosted_trees_have_nothing_to_export(stack: Path) -> None:
+    (stack / Stack.FILE).unlink()
+    with pytest.raises(DataError, match="nothing to export"):
+        export(stack, backend="openvino")

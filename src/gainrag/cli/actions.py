@@ -146,6 +146,12 @@ def train(arguments: Arguments) -> None:
     source = arguments["gains"]
     warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
     if arguments.get("warm_start"):
+        if settings_of(training.train, own)["kind"] != "cross-encoder":
+            raise UsageError(
+                "--warm-start is for cross-encoders",
+                where="gainrag train",
+                hint="leave it out: a stack warms up in its folds, see --relevance-epochs; or use --kind cross-encoder",
+            )
         check_output(warm, (source, arguments["warm_start"], own.get("base", "-")), writes="folder")
         check_target(warm)
     if own.get("labels") == "relevance":
@@ -162,7 +168,7 @@ def train(arguments: Arguments) -> None:
         shared = {k: own[k] for k in ("base", "seed", "max_length", "dtype", "device") if k in own}
         # A beginning only: it need not be better than the retriever's order yet.
         begun = {"data": Path(arguments["warm_start"]).name}
-        training.train(retrieved, warm, begun, labels="relevance", keep_worse=True, **shared)
+        training.train(retrieved, warm, begun, kind="cross-encoder", labels="relevance", keep_worse=True, **shared)
         inputs["warm start"] = arguments["warm_start"]
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)

@@ -7,7 +7,7 @@ variants/NAME/selector/  a variant's
 variants/NAME/without_A/ of a variant with leave_out, the one that never saw data set A and ranks its test questions
 
 A variant has the settings of [train], those that tuning chose for GainRAG's selector, and over both its own. It starts
-from the warm start on the data sets it learns from, unless it names another `base`.
+from the warm start on the data sets it learns from, unless it names another `base` or is no cross-encoder.
 """
 
 from __future__ import annotations
@@ -103,12 +103,18 @@ def warm_start_table(config: Config) -> dict[str, Any]:
     """
     table = config.table("train")
     shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
-    return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
+    fixed = {"labels": "relevance", "kind": "cross-encoder"}
+    return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), **fixed}
 
 
-def train_all(
-    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]
-) -> dict[str, dict[str, Path]]:
+def is_warmed_up(table: Mapping[str, Any]) -> bool:
+    """Whether a selector with these settings of `train` starts from the warm start. Trees have nothing to start from;
+    a stack's cross-encoders begin with has-answer labels of their own folds, since a warm start that has seen all
+    questions would make no score out of fold."""
+    return bool(settings_of(training.train, table)["kind"] == "cross-encoder")
+
+
+def train_all(state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]) -> dict[str, dict[str, Path]]:
     """Train every selector of the run.
 
     Args:
@@ -130,7 +136,8 @@ def train_all(
     main = ((RELEVANCE, "relevance", "relevance"), (GAINRAG, "selector", "gain"))
     for system, folder, labels in main:
         own = {**table, "labels": labels}
-        _distil(state, state.path(folder), gains, own, everything, start(everything), {}, grid)
+        first = start(everything) if is_warmed_up(own) else None
+        _distil(state, state.path(folder), gains, own, everything, first, {}, grid)
         found[system] = {dataset.name: state.path(folder) for dataset in config.datasets}
     tuned = chosen_settings(state.path("selector"))
     for variant in config.variants:
@@ -138,7 +145,7 @@ def train_all(
         home, by_dataset = state.path("variants", file_name(variant.name)), folds(config, variant)
         for fold in dict.fromkeys(by_dataset.values()):
             records = _labelled(gains, variant, fold)
-            first = None if "base" in variant.settings else start(fold.sources)
+            first = start(fold.sources) if is_warmed_up(own) and "base" not in variant.settings else None
             more = {"questions": variant.questions, "train_on": list(fold.sources)}
             _distil(state, home / fold.folder, records, own, fold.sources, first, more)
         found[variant.name] = {dataset: home / fold.folder for dataset, fold in by_dataset.items()}
