@@ -6,9 +6,10 @@ arrays, not a loop over passages: 101 passages of a hundred words have ten thous
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, count
 
 import numpy as np
 import numpy.typing as npt
@@ -38,19 +39,20 @@ class Candidates:
         written with a capital somewhere.
     asked: the question's words in their order; `known` marks by word those that the question has.
     pair_word, pair_owner: each passage's different words, as two arrays of equal length.
+    memory: what was computed once, by name.
     """
 
     def __init__(self, question: str, passages: Sequence[Passage], words: Words) -> None:
         self.question, self.choices = split_choices(question)
+        self.memory: dict[str, FloatArray] = {}
         self.passages, self.words, self.n = passages, words, len(passages)
         self.generated = np.array([p.origin == "generated" for p in passages], dtype=bool)
         titles = [words_of(p.title) if p.title else [] for p in passages]
         texts = [words_of(p.text) for p in passages]
         written_asked = words_of(self.question)
         parts = [part for pair in zip(titles, texts, strict=True) for part in pair]
-        numbers: dict[str, int] = {}
-        number = numbers.setdefault
-        raw = np.array([number(w, len(numbers)) for w in chain(written_asked, *parts)], dtype=np.int64)
+        numbers = _numbering()
+        raw = np.fromiter(map(numbers.__getitem__, chain(written_asked, *parts)), dtype=np.int64)
         self._number(list(numbers), words)
         folded = self._folded[raw]
         self.asked, self.token = folded[: len(written_asked)], folded[len(written_asked) :]
@@ -71,16 +73,18 @@ class Candidates:
 
     def _number(self, written: list[str], words: Words) -> None:
         """Number the words as they are compared, and note what each is like."""
-        numbers: dict[str, int] = {}
-        number = numbers.setdefault
-        compared = [as_compared(w) for w in written]
-        self._folded = np.array([number(w, len(numbers)) for w in compared], dtype=np.int64)
+        numbers = _numbering()
+        compared = [w.lower() if w.isascii() else as_compared(w) for w in written]
+        self._folded = np.fromiter(map(numbers.__getitem__, compared), dtype=np.int64)
         self._written_capital = np.array([w[0].isupper() for w in written], dtype=bool)
-        self.numbers, self.size = numbers, len(numbers)
+        self.numbers, self.size = dict(numbers), len(numbers)
         rarest, weights = words.rarest, words.weights
         self.weight = np.array([weights.get(w, rarest) for w in numbers], dtype=np.float64)
-        self.number = np.array([w[:1].isdigit() for w in numbers], dtype=bool)
-        self.year = np.array([len(w) == 4 and w.isdigit() and w[0] in "12" for w in numbers], dtype=bool)
+        self.number, self.year = np.zeros(self.size, dtype=bool), np.zeros(self.size, dtype=bool)
+        for n, word in enumerate(numbers):
+            if word[:1].isdigit():
+                self.number[n] = True
+                self.year[n] = len(word) == 4 and word[0] in "12" and word.isdigit()
 
     def _pairs(self, owner: Ints, word: Ints) -> tuple[Ints, Ints]:
         """Each passage's different words."""
@@ -184,6 +188,11 @@ class Candidates:
             out += np.bincount(held, minlength=self.n)
             out[titled] -= own
         return into, out
+
+
+def _numbering() -> defaultdict[str, int]:
+    """A dictionary that gives each word asked for the next number."""
+    return defaultdict(count().__next__)
 
 
 def _runs(token: Ints, at: Ints, of: Ints, length: int) -> npt.NDArray[np.uint64]:

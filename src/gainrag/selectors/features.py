@@ -28,13 +28,13 @@ Feature = Callable[[Candidates], FloatArray]
 
 def _scores(c: Candidates) -> FloatArray:
     """Standardised scores, [retriever, passage]: NaN where there is none at all; of the pseudo-passage NaN."""
-    found = c.__dict__.get("_z")
+    found = c.memory.get("scores")
     if found is None:
         lists = [c.passages]
         names = [name for name in retrievers_of(lists) if _is_scored(c.passages, name)]
         found = np.array([standardised(c.passages, name) for name in names]).reshape(len(names), c.n)
         found[:, c.generated] = np.nan
-        c.__dict__["_z"] = found
+        c.memory["scores"] = found
     return found
 
 
@@ -399,10 +399,17 @@ def _choices(c: Candidates) -> FloatArray:
 
 def relative(c: Candidates, of: Feature) -> FloatArray:
     """A feature in standard deviations from its mean over the question's candidates: what ranks within a question."""
-    values = of(c)
+    values = _once(c, of.__name__, of)
     known = np.isfinite(values)
     spread = float(values[known].std()) if known.any() else 0.0
     return (values - values[known].mean()) / spread if spread > 0 else np.where(known, 0.0, np.nan)
+
+
+def _once(c: Candidates, name: str, feature: Feature) -> FloatArray:
+    """A feature that others build on, computed once."""
+    if name not in c.memory:
+        c.memory[name] = feature(c)
+    return c.memory[name]
 
 
 def _table() -> dict[str, Feature]:
@@ -446,4 +453,4 @@ def matrix(
         return np.empty((0, len(names)))
     seen = Candidates(question, passages, words)
     with np.errstate(invalid="ignore"):
-        return np.stack([FEATURES[name](seen) for name in names], axis=1)
+        return np.stack([_once(seen, name, FEATURES[name]) for name in names], axis=1)

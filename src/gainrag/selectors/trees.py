@@ -101,7 +101,11 @@ def _scaled(text: str, weight: float) -> Iterator[str]:
     for tree in re.split(r"^Tree=\d+\n", text.split("\nend of trees")[0], flags=re.MULTILINE)[1:]:
         lines = (line.partition("=") for line in tree.strip().splitlines())
         yield "\n".join(
-            f"{key}={' '.join(f'{float(v) * weight:.6g}' for v in value.split()) if key == 'leaf_value' else value}"
+            f"{key}={_rounded(value, weight) if key == 'leaf_value' else value}"
             for key, _, value in lines
             if key in _NEEDED
         )
+
+
+def _rounded(values: str, weight: float) -> str:
+    return " ".join(f"{float(value) * weight:.6g}" for value in values.split())

@@ -64,13 +64,16 @@ class Words(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self._weight(min(self.counts.values(), default=2) / 2)
 
     def _weight(self, count: float) -> float:
-        """log(documents / count), as a share of its highest value: 0 for a word in every passage, 1 for one in one."""
-        return math.log((self.documents + 1) / (count + 0.5)) / math.log(2 * self.documents + 2)
+        """log(documents / count), as a share of its highest value: 0 for a word in every passage. Where nothing is known all
+        words weigh 1."""
+        if not self.counts:
+            return 1.0
+        return max(0.0, math.log((self.documents + 1) / (count + 0.5)) / math.log(2 * self.documents + 2))
 
     @cached_property
     def weights(self) -> dict[str, float]:
         """How much each of the most frequent words says, from 0 to 1."""
-        return {word: max(0.0, self._weight(count)) for word, count in self.counts.items()}
+        return {word: self._weight(count) for word, count in self.counts.items()}
 
     @cached_property
     def numbers(self) -> dict[str, int]:
