@@ -77,6 +77,11 @@ def fold(text: str) -> str:
         return text.lower()
     text = _SAME_IN_PRINT.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text).casefold()
     text = unicodedata.normalize("NFC", _LONG_RUN.sub(rf"\1{_JOINER}", text))
+    return spaced(text)
+
+
+def spaced(text: str) -> str:
+    """The text with spaces around each character of a script that is written without spaces between words."""
     apart: str = _UNSPACED.sub(r" \g<0> ", text)
     return apart
 

@@ -211,6 +211,29 @@ def for_model(form: str, lm: object) -> Prompts:
     return prompts
 
 
+# Between the choices of a question, where a selector reads them behind it.
+_OR = " or "
+
+
+def question_with_choices(question: str, choices: Sequence[str] | None) -> str:
+    """What a selector reads of a question with choices: "question\\nA or B or C"; without any, the question.
+
+    >>> question_with_choices("Is it?", ["yes", "no"])
+    'Is it?\\nyes or no'
+    """
+    return f"{question.strip()}\n{_OR.join(choice.strip() for choice in choices)}" if choices else question
+
+
+def split_choices(question: str) -> tuple[str, list[str]]:
+    """The question and its choices, none where it has none: what `question_with_choices` joined.
+
+    >>> split_choices("Is it?\\nyes or no")
+    ('Is it?', ['yes', 'no'])
+    """
+    first, line, last = question.rpartition("\n")
+    return (first, last.split(_OR)) if line and _OR in last else (question, [])
+
+
 def selector_text(passage: Passage) -> str:
     """What a selector and a dense index read of a passage: "title\\ntext", or the text where there is no title."""
     return f"{passage.title}\n{passage.text}" if passage.title else passage.text

@@ -39,6 +39,8 @@ Share = Annotated[float, Meta(ge=0.0, lt=1.0)]  # of a whole, never all of it
 GroupSize = Annotated[int, Meta(ge=2, le=1000)]  # passages that a question shows at a visit
 GroupsPerStep = Annotated[int, Meta(ge=1, le=1000)]
 Epochs = Annotated[int, Meta(ge=1, le=1000)]
+Passes = Annotated[int, Meta(ge=0, le=1000)]  # epochs that may be none
+Folds = Annotated[int, Meta(ge=2, le=20)]
 Layers = Annotated[int, Meta(ge=0, le=1000)]
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]  # learning rate
 Confidence = Annotated[float, Meta(gt=0.0, lt=1.0)]  # level of an interval

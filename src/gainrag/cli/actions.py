@@ -35,7 +35,7 @@ from gainrag.report import REPORTS
 from gainrag.report import report as make_report
 from gainrag.runs import config, names, printing, sharing, stages
 from gainrag.runs.names import by_seed
-from gainrag.selectors import CrossEncoderSelector, exporting
+from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, settings_of
@@ -153,6 +153,12 @@ def train(arguments: Arguments) -> None:
     source = arguments["gains"]
     warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
     if arguments.get("warm_start"):
+        if settings_of(training.train, own)["kind"] != "cross-encoder":
+            raise UsageError(
+                "--warm-start is for cross-encoders",
+                where="gainrag train",
+                hint="leave it out: a stack warms up in its folds, see --relevance-epochs; or use --kind cross-encoder",
+            )
         check_output(warm, (source, arguments["warm_start"], own.get("base", "-")), writes="folder")
         check_target(warm)
     if own.get("labels") == "relevance":
@@ -169,7 +175,7 @@ def train(arguments: Arguments) -> None:
         shared = {k: own[k] for k in ("base", "seed", "max_length", "dtype", "device") if k in own}
         # A beginning only: it need not be better than the retriever's order yet.
         begun = {"data": Path(arguments["warm_start"]).name}
-        training.train(retrieved, warm, begun, labels="relevance", keep_worse=True, **shared)
+        training.train(retrieved, warm, begun, kind="cross-encoder", labels="relevance", keep_worse=True, **shared)
         inputs["warm start"] = arguments["warm_start"]
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)
@@ -189,7 +195,7 @@ def select(arguments: Arguments) -> None:
     """Candidates -> the best of them."""
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=False)
     own = _own(selection.select, arguments)
-    selector = CrossEncoderSelector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
+    selector = open_selector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
     selected = selection.select(candidates, selector, **own)
     write(arguments["out"], selected)
     inputs: dict[str, str | Path] = {"candidates": arguments["candidates"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
 from gainrag.runs.config import Options
-from gainrag.selectors import CrossEncoderSelector, exporting
+from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting
 from gainrag.selectors.saving import SELECTOR
 
 # What an interruption leaves, said to whoever pressed Ctrl-C.
@@ -33,7 +33,7 @@ GOES_ON = "What is finished is kept; run the same command again to continue."
 STAGES_KEPT = "Finished stages are kept; run the same command again to continue."
 
 # Parameters of stages that may name a file or a folder to read.
-_READ = ("base", "aliases")
+_READ = ("base", "start", "aliases")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Command:
 
     Args:
         writes: what its --out is.
-        replaces: of a folder that may be there already, the file by which it is known and what it is called.
+        replaces: of a folder that may be there already, the file, or one of several, by which it is known,
+            and what it is called.
         kept: what an interruption leaves, as a sentence for whoever caused it.
     """
 
@@ -71,7 +72,7 @@ class Command:
     stages: tuple[Callable[..., Any], ...] = ()
     skip: tuple[str, ...] = ()
     writes: Writes = "file"
-    replaces: tuple[str, str] | None = None
+    replaces: tuple[str | Sequence[str], str] | None = None
     kept: str = STARTS_OVER
 
     def run(self, arguments: actions.Arguments) -> None:
@@ -220,7 +221,11 @@ COMMANDS: tuple[Command, ...] = (
             _output("selected.jsonl, or -"),
             Argument(
                 ("--selector",),
-                {"required": True, "metavar": "MODEL", "help": "a selector folder or any reranker"},
+                {
+                    "default": PRIOR,
+                    "metavar": "MODEL",
+                    "help": f"a selector folder or any reranker [{PRIOR}, which serves until you train one]",
+                },
                 reads=True,
             ),
         ),

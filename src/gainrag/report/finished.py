@@ -21,7 +21,7 @@ from gainrag.files.streams import file_hash, read, read_json, read_lines
 from gainrag.records import Answer, Gained, GainRecord, Retrieved
 from gainrag.report.analysis import Case, Seed, same
 from gainrag.runs.config import Config, Options, read_config
-from gainrag.runs.names import GAINRAG, ORACLE, by_seed, file_name, seeded, unseeded
+from gainrag.runs.names import GAINRAG, NO_PSEUDO, ORACLE, by_seed, file_name, seeded, unseeded
 from gainrag.runs.recorded import Meta, Taught, as_type, read_meta, taught
 from gainrag.settings import check_settings, parameters, settings_of
 
@@ -109,7 +109,8 @@ def read_run(folder: str | Path) -> Finished:
     scored = {
         name: _by_id(path, Retrieved)
         for file, name in names.items()
-        if (path := folder / "scores" / f"{file}.jsonl").exists()
+        # Where there is a file of this one, its candidates lack the pseudo-passage.
+        if unseeded(name)[0] != NO_PSEUDO and (path := folder / "scores" / f"{file}.jsonl").exists()
     }
     if "gains" in absent:
         absent["selector"] = absent["gains"]

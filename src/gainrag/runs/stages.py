@@ -145,7 +145,8 @@ def _writing(artefact: Path, records: Sequence[Question]) -> Callable[[dict[str,
 def retrieve(state: State) -> None:
     """questions/ -> index/, retrieved/: lists of the test questions, and of the training questions that are needed."""
     # A warm start may want any of them, now or once more are labelled.
-    wanted = state.train if state.options.warm_start else [q for q in state.train if q.id in state.labelled]
+    warms_up = state.options.warm_start and variants.wants_warm_start(state.run.config)
+    wanted = state.train if warms_up else [q for q in state.train if q.id in state.labelled]
     state.retrieved = retrieving.retrieve_all(
         state.run, wanted, state.test, state.options.train_k, some=len(wanted) < len(state.train)
     )
@@ -209,7 +210,7 @@ def diagnose(state: State) -> None:
 def train(state: State) -> None:
     """gains/, retrieved/ -> warm_start/, relevance/, selector/, variants/: the cross-encoders."""
     options, warm = state.options, set()
-    if options.warm_start:
+    if options.warm_start and variants.wants_warm_start(state.run.config):
         warm = {q.id for q in draw(state.train, options.warm_start_questions, options.seed)}
         warm -= variants.not_for_warm_starts(state.run.config, state.labelled)
     first = [record for record in state.retrieved["train"] if record.id in warm]

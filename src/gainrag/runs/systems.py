@@ -32,7 +32,8 @@ from gainrag.runs.names import (
     unseeded,
 )
 from gainrag.runs.recorded import taught
-from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors import CrossEncoderSelector, open_selector
+from gainrag.selectors.boosted import is_feature_selector
 from gainrag.settings import settings_of
 
 
@@ -67,8 +68,8 @@ def choose(
         ranked = rank(state, system, own, candidates)
         name, seed = unseeded(system)
         if name == GAINRAG and PSEUDO in systems:
-            # A score is of a pair and its retrieval rank alone: leaving the pseudo-passage out changes no other score.
-            chosen[seeded(NO_PSEUDO, seed)] = selection.cut(ranked, k, pseudo=False)
+            alone = rank_without_pseudo(state, system, own, candidates)
+            chosen[seeded(NO_PSEUDO, seed)] = selection.cut(alone, k, pseudo=False)
         chosen[system] = selection.cut(ranked, k)
     for system, records in chosen.items():
         write(state.path("selected", f"{file_name(system)}.jsonl"), records)
@@ -83,7 +84,7 @@ def choose(
 
 
 def rankers(state: Run, selectors: Mapping[str, Mapping[str, Path]]) -> dict[str, Mapping[str, str | Path]]:
-    """By system and data set, the cross-encoder that ranks its candidates: those of the config, and those trained."""
+    """By system and data set, the selector that ranks its candidates: those of the config, and those trained."""
     ready: dict[str, Mapping[str, str | Path]] = {
         reranker.name: {dataset.name: reranker.model for dataset in state.config.datasets}
         for reranker in state.config.rerankers
@@ -94,6 +95,26 @@ def rankers(state: Run, selectors: Mapping[str, Mapping[str, Path]]) -> dict[str
 def _first(record: Retrieved, scores: Sequence[float], k: int) -> Retrieved:
     """The k candidates of the highest scores."""
     return selection.cut([_with(record, selection.rescored(record.ctxs, scores, len(record.ctxs)))], k)[0]
+
+
+def rank_without_pseudo(
+    state: Run,
+    system: str,
+    selectors: Mapping[str, str | Path],
+    candidates: Sequence[Retrieved],
+    training: bool = False,
+) -> list[Retrieved]:
+    """The candidates as a GainRAG selector ranks them where there is no pseudo-passage; that of one whose scores do not
+    depend on it may be among them.
+
+    Args:
+        system: GainRAG, or a further seed of it.
+        selectors, training: as of `rank`.
+    """
+    if not any(is_feature_selector(resolve(str(model))) for model in selectors.values()):
+        return rank(state, system, selectors, candidates, training)
+    left = [_with(r, [c for c in r.ctxs if c.origin != "generated"]) for r in candidates]
+    return rank(state, seeded(NO_PSEUDO, unseeded(system)[1]), selectors, left, training)
 
 
 def rank(
@@ -129,7 +150,7 @@ def rank(
         ranked: dict[str, Retrieved] = {}
         for model in dict.fromkeys(used.values()):
             own = [r for r in candidates if used[str(r.extra["dataset"])] == model]
-            ranked |= {r.id: r for r in selection.rank(own, CrossEncoderSelector(model, **table))}
+            ranked |= {r.id: r for r in selection.rank(own, open_selector(model, **table))}
         write(artefact, [ranked[r.id] for r in candidates])
 
     state.stage(artefact, settings, inputs, make)

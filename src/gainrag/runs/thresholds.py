@@ -91,9 +91,11 @@ def _read_first(
     name, seed = unseeded(system)
     ranker = seeded(GAINRAG, seed) if name == NO_PSEUDO else system
     if ranker in rankers:
-        ranked = systems.rank(state, ranker, rankers[ranker], plain, training=True)
+        rank = systems.rank_without_pseudo if name == NO_PSEUDO else systems.rank
+        ranked = rank(state, ranker, rankers[ranker], plain, training=True)
         scores = [{c.id: c.score or 0.0 for c in r.ctxs} for r in ranked]
-        return [_best(r, [own[c.id] for c in r.ctxs], system) for r, own in zip(records, scores, strict=True)]
+        low = float("-inf")  # of a pseudo-passage that was not ranked
+        return [_best(r, [own.get(c.id, low) for c in r.ctxs], system) for r, own in zip(records, scores, strict=True)]
     if system == FIRST_WITH:
         return [_best(r, [float(holds_answer(c, r.answers)) for c in r.ctxs], system) for r in records]
     if system == ORACLE:

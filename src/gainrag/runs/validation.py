@@ -131,8 +131,8 @@ def _check_depths(config: Config, options: Options) -> None:
             raise ConfigError(
                 f"{depth} passages are wanted of {k} candidates", where=where, hint="lower it, or raise k of [retrieve]"
             )
-    warmed = options.warm_start and all(d.corpus for d in config.datasets if d.train)
-    if warmed and (options.train_k or k) < 2:
+    warms_up = options.warm_start and variants.wants_warm_start(config)
+    if warms_up and all(d.corpus for d in config.datasets if d.train) and (options.train_k or k) < 2:
         raise ConfigError(
             "one passage a training question teaches no order",
             where="[run] train_k" if options.train_k else "[retrieve] k",

@@ -8,7 +8,7 @@ variants/NAME/without_A/ of a variant with leave_out, the one that never saw dat
 selector.seed1/ ..       beside each but the warm starts: the same trained with the next seed, where `seeds` asks for it
 
 A variant has the settings of [train], those that tuning chose for GainRAG's selector, and over both its own. It starts
-from the warm start on the data sets it learns from, unless it names another `base`.
+from the warm start on the data sets it learns from, unless it names another `base` or is no cross-encoder.
 """
 
 from __future__ import annotations
@@ -107,13 +107,28 @@ def warm_start_table(config: Config) -> dict[str, Any]:
     """
     table = config.table("train")
     shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
-    return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
+    fixed = {"labels": "relevance", "kind": "cross-encoder"}
+    return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), **fixed}
+
+
+def is_warmed_up(table: Mapping[str, Any]) -> bool:
+    """Whether a selector with these settings of `train` starts from the warm start. Trees have nothing to start from;
+    a stack's cross-encoders begin with has-answer labels of their own folds, since a warm start that has seen all
+    questions would make no score out of fold."""
+    return bool(settings_of(training.train, table)["kind"] == "cross-encoder")
+
+
+def wants_warm_start(config: Config) -> bool:
+    """Whether any selector of the run starts from a warm start."""
+    table = config.table("train")
+    return any(is_warmed_up(own) for own in (table, *({**table, **v.settings} for v in config.variants)))
 
 
 def train_all(
     state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1
 ) -> dict[str, dict[str, Path]]:
-    """Train every selector of the run, each with several seeds where asked; they start from the same warm starts.
+    """Train every selector of the run, each with several seeds where asked; cross-encoders start from the same warm
+    starts.
 
     Args:
         warm: training questions with their passages, for the warm starts; where there are none, nothing is warmed up.
@@ -146,7 +161,8 @@ def train_all(
             # What tuning chose for the first seed holds for the others.
             chosen = chosen_settings(state.path(name)) if n else {}
             folder, settings = state.path(seeded(name, n)), with_seed({**own, **chosen}, n)
-            _distil(state, folder, records, settings, everything, start(everything), {}, {} if n else grid)
+            first = start(everything) if is_warmed_up(own) else None
+            _distil(state, folder, records, settings, everything, first, {}, {} if n else grid)
             found[seeded(system, n)] = {dataset.name: folder for dataset in config.datasets}
     tuned = chosen_settings(state.path("selector"))
     for variant in config.variants:
@@ -155,7 +171,7 @@ def train_all(
         for n in range(seeds):
             for fold in dict.fromkeys(by_dataset.values()):
                 records = _labelled(gains, variant, fold)
-                first = None if "base" in variant.settings else start(fold.sources)
+                first = start(fold.sources) if is_warmed_up(own) and "base" not in variant.settings else None
                 more = {"questions": variant.questions, "train_on": list(fold.sources)}
                 folder = home / seeded(fold.folder, n)
                 _distil(state, folder, records, with_seed(own, n), fold.sources, first, more)
@@ -237,8 +253,10 @@ def _distil(
         table = {**table, "base": str(start)}
         settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
         inputs["warm start"] = start
-    else:
+    elif settings["kind"] != "features":
         settings["identity"] = identity(settings["base"])
+    elif settings["start"] is not None:
+        settings["identity"] = identity(settings["start"])
     if settings["labels"] in AT_ALPHA and settings["alpha"] is None:
         facts["alpha of the gains"] = synthesis.as_alphas(synthesized["alpha"])[0]
     if grid:

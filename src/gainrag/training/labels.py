@@ -28,7 +28,7 @@ import numpy as np
 
 from gainrag.errors import DataError
 from gainrag.gain import CHOICE_TEMPERATURE
-from gainrag.prompts import selector_text
+from gainrag.prompts import question_with_choices, selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
 from gainrag.synthesis import choice_gains_at, gains_at, losses_at
@@ -174,6 +174,7 @@ def as_rows(
         chosen: the passages shown, see `draw`.
         own: the label of each of the question's passages.
     """
+    asked = question_with_choices(record.question, record.choices)
     texts = [selector_text(record.ctxs[i]) for i in chosen]
     # Divided by the temperature, labels are the teacher's log-probabilities up to a constant, or its log-odds.
     scaled = [float(own[i]) / temperature for i in chosen]
@@ -181,10 +182,10 @@ def as_rows(
         from scipy.special import expit
 
         return [
-            {"question": record.question, "passage": text, "label": float(expit(x))}
+            {"question": asked, "passage": text, "label": float(expit(x))}
             for text, x in zip(texts, scaled, strict=True)
         ]
-    return [{"question": record.question, "passages": texts, "labels": scaled}]
+    return [{"question": asked, "passages": texts, "labels": scaled}]
 
 
 def regret(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> float:
