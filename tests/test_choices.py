@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -359,7 +360,7 @@ def test_a_run_on_claims(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPa
     write(tmp_path / "train.jsonl", claims(48))
     test = claims(10)
     for record in test:
-        record.question = record.question.replace("gem", "ruby")
+        record.id, record.question = f"test-{record.id}", record.question.replace("gem", "ruby")
     write(tmp_path / "test.jsonl", test)
     (tmp_path / "config.toml").write_text(CONFIG.replace("[train]", f'[train]\nbase = "{tiny}"\nvalidation = 0.3'))
     config = read_config(tmp_path / "config.toml", stages.STAGES)
@@ -376,6 +377,11 @@ def test_a_run_on_claims(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPa
     assert [trial["settings"] for trial in trials] == [{}, {"labels": "choice"}]
     assert "accuracy" in (tmp_path / "out" / "table.txt").read_text()
     main(["report", str(tmp_path / "out")])
+    data = ["--data", str(tmp_path)]
+    assert main(["share", str(tmp_path / "out"), "-o", str(tmp_path / "shared"), *data]) == 0
+    assert main(["restore", str(tmp_path / "shared"), "-o", str(tmp_path / "again"), *data]) == 0  # to the same bytes
+    with gzip.open(tmp_path / "shared" / "answers" / "oracle.jsonl.gz") as stream:
+        assert {type(json.loads(line)["prediction"]) for line in stream} == {int}
     assert "accuracy in percent on 10 test questions" in (tmp_path / "out" / "report.md").read_text()
 
 
