@@ -23,7 +23,7 @@ from gainrag.errors import ConfigError, ModelError
 from gainrag.files.folders import open_output_folder
 from gainrag.records import GainRecord
 from gainrag.selectors import CrossEncoderSelector
-from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Seeds, Temperature, checked, settings_of
+from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Seeds, Temperature, checked, further_seed, settings_of
 from gainrag.statistics import spread
 from gainrag.training import train
 from gainrag.training.labels import Labels, regret, split
@@ -151,7 +151,7 @@ def _attempt(
     regrets = []
     for n in range(seeds):
         out = folder.with_name(f"{folder.name}.seed{n}") if n else folder
-        settings = {**own, **changed, "keep_worse": True, "seed": own["seed"] + n}
+        settings = {**own, **changed, "keep_worse": True, "seed": further_seed(own["seed"], n)}
         regrets.append(plain_regret(train(records, out, facts, **settings), held))
         if n:
             shutil.rmtree(out)
