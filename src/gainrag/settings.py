@@ -49,6 +49,15 @@ Name = Annotated[str, Meta(min_length=1, description="a name that is not empty")
 Dtype = Literal["auto", "float32", "bfloat16"]
 
 
+def further_seed(seed: int, n: int) -> int:
+    """The n-th seed after one, the first following the last.
+
+    >>> further_seed(4, 2), further_seed(2**32 - 1, 1)
+    (6, 0)
+    """
+    return (seed + n) % 2**32
+
+
 def checked(stage: Callable[P, T]) -> Callable[P, T]:
     """Check a stage's settings each time it is called.
 

@@ -26,7 +26,7 @@ from gainrag.files.folders import open_output_folder
 from gainrag.prompts import question_with_choices
 from gainrag.protocols import BatchSelector
 from gainrag.records import GainRecord
-from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Seeds, Temperature, checked, settings_of
+from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Seeds, Temperature, checked, further_seed, settings_of
 from gainrag.statistics import spread
 from gainrag.training import train
 from gainrag.training.labels import AT_ALPHA, Labels, regret, split, targets
@@ -159,7 +159,7 @@ def _attempt(
     regrets = []
     for n in range(seeds):
         out = folder.with_name(f"{folder.name}.seed{n}") if n else folder
-        settings = {**own, **changed, "keep_worse": True, "seed": own["seed"] + n}
+        settings = {**own, **changed, "keep_worse": True, "seed": further_seed(own["seed"], n)}
         regrets.append(plain_regret(train(records, out, facts, **settings), held))
         if n:
             shutil.rmtree(out)

@@ -30,7 +30,7 @@ from gainrag.runs.config import Config, Variant
 from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined, seeded
 from gainrag.runs.recorded import chosen_settings
-from gainrag.settings import settings_of
+from gainrag.settings import further_seed, settings_of
 from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out, teaches
 
 T = TypeVar("T", GainRecord, Retrieved)
@@ -181,7 +181,8 @@ def train_all(
 
 def with_seed(table: Mapping[str, Any], n: int) -> dict[str, Any]:
     """The settings of a training with the n-th further seed; those of the first are left as they are."""
-    return {**table, "seed": settings_of(training.train, table)["seed"] + n} if n else dict(table)
+    seed: int = settings_of(training.train, table)["seed"]
+    return {**table, "seed": further_seed(seed, n)} if n else dict(table)
 
 
 def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list[GainRecord]:
