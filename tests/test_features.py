@@ -304,15 +304,14 @@ def test_labels_that_teach_move_a_prior_that_knows_nothing() -> None:
 def test_train_makes_a_feature_selector(tmp_path: Path) -> None:
     made = records(80)
     out = tmp_path / "s"
-    selector = train(made, out, kind="features", temperature=0.25)
+    selector = train(made, out, kind="features", start="scratch", temperature=0.25)
     assert isinstance(selector, FeatureSelector)
     card = (out / "README.md").read_text()
     assert "held-out regret (nats)" in card
     assert "base" not in card
     before = selector.score(made[0].question, made[0].ctxs)
-    assert train(made, out, kind="features", temperature=0.25).score(made[0].question, made[0].ctxs).tolist() == (
-        before.tolist()
-    )
+    again = train(made, out, kind="features", start="scratch", temperature=0.25)
+    assert again.score(made[0].question, made[0].ctxs).tolist() == before.tolist()
     assert train(made, tmp_path / "t", kind="features", start=str(out)).name == str(tmp_path / "t")
 
 

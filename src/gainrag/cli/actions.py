@@ -145,6 +145,10 @@ def train(arguments: Arguments) -> None:
     own = _own(training.train, arguments)
     source = arguments["gains"]
     warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
+    if arguments.get("warm_start") and own.get("kind") == "features":
+        raise UsageError(
+            "trees have no warm start", where="gainrag train", hint="leave --warm-start out, or see --start"
+        )
     if arguments.get("warm_start"):
         check_output(warm, (source, arguments["warm_start"], own.get("base", "-")), writes="folder")
         check_target(warm)

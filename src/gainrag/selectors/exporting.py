@@ -19,6 +19,7 @@ from gainrag.models.loading import careful_loading
 from gainrag.prompts import selector_text
 from gainrag.records import Record, Retrieved
 from gainrag.selectors.backends import RUNTIMES, Exported, need_installed, open_model
+from gainrag.selectors.boosted import is_feature_selector
 from gainrag.selectors.internals import encoder_of
 from gainrag.settings import checked
 
@@ -49,11 +50,15 @@ def export(
         quantize: int8 multiplies in whole numbers of eight bits: faster, and a little less exact.
 
     Raises:
-        DataError: `selector` is no selector folder, or `out` is there already.
+        DataError: `selector` is no selector folder or one of trees, or `out` is there already.
         ModelError: the backend's libraries are missing or cannot export the model.
         ConfigError: openvino with int8 has no candidates.
     """
     folder = Path(selector)
+    if is_feature_selector(folder):
+        raise DataError(
+            "is a feature selector, which runs everywhere as it is", where=str(folder), hint="use it as it is"
+        )
     if not (folder / "config.json").is_file():
         raise DataError("is no selector folder", where=str(folder), hint="make one with `gainrag train`")
     target = Path(out) if out is not None else folder
