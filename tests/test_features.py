@@ -117,8 +117,8 @@ def test_candidates_with_any_scores_have_features_and_what_is_not_known_is_nan(k
         scores = small_trees().predict(np.stack(list(found.values()), axis=1))
     assert np.isfinite(scores).all()
     assert not any(np.isinf(values).any() for values in found.values())
-    assert np.isnan(found["score_mean"]).all() == (kind in ("no score", "plain", "pseudo alone"))
-    assert np.isnan(found["z_bm25"]).all() == (kind not in ("scores", "alone"))
+    assert np.isnan(found["score_mean"]).all() == (kind in ("no score", "plain", "alone", "pseudo alone"))
+    assert np.isnan(found["z_bm25"]).all() == (kind != "scores")
     assert np.isfinite(found["overlap"]).all()
 
 
