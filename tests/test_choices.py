@@ -341,6 +341,7 @@ diagnose = 0
 pseudo = false
 
 [train]
+kind = "cross-encoder"
 epochs = 1
 only_kept = false
 max_length = 32
@@ -402,8 +403,8 @@ def test_a_run_on_claims_with_two_seeds(tmp_path: Path, tiny: str, monkeypatch: 
     write(tmp_path / "test.jsonl", test)
     text = CONFIG[: CONFIG.index("[tune]")] + CONFIG[CONFIG.index("[[dataset]]") :]
     text = text.replace("pseudo = false", "seeds = 2")
-    kind = f'kind = "cross-encoder"\nbase = "{tiny}"\nlearning_rate = 0.1\nlabels = "choice"\nvalidation = 0.3'
-    (tmp_path / "config.toml").write_text(text.replace("[train]", f"[train]\n{kind}"))
+    more = f'base = "{tiny}"\nlearning_rate = 0.1\nlabels = "choice"\nvalidation = 0.3'
+    (tmp_path / "config.toml").write_text(text.replace("[train]", f"[train]\n{more}"))
     config = read_config(tmp_path / "config.toml", stages.STAGES)
     found = stages.run(config, tmp_path / "out", **config.table("run")).overall
     trained = ["GainRAG", "GainRAG without pseudo-passage"]

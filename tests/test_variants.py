@@ -59,6 +59,9 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Training]:
 
 
 def read(folder: Path, text: str) -> Config:
+    """A config whose selectors are cross-encoders: those alone have warm starts."""
+    kind = '[train]\nkind = "cross-encoder"\n'
+    text = text.replace("[train]\n", kind) if "[train]\n" in text else kind + text
     (folder / "config.toml").write_text(DATA + text)
     return read_config(folder / "config.toml", STAGES)
 
@@ -159,7 +162,7 @@ def test_a_variant_has_what_tuning_chose_but_for_its_own_settings(tmp_path: Path
     plain, rival, cold = (note.settings for note in trained[-3:])
     warm = str(tmp_path / "run" / "warm_start")
     assert plain == {
-        "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2, "base": warm,
+        "kind": "cross-encoder", "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2, "base": warm,
         "keep_worse": True,
     }  # fmt: skip
     assert rival == {**plain, "labels": "likelihood", "alpha": 0.5, "epochs": 1}

@@ -52,7 +52,7 @@ def export(
         quantize: int8 multiplies in whole numbers of eight bits: faster, and a little less exact.
 
     Raises:
-        DataError: `selector` is no selector folder, or `out` is there already.
+        DataError: `selector` is no selector folder or one of trees, or `out` is there already.
         ModelError: the backend's libraries are missing or cannot export the model.
         ConfigError: openvino with int8 has no candidates.
     """

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from gainrag.errors import ConfigError, DataError
@@ -45,6 +46,7 @@ from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
 from gainrag.training.labels import AT_ALPHA, ENOUGH, Example, Labels, split, targets
 from gainrag.training.settings import Kind, Settings, check_training
+from gainrag.training.stacking import ENOUGH as ENOUGH_FOR_STACK
 from gainrag.training.stacking import train_stack
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
@@ -57,7 +59,7 @@ def train(
     out: str | Path,
     facts: Mapping[str, Any] | None = None,
     *,
-    kind: Kind = "cross-encoder",
+    kind: Kind = "stack",
     base: Name = "embedded:all-minilm-l6-v2",
     start: Name | None = None,
     labels: Labels = "gain",
@@ -98,7 +100,8 @@ def train(
             out of fold; where these do not help, or there are fewer than 100 questions, it is features alone.
         base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
         start: a feature selector that the trees go on from, such as embedded:gain-features: what few labels add to it
-            is used as far as folds of the questions show that it helps. When it is left out they begin from nothing.
+            is used as far as folds of the questions show that it helps; or scratch. When it is left out it is the one
+            that ships with fewer than 1,000 questions to learn from, else scratch.
         labels: gain; relevance (whether a passage holds an answer); likelihood (of the answer, as REPLUG);
             information_gain (likelihood with the passage against without, each pair by itself); or choice (the gain
             normalised over a question's choices). Gain and choice have an alpha, the two between take the losses at
@@ -169,10 +172,13 @@ def train(
     check_target(Path(out))
     learn, held = _divide(records, settings)
     _say_what_to_expect(len(learn), len(held), len(records), settings)
-    if kind == "features":
+    if settings.kind == "stack" and len(learn) < ENOUGH_FOR_STACK:
+        say(f"no cross-encoder is trained: {len(learn)} questions are fewer than {ENOUGH_FOR_STACK}")
+        settings = msgspec.structs.replace(settings, kind="features")
+    if settings.kind == "features":
         about = _card(facts or {}, settings, len(learn), len(held), {})
         return train_features(records, learn, held, out, about, settings)
-    if kind == "stack":
+    if settings.kind == "stack":
         about = _card(facts or {}, settings, len(learn), len(held), {})
         return train_stack(records, learn, held, out, about, settings)
     from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds

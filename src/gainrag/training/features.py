@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gainrag.files.folders import open_output_folder
+from gainrag.files.progress import say
 from gainrag.prompts import question_with_choices
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Passage, Retrieved
+from gainrag.selectors import PRIOR
 from gainrag.selectors.boosted import FeatureSelector, write_trees
 from gainrag.selectors.features import matrix
 from gainrag.selectors.lazy import Laziness
@@ -34,6 +36,8 @@ from gainrag.training.settings import Settings
 
 Scoring = Callable[[Sequence[GainRecord | Retrieved], bool], list[FloatArray]]
 
+# The setting `start` of trees that begin from nothing, and with how many questions they do where it is left out.
+SCRATCH, FEW = "scratch", 1000
 # Models that are averaged.
 SEEDS = 5
 # What the new trees' scores may be multiplied by.
@@ -64,11 +68,13 @@ def train_features(
     """
     figures: dict[str, float | str | None] = {}
     with open_output_folder(out) as folder:
-        if settings.start is None:
+        start = settings.start or (PRIOR if len(learn) < FEW else SCRATCH)
+        say(f"the trees start from {'nothing' if start == SCRATCH else start}")
+        if start == SCRATCH:
             words = words_in(learn)
             trees = fit_trees(learn, words=words, seeds=SEEDS, temperature=settings.sharpness, seed=settings.seed)
         else:
-            prior = FeatureSelector(settings.start).trees
+            prior = FeatureSelector(start).trees
             trees, went = go_on(prior, learn, temperature=settings.sharpness, seed=settings.seed)
             figures |= went.figures
             if held:
@@ -78,7 +84,7 @@ def train_features(
             records, learn, held, settings, lambda part, pseudo: score_all(trees, part, pseudo)
         )
         figures |= more
-        write_trees(trees, folder, {**card, **figures}, laziness)
+        write_trees(trees, folder, {**card, "start": start, **figures}, laziness)
     return FeatureSelector(out)
 
 
