@@ -152,7 +152,8 @@ def test_a_log_file_has_no_other_librarys_lines_and_no_control_characters(
     files: dict[str, str], tmp_path: Path
 ) -> None:
     log, out = tmp_path / "log", str(tmp_path / "selector")
-    flags = ["--kind", "cross-encoder", "--labels", "relevance", "--epochs", "1", "--group-size", "3", "--base", "embedded:all-minilm-l6-v2"]
+    flags = ["--kind", "cross-encoder"]
+    flags += ["--labels", "relevance", "--epochs", "1", "--group-size", "3", "--base", "embedded:all-minilm-l6-v2"]
     for argv in (
         ["index", files["corpus"], "--retriever", "bm25", "-o", files["index"]],
         ["retrieve", files["questions"], "--index", files["index"], "-k", "3", "-o", files["retrieved"]],

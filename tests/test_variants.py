@@ -162,8 +162,8 @@ def test_a_variant_has_what_tuning_chose_but_for_its_own_settings(tmp_path: Path
     plain, rival, cold = (note.settings for note in trained[-3:])
     warm = str(tmp_path / "run" / "warm_start")
     assert plain == {
-        "kind": "cross-encoder", "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2, "base": warm,
-        "keep_worse": True,
+        "kind": "cross-encoder", "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2,
+        "base": warm, "keep_worse": True,
     }  # fmt: skip
     assert rival == {**plain, "labels": "likelihood", "alpha": 0.5, "epochs": 1}
     assert cold == {**rival, "labels": "relevance", "epochs": 3, "base": "embedded:all-minilm-l6-v2"}
