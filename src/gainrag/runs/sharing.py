@@ -230,7 +230,8 @@ def _settings(folder: Path) -> list[Path]:
     """
     if links := [path for path in folder.rglob("*") if path.is_symlink() and path.is_dir()]:
         raise DataError("is a link", where=str(links[0]), hint="put the folder itself there")
-    own = [folder / name for name in ("config.toml", "diagnosis.json", "evaluation.json", "table.txt")]
+    names = ("config.toml", "retrieved/weights.json", "diagnosis.json", "evaluation.json", "table.txt")
+    own = [folder / name for name in names]
     inside = folder / "index"  # the indexes' own, which go with them
     metas = (p for p in folder.rglob("*.meta.json") if p.parent == inside or not p.is_relative_to(inside))
     for path in (found := [*own, *metas]):
