@@ -68,10 +68,12 @@ def test_bm25_folder_answers_as_the_index_in_memory(corpus: Path, tmp_path: Path
 def test_an_index_from_before_there_was_a_choice_fuses_ranks(hybrid: Path, tmp_path: Path) -> None:
     shutil.copytree(hybrid, old := tmp_path / "old")
     meta = json.loads((old / META_FILE).read_text())
-    assert meta["settings"].pop("fusion") == "scores" and meta.pop("weights") is None
+    assert meta["settings"].pop("fusion") == "scores"
+    assert meta.pop("weights") is None
     (old / META_FILE).write_text(json.dumps(meta))
     opened, now = open_index(old), open_index(hybrid)
-    assert isinstance(opened, Hybrid) and isinstance(now, Hybrid)
+    assert isinstance(opened, Hybrid)
+    assert isinstance(now, Hybrid)
     assert (opened.fusion, now.fusion, now.weights) == ("ranks", "scores", {"dense": 0.5, "bm25": 0.5})
     set_fusion(old, "scores", {"dense": 0.3, "bm25": 0.7})
     opened = open_index(old)
