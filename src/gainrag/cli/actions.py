@@ -91,7 +91,9 @@ def ingest(arguments: Arguments) -> None:
 
 def index(arguments: Arguments) -> None:
     """Passages -> an index folder."""
-    indexing.index(arguments["corpus"], arguments["out"], **_own(indexing.index, arguments))
+    file = arguments["questions"]
+    questions = ingestion.read_questions(file, need_answers=True) if file else ()
+    indexing.index(arguments["corpus"], arguments["out"], list(questions), **_own(indexing.index, arguments))
 
 
 def retrieve(arguments: Arguments) -> None:

@@ -147,7 +147,15 @@ COMMANDS: tuple[Command, ...] = (
         "index",
         "Build an index folder from passages.",
         actions.index,
-        (_input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz, or -"), _output("the index folder")),
+        (
+            _input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz, or -"),
+            _output("the index folder"),
+            Argument(
+                ("--questions",),
+                {"metavar": "FILE", "help": "training questions: the weights of hybrid's scores are fitted on them"},
+                reads=True,
+            ),
+        ),
         (indexing.index,),
         writes="folder",
         replaces=(indexing.META_FILE, "index"),

@@ -31,7 +31,14 @@ from gainrag.runs.questions import read_all
 ROOMS = ("retrieved", "candidates", "gains", "scores", "selected", "answers")
 MANIFEST = "shared.json"
 # Files beside the rooms that hold settings and figures alone, and so are shared as they are.
-SETTINGS = ("config.toml", "diagnosis.json", "thresholds.json", "evaluation.json", "table.txt")
+SETTINGS = (
+    "config.toml",
+    "retrieved/weights.json",
+    "diagnosis.json",
+    "thresholds.json",
+    "evaluation.json",
+    "table.txt",
+)
 # In a shared record: the keys that the data has and the record has not.
 ABSENT = "absent"
 

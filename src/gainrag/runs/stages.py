@@ -2,7 +2,7 @@
 
 questions/   train.jsonl test.jsonl          what is learned from and what is tested on
 index/       one folder a corpus, by the name of the first data set that has it
-retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl
+retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl weights.json
 candidates/  train.jsonl test.jsonl          with the pseudo-passage
 gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
 diagnosis.json                               how well gains tell right candidates, by alpha
@@ -147,9 +147,7 @@ def retrieve(state: State) -> None:
     # A warm start may want any of them, now or once more are labelled.
     warms_up = state.options.warm_start and variants.wants_warm_start(state.run.config)
     wanted = state.train if warms_up else [q for q in state.train if q.id in state.labelled]
-    state.retrieved = retrieving.retrieve_all(
-        state.run, wanted, state.test, state.options.train_k, some=len(wanted) < len(state.train)
-    )
+    state.retrieved = retrieving.retrieve_all(state.run, wanted, state.test, state.options.train_k, state.train)
     for depth in validation.depths(state.run.config, state.options).values():
         selection.cut(state.retrieved["test"], depth)  # a corpus too small fails here, not after hours of labelling
 
