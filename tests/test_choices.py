@@ -393,7 +393,10 @@ class TellsMore(SaysNo):
         return ["Stones are many."] * len(prompts)
 
 
-def test_a_run_on_claims_with_two_seeds(tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["cross-encoder", "features"])
+def test_a_run_on_claims_with_two_seeds(
+    kind: str, tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each seed of a system has its own threshold, and the AUC is the mean over them."""
     monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="more", dtype="float32", device="cpu": TellsMore())
     write(tmp_path / "train.jsonl", claims(24))
@@ -404,7 +407,8 @@ def test_a_run_on_claims_with_two_seeds(tmp_path: Path, tiny: str, monkeypatch: 
     text = CONFIG[: CONFIG.index("[tune]")] + CONFIG[CONFIG.index("[[dataset]]") :]
     text = text.replace("pseudo = false", "seeds = 2")
     more = f'base = "{tiny}"\nlearning_rate = 0.1\nlabels = "choice"\nvalidation = 0.3'
-    (tmp_path / "config.toml").write_text(text.replace("[train]", f"[train]\n{more}"))
+    text = text.replace("[train]", f"[train]\n{more}").replace('"cross-encoder"', f'"{kind}"')
+    (tmp_path / "config.toml").write_text(text)
     config = read_config(tmp_path / "config.toml", stages.STAGES)
     found = stages.run(config, tmp_path / "out", **config.table("run")).overall
     trained = ["GainRAG", "GainRAG without pseudo-passage"]
@@ -424,6 +428,11 @@ def test_a_run_on_claims_with_two_seeds(tmp_path: Path, tiny: str, monkeypatch: 
             assert mean is not None
             assert mean.value == pytest.approx(np.mean(parts))
             assert mean.sd == pytest.approx(np.std(parts, ddof=1))
+    ranked = list(read(tmp_path / "out" / "scores" / "gainrag.jsonl", Retrieved))
+    alone = tmp_path / "out" / "scores" / "gainrag_without_pseudo_passage.jsonl"
+    assert alone.exists() == (kind == "features")  # its scores are of all candidates together
+    if alone.exists():
+        assert all(len(a.ctxs) == len(b.ctxs) - 1 for a, b in zip(read(alone, Retrieved), ranked, strict=True))
     main(["report", str(tmp_path / "out")])
     assert "Where it is lost" in (tmp_path / "out" / "report.md").read_text()
 

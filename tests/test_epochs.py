@@ -27,7 +27,7 @@ def test_each_epoch_shows_every_question_once_in_another_order_with_other_passag
 ) -> None:
     for record in gains:
         record.ctxs = [record.ctxs[2], *(msgspec.structs.replace(record.ctxs[0], text=f"Rain {i}") for i in range(9))]
-    own = {"base": tiny, "epochs": 3, "group_size": 4, "groups_per_step": 4, "validation": 0.0}
+    own: dict[str, Any] = {"base": tiny, "epochs": 3, "group_size": 4, "groups_per_step": 4, "validation": 0.0}
     shown: list[tuple[int, int, tuple[str, ...]]] = []
     rows = Groups.rows
 

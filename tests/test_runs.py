@@ -25,7 +25,7 @@ from gainrag.runs import names, systems, variants
 from gainrag.runs.config import Config
 from gainrag.runs.folder import Run
 from gainrag.selection import rank
-from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors import CrossEncoderSelector, FeatureSelector, StackedSelector, open_selector
 from gainrag.training.labels import is_held_out
 from tests.small_run import CONFIG, RIVERS, Model, run
 
@@ -420,6 +420,26 @@ def test_a_folder_that_is_no_run_is_left_alone(folder: Path) -> None:
     (folder / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(DataError, match="no run folder"):
         run(folder)
+
+
+def test_a_run_of_stacks(folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GainRAG's selector and its rival are of one kind, each from its own labels; no warm start is made for them."""
+    monkeypatch.setattr("gainrag.training.distillation.ENOUGH_FOR_STACK", 2)
+    monkeypatch.setattr("gainrag.training.stacking.ENOUGH", 2)
+    monkeypatch.setattr("gainrag.training.stacking.compare", lambda *_, **__: (1.0, 0.5))
+    text = CONFIG.replace('kind = "cross-encoder"', f'base = "{tiny}"')  # stacks are what is trained unless told else
+    text += f'[[variant]]\nname = "read"\nkind = "cross-encoder"\nbase = "{tiny}"\n'
+    text += '[[variant]]\nname = "cheap"\nkind = "features"\nstart = "scratch"\n'
+    (folder / "config.toml").write_text(text)
+    found = run(folder)
+    out = folder / "out"
+    for name in ("selector", "relevance"):
+        assert isinstance(open_selector(out / name), StackedSelector)
+    assert isinstance(open_selector(out / "variants" / "read" / "selector"), CrossEncoderSelector)
+    assert isinstance(open_selector(out / "variants" / "cheap" / "selector"), FeatureSelector)
+    assert not (out / "warm_start").exists()
+    assert {names.GAINRAG, names.NO_PSEUDO, names.RELEVANCE, "read", "cheap"} <= set(found.overall.systems)
+    report(out)
 
 
 def test_every_selector_is_trained_with_several_seeds(

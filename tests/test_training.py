@@ -415,7 +415,7 @@ def test_nothing_to_learn_from_is_said(gains: list[GainRecord], tmp_path: Path) 
 @pytest.mark.parametrize(
     "setting", [{"temperature": 0.0}, {"group_size": 1}, {"epochs": 0}, {"validation": 1.0}, {"learning_rate": -1.0}]
 )
-def test_settings_out_of_range(gains: list[GainRecord], tmp_path: Path, setting: dict[str, float]) -> None:
+def test_settings_out_of_range(gains: list[GainRecord], tmp_path: Path, setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         train(gains, tmp_path / "selector", **setting)
 

@@ -69,9 +69,9 @@ def read(folder: Path, text: str) -> Config:
 def variants(folder: Path, text: str, warm_start: bool = True) -> dict[str, dict[str, Path]]:
     """Train the selectors of a config on four training questions a data set, of which the first two have labels."""
     extra = [(f"{name}{i}", {"dataset": name}) for i in range(4) for name in "abc"]
-    ctxs = [Scored(id="p", text="Text.")]
+    ctxs = [Scored(id="p", text="Text.", hasanswer=True), Scored(id="q", text="Rain.", hasanswer=False)]
     retrieved = [Retrieved(id=name, question="?", answers=["a"], ctxs=ctxs, extra=more) for name, more in extra]
-    gained = [Gained(id="p", text="Text.", loss={"0.0": 1.0}, gain=-1.0)]
+    gained = [Gained(id=c.id, text=c.text, hasanswer=c.hasanswer, loss={"0.0": 1.0}, gain=-1.0) for c in ctxs]
     gains = [
         GainRecord(
             id=name, question="?", answers=["a"], kept=True, prediction="a", silver=0, ctxs=gained, extra=more
