@@ -233,11 +233,11 @@ def test_importing_is_cheap_and_the_public_names_are_these() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
-        "BM25", "Answer", "CrossEncoderSelector", "Dense", "Evaluation", "GainRAG", "GainRecord", "Gained",
-        "GainragError", "Generator", "Hybrid", "Passage", "Question", "Result", "Retrieved", "Retriever", "Scored",
-        "Scorer", "ScoringRequest", "Selector", "answer", "augment", "evaluate", "export", "index", "ingest",
-        "open_index", "open_lm", "read_passages", "read_questions", "read_retrieved", "retrieve", "select",
-        "synthesize", "train",
+        "BM25", "Answer", "CrossEncoderSelector", "Dense", "Evaluation", "FeatureSelector", "GainRAG", "GainRecord",
+        "Gained", "GainragError", "Generator", "Hybrid", "Passage", "Question", "Result", "Retrieved", "Retriever",
+        "Scored", "Scorer", "ScoringRequest", "Selector", "answer", "augment", "evaluate", "export", "index", "ingest",
+        "open_index", "open_lm", "open_selector", "read_passages", "read_questions", "read_retrieved", "retrieve",
+        "select", "synthesize", "train",
     ]  # fmt: skip
     import gainrag
 

@@ -21,12 +21,13 @@ from gainrag.records import Question, Retrieved
 from gainrag.runs import names, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.questions import check_apart, draw, read_all
+from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.settings import settings_of
 from gainrag.training.labels import PLAIN, held_out_share
 from gainrag.training.settings import Settings, check_training
 
 # One of these lies in every model's folder, a GGUF file's aside.
-_MARKS = ("config.json", "modules.json")
+_MARKS = ("config.json", "modules.json", FEATURES_FILE)
 _NAMES = "give embedded:NAME, a Hugging Face id or a folder"
 
 

@@ -52,7 +52,7 @@ def export(
         quantize: int8 multiplies in whole numbers of eight bits: faster, and a little less exact.
 
     Raises:
-        DataError: `selector` is no selector folder, or `out` is there already.
+        DataError: `selector` is no selector folder or one of trees, or `out` is there already.
         ModelError: the backend's libraries are missing or cannot export the model.
         ConfigError: openvino with int8 has no candidates.
     """
@@ -96,7 +96,7 @@ def _cross_encoders(folder: Path) -> list[Path]:
         return [cross_encoder_folder(folder, fold) for fold in range(stack.folds)]
     if is_feature_selector(folder):
         raise DataError(
-            "boosted trees have nothing to export", where=str(folder), hint="they run everywhere as they are"
+            "is a feature selector, which runs everywhere as it is", where=str(folder), hint="use it as it is"
         )
     if not (folder / "config.json").is_file():
         raise DataError("is no selector folder", where=str(folder), hint="make one with `gainrag train`")

@@ -33,6 +33,7 @@ def _scores(c: Candidates) -> FloatArray:
         lists = [c.passages]
         names = [name for name in retrievers_of(lists) if _is_scored(c.passages, name)]
         found = np.array([standardised(c.passages, name) for name in names]).reshape(len(names), c.n)
+        found = found[found.std(axis=1) > 0]  # scores that are all equal say nothing
         found[:, c.generated] = np.nan
         c.memory["scores"] = found
     return found
@@ -83,7 +84,8 @@ def retriever_z(c: Candidates, name: str) -> FloatArray:
     """The standardised score of one of this library's own retrievers, where it is known that it is that one's."""
     if not any(isinstance(p, Scored) and name in (p.scores or {}) for p in c.passages):
         return np.full(c.n, np.nan)
-    return np.where(c.generated, np.nan, standardised(c.passages, name))
+    z = standardised(c.passages, name)
+    return np.where(c.generated | (np.ptp(z) == 0), np.nan, z)
 
 
 def retriever_raw(c: Candidates, name: str) -> FloatArray:

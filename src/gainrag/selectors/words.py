@@ -64,8 +64,8 @@ class Words(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self._weight(min(self.counts.values(), default=2) / 2)
 
     def _weight(self, count: float) -> float:
-        """log(documents / count), as a share of its highest value: 0 for a word in every passage. Where nothing is known all
-        words weigh 1."""
+        """log(documents / count), as a share of its highest value: 0 for a word in every passage. Where nothing is
+        known all words weigh 1."""
         if not self.counts:
             return 1.0
         return max(0.0, math.log((self.documents + 1) / (count + 0.5)) / math.log(2 * self.documents + 2))

@@ -98,7 +98,8 @@ def train(
             out of fold; where these do not help, or there are fewer than 100 questions, it is features alone.
         base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
         start: a feature selector that the trees go on from, such as embedded:gain-features: what few labels add to it
-            is used as far as folds of the questions show that it helps. When it is left out they begin from nothing.
+            is used as far as folds of the questions show that it helps; or scratch. When it is left out it is the one
+            that ships with fewer than 1,000 questions to learn from, else scratch.
         labels: gain; relevance (whether a passage holds an answer); likelihood (of the answer, as REPLUG); or
             information_gain (likelihood with the passage against without, each pair by itself). Of these gain has an
             alpha, the last two take the losses at alpha 0.
