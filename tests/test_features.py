@@ -365,3 +365,9 @@ def test_a_cross_encoder_is_opened_as_one(cross_encoder: Path) -> None:
 
 def test_words_of_a_text() -> None:
     assert words_of("a_b, c-d") == ["a", "b", "c", "d"]
+
+
+def test_latin_text_has_the_words_that_any_text_has() -> None:
+    letters = "".join(map(chr, (*range(0x80, 0x300), *range(0x2000, 0x2070))))
+    text = " ".join(f"a{letter}b {letter}" for letter in letters)
+    assert words_of(text) == [word for word in words_of(f"{text} 在") if word != "在"]

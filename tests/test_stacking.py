@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from gainrag.errors import ConfigError, DataError
 from gainrag.records import GainRecord, Passage, Retrieved, Scored
 from gainrag.runs.variants import is_warmed_up
-from gainrag.selectors import StackedSelector, open_selector
+from gainrag.selectors import FeatureSelector, StackedSelector, open_selector
 from gainrag.selectors.boosted import write_trees
 from gainrag.selectors.calibration import standardised
 from gainrag.selectors.exporting import export
@@ -23,7 +24,7 @@ from gainrag.training import train
 from gainrag.training.boosting import features_of, fit_trees, words_in
 from gainrag.training.labels import Example, targets
 from gainrag.training.settings import Settings
-from gainrag.training.stacking import ENOUGH, check_folds, compare, fit_stack, fold_of, out_of_fold, with_answers
+from gainrag.training.stacking import ENOUGH, check_folds, compare, fold_of, out_of_fold, with_answers
 
 ALIKE: dict[str, Any] = {"device": "cpu", "bf16": False}
 
@@ -93,24 +94,32 @@ def test_a_question_is_scored_by_the_cross_encoder_that_did_not_learn_from_it(
 
 
 def test_columns_are_kept_only_where_they_help(learn: list[Example]) -> None:
-    matrices = features_of(learn, words_in(learn))
+    words = words_in(learn)
+    matrices, words_boost = features_of(learn, words), partial(boost, words=words)
     rng = np.random.default_rng(0)
     # The features cannot tell: labels by chance.
     learn = [Example(e.record, list(rng.normal(size=3))) for e in learn]
     telling = [columns(3, [0, 1, 2], np.array(e.own)) for e in learn]
-    without, with_them = compare(learn, matrices, telling, boost=boost)
+    without, with_them = compare(learn, matrices, telling, words_boost)
     assert with_them < without / 2
     silent = [columns(3, [], np.empty(0)) for _ in learn]
-    without, with_them = compare(learn, matrices, silent, boost=boost)
+    without, with_them = compare(learn, matrices, silent, words_boost)
     assert with_them >= without
 
 
-def test_few_questions_have_no_cross_encoder(learn: list[Example], tiny: str, tmp_path: Path) -> None:
+def test_few_questions_have_no_cross_encoder(
+    learn: list[Example], tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They have what features alone make of them: trees that start from the shipped ones."""
     assert len(learn) < ENOUGH
-    made = fit_stack(learn, settings(tiny), tmp_path, **ALIKE, boost=boost)
-    assert made.stack is None
-    assert not list(tmp_path.iterdir())
-    assert "few questions" in str(made.figures["cross-encoders"])
+    records = [e.record for e in learn if isinstance(e.record, GainRecord)]
+    own: dict[str, Any] = {"only_kept": False, "keep_worse": True}
+    made = train(records, tmp_path / "stack", kind="stack", base=tiny, **own)
+    assert isinstance(made, FeatureSelector)
+    assert "no cross-encoder is trained" in capfd.readouterr().err
+    plain = train(records, tmp_path / "features", kind="features", **own)
+    question, passages = learn[0].record.question, learn[0].record.ctxs
+    assert made.score(question, passages).tolist() == plain.score(question, passages).tolist()
 
 
 def test_a_fold_must_have_questions(learn: list[Example]) -> None:
@@ -203,5 +212,5 @@ def test_only_cross_encoders_start_from_a_runs_warm_start() -> None:
 
 def test_boosted_trees_have_nothing_to_export(stack: Path) -> None:
     (stack / Stack.FILE).unlink()
-    with pytest.raises(DataError, match="nothing to export"):
+    with pytest.raises(DataError, match="is a feature selector"):
         export(stack, backend="openvino")

@@ -162,6 +162,7 @@ def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
         validation=0.2,
         retrieval_prior=True,
     )
+    assert isinstance(trained, CrossEncoderSelector)
     assert trained.calibration is not None
     assert [record.ctxs[0].id[-1] for record in select(candidates[16:20], trained, k=1)] == ["c"] * 4
     assert plain_regret(trained, gains[16:]) == 0.0
@@ -300,6 +301,7 @@ def test_equal_scores_that_the_retrievers_order_are_no_reason_to_refuse(
     for module in ("epochs", "finishing"):
         monkeypatch.setattr(f"gainrag.training.{module}.score_pairs", equal)
     selector = train(easy, tmp_path / "s", base=tiny, epochs=1, validation=0.3, retrieval_prior=True)
+    assert isinstance(selector, CrossEncoderSelector)
     assert selector.calibration is not None
     assert selector.calibration.weights["retrieval"] > 0
 

@@ -153,15 +153,16 @@ class Candidates:
         np.add.at(edges, np.minimum(strong + WINDOW // 2 + 1, (self.start + self.length)[owner]), -1)
         return np.cumsum(edges)[:-1] > 0
 
-    def runs(self, length: int) -> npt.NDArray[np.uint64]:
-        """By token, a number for the run of so many tokens that begins there: equal for equal runs; 0 where the
+    def runs(self, where: Ints, length: int) -> npt.NDArray[np.uint64]:
+        """By token given, a number for the run of so many tokens that begins there: equal for equal runs; 0 where the
         passage ends before."""
-        return _runs(self.token, self.at, self.length[self.owner], length)
+        left = self.length[self.owner[where]] - self.at[where]
+        return _runs(self.token, where, left, length)
 
     def asked_runs(self, length: int) -> npt.NDArray[np.uint64]:
         """The numbers of the question's runs of so many words."""
         size = len(self.asked)
-        found = _runs(self.asked, np.arange(size), np.full(size, size), length)
+        found = _runs(self.asked, np.arange(size), size - np.arange(size), length)
         return found[found > 0]
 
     @cached_property
@@ -171,17 +172,19 @@ class Candidates:
         A title that the question has, too, links nothing; nor does one of more than TITLE words.
         """
         into, out = np.zeros(self.n), np.zeros(self.n)
+        begins = np.zeros(self.size, dtype=bool)
+        begins[self.token[self.start[self.title_length > 0]]] = True
+        where = np.flatnonzero(begins[self.token] & ~self.in_title)
         for length in range(1, TITLE + 1):
             titled = np.flatnonzero(self.title_length == length)
             if not len(titled):
                 continue
-            runs = self.runs(length)
-            titles = runs[self.start[titled]]
-            distinct, which = np.unique(titles, return_inverse=True)
-            # Where a title begins in a text: by title and passage, each pair once.
+            runs = self.runs(where, length)
+            distinct, which = np.unique(self.runs(self.start[titled], length), return_inverse=True)
+            # Where a title stands in a text: by title and passage, each pair once.
             place = np.minimum(np.searchsorted(distinct, runs), len(distinct) - 1)
-            found = np.flatnonzero((distinct[place] == runs) & (runs > 0) & ~self.in_title)
-            pairs = np.unique(place[found] * self.n + self.owner[found])
+            found = np.flatnonzero(distinct[place] == runs)
+            pairs = np.unique(place[found] * self.n + self.owner[where[found]])
             holders, held = np.bincount(pairs // self.n, minlength=len(distinct)), pairs % self.n
             own = np.isin(which * self.n + titled, pairs)
             into[titled] = np.maximum(0, holders[which] - own)
@@ -195,11 +198,12 @@ def _numbering() -> defaultdict[str, int]:
     return defaultdict(count().__next__)
 
 
-def _runs(token: Ints, at: Ints, of: Ints, length: int) -> npt.NDArray[np.uint64]:
-    found = np.zeros(len(token), dtype=np.uint64)
-    whole = np.flatnonzero(at + length <= of)
+def _runs(token: Ints, where: Ints, left: Ints, length: int) -> npt.NDArray[np.uint64]:
+    """A number for each run that begins `where`, 0 where fewer tokens are left."""
+    found = np.zeros(len(where), dtype=np.uint64)
+    whole = np.flatnonzero(left >= length)
     number = np.full(len(whole), 1469598103934665603 + length, dtype=np.uint64)
     for step in range(length):
-        number = (number ^ (token[whole + step].astype(np.uint64) + np.uint64(1))) * np.uint64(1099511628211)
+        number = (number ^ (token[where[whole] + step].astype(np.uint64) + np.uint64(1))) * np.uint64(1099511628211)
     found[whole] = number | np.uint64(1)
     return found

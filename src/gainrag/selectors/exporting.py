@@ -96,7 +96,7 @@ def _cross_encoders(folder: Path) -> list[Path]:
         return [cross_encoder_folder(folder, fold) for fold in range(stack.folds)]
     if is_feature_selector(folder):
         raise DataError(
-            "boosted trees have nothing to export", where=str(folder), hint="they run everywhere as they are"
+            "is a feature selector, which runs everywhere as it is", where=str(folder), hint="use it as it is"
         )
     if not (folder / "config.json").is_file():
         raise DataError("is no selector folder", where=str(folder), hint="make one with `gainrag train`")

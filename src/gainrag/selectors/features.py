@@ -202,10 +202,10 @@ def _runs_share(c: Candidates, length: int) -> FloatArray:
     asked = np.unique(c.asked_runs(length))
     if not len(asked):
         return np.full(c.n, np.nan)
-    runs = c.runs(length)
+    runs = c.runs(c.hits, length)
     place = np.minimum(np.searchsorted(asked, runs), len(asked) - 1)
     there = np.flatnonzero(asked[place] == runs)
-    both = np.unique(c.owner[there] * len(asked) + place[there])
+    both = np.unique(c.owner[c.hits[there]] * len(asked) + place[there])
     return np.bincount(both // len(asked), minlength=c.n) / len(asked)
 
 

@@ -100,11 +100,7 @@ def _scaled(text: str, weight: float) -> Iterator[str]:
     """The trees of a model with scaled leaves, cut to what is needed."""
     for tree in re.split(r"^Tree=\d+\n", text.split("\nend of trees")[0], flags=re.MULTILINE)[1:]:
         lines = (line.partition("=") for line in tree.strip().splitlines())
-        yield "\n".join(
-            f"{key}={_shorter(key, value, weight)}"
-            for key, _, value in lines
-            if key in _NEEDED
-        )
+        yield "\n".join(f"{key}={_shorter(key, value, weight)}" for key, _, value in lines if key in _NEEDED)
 
 
 def _shorter(key: str, values: str, weight: float) -> str:

@@ -8,6 +8,7 @@ that a selector was trained on, and the words with which people ask were found b
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,10 @@ from gainrag.metrics import fold, spaced
 from gainrag.records import Passage
 
 _WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+")
+# Most texts beyond ASCII have Latin letters and dashes: neither marks nor scripts without spaces, which a faster
+# library finds the same words in.
+_FURTHER = re.compile("[^\u0000-\u02ff\u2000-\u206f]")
+_LATIN = re.compile(r"[^\W_]+")
 _ASCII = {ord(c): " " for c in map(chr, range(128)) if c not in string.ascii_letters + string.digits}
 
 # So many words are kept with their counts; the rest counts as rarer than all of them.
@@ -36,6 +41,8 @@ def words_of(text: str) -> list[str]:
     """
     if text.isascii():
         return text.translate(_ASCII).split()
+    if not _FURTHER.search(text):
+        return _LATIN.findall(text)
     found: list[str] = _WORD.findall(spaced(text))
     return found
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from gainrag.errors import ConfigError, DataError
@@ -46,7 +45,6 @@ from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
 from gainrag.training.labels import AT_ALPHA, ENOUGH, Example, Labels, split, targets
 from gainrag.training.settings import Kind, Settings, check_training
-from gainrag.training.stacking import ENOUGH as ENOUGH_FOR_STACK
 from gainrag.training.stacking import train_stack
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
@@ -172,13 +170,10 @@ def train(
     check_target(Path(out))
     learn, held = _divide(records, settings)
     _say_what_to_expect(len(learn), len(held), len(records), settings)
-    if settings.kind == "stack" and len(learn) < ENOUGH_FOR_STACK:
-        say(f"no cross-encoder is trained: {len(learn)} questions are fewer than {ENOUGH_FOR_STACK}")
-        settings = msgspec.structs.replace(settings, kind="features")
-    if settings.kind == "features":
+    if kind == "features":
         about = _card(facts or {}, settings, len(learn), len(held), {})
         return train_features(records, learn, held, out, about, settings)
-    if settings.kind == "stack":
+    if kind == "stack":
         about = _card(facts or {}, settings, len(learn), len(held), {})
         return train_stack(records, learn, held, out, about, settings)
     from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds

@@ -66,26 +66,36 @@ def train_features(
         ModelError: the selector must not be saved: its scores are equal for all passages of every question, or (without
             keep_worse) its first choices are worse than the retriever's on the held-out questions.
     """
-    figures: dict[str, float | str | None] = {}
     with open_output_folder(out) as folder:
-        start = settings.start or (PRIOR if len(learn) < FEW else SCRATCH)
-        say(f"the trees start from {'nothing' if start == SCRATCH else start}")
-        if start == SCRATCH:
-            words = words_in(learn)
-            trees = fit_trees(learn, words=words, seeds=SEEDS, temperature=settings.sharpness, seed=settings.seed)
-        else:
-            prior = FeatureSelector(start).trees
-            trees, went = go_on(prior, learn, temperature=settings.sharpness, seed=settings.seed)
-            figures |= went.figures
-            if held:
-                before = [prior.predict(m) for m in features_of(held, prior.words, prior.names)]
-                figures["held-out regret of the start (nats)"] = regret(before, [q.own for q in held])
-        laziness, more = finish_trees(
-            records, learn, held, settings, lambda part, pseudo: score_all(trees, part, pseudo)
-        )
-        figures |= more
-        write_trees(trees, folder, {**card, "start": start, **figures}, laziness)
+        write_features(records, learn, held, folder, card, settings)
     return FeatureSelector(out)
+
+
+def write_features(
+    records: Sequence[GainRecord] | Sequence[Retrieved],
+    learn: Sequence[Example],
+    held: Sequence[Example],
+    folder: Path,
+    card: Mapping[str, Any],
+    settings: Settings,
+) -> None:
+    """What `train_features` does, into a folder that is open."""
+    figures: dict[str, float | str | None] = {}
+    start = settings.start or (PRIOR if len(learn) < FEW else SCRATCH)
+    say(f"the trees start from {'nothing' if start == SCRATCH else start}")
+    if start == SCRATCH:
+        words = words_in(learn)
+        trees = fit_trees(learn, words=words, seeds=SEEDS, temperature=settings.sharpness, seed=settings.seed)
+    else:
+        prior = FeatureSelector(start).trees
+        trees, went = go_on(prior, learn, temperature=settings.sharpness, seed=settings.seed)
+        figures |= went.figures
+        if held:
+            before = [prior.predict(m) for m in features_of(held, prior.words, prior.names)]
+            figures["held-out regret of the start (nats)"] = regret(before, [q.own for q in held])
+    laziness, more = finish_trees(records, learn, held, settings, lambda part, own: score_all(trees, part, own))
+    figures |= more
+    write_trees(trees, folder, {**card, "start": start, **figures}, laziness)
 
 
 def finish_trees(

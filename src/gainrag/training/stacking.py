@@ -29,7 +29,9 @@ from gainrag.files.progress import say
 from gainrag.models.devices import choose_device, choose_dtype
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
+from gainrag.selectors import PRIOR
 from gainrag.selectors.boosted import FeatureSelector, write_trees
+from gainrag.selectors.features import FEATURES
 from gainrag.selectors.learned import write_learned
 from gainrag.selectors.saving import write_cross_encoder
 from gainrag.selectors.scoring import score_pairs
@@ -37,7 +39,7 @@ from gainrag.selectors.stacked import COLUMNS, Stack, StackedSelector, columns, 
 from gainrag.selectors.trees import Trees
 from gainrag.training.base import open_base
 from gainrag.training.boosting import features_of, fit_trees, words_in
-from gainrag.training.features import finish_trees, request
+from gainrag.training.features import FEW, finish_trees, request, size_for, write_features
 from gainrag.training.held_out import check_numbers
 from gainrag.training.labels import Example, regret, targets
 from gainrag.training.settings import Settings
@@ -53,12 +55,12 @@ Boost = Callable[..., Trees]
 class Stacked(NamedTuple):
     """What was learned.
 
-    trees: with the columns behind the features, or without them.
-    stack: None where the columns do not help.
+    trees: with the columns behind the features; None where the columns do not help.
+    stack: None likewise.
     figures: for the model card.
     """
 
-    trees: Trees
+    trees: Trees | None
     stack: Stack | None
     figures: dict[str, float | str | None]
 
@@ -76,6 +78,7 @@ def fit_stack(
     device: str,
     bf16: bool,
     boost: Boost = fit_trees,
+    start: Trees | None = None,
 ) -> Stacked:
     """Train the cross-encoders into a folder, and the trees.
 
@@ -84,19 +87,18 @@ def fit_stack(
         folder: an existing one; holds cross_encoder_0/ .. afterwards where they help.
         bf16: the cross-encoders' matrix products in bfloat16.
         boost: `fit_trees`, perhaps with settings.
+        start: trees that the boosting goes on from.
 
     Raises:
         ModelError: the base cannot be loaded, or the scores are NaN.
     """
-    words = words_in(learn)
-    matrices = features_of(learn, words)
-    if len(learn) < ENOUGH:
-        say(f"no cross-encoder is trained: {len(learn)} questions are fewer than {ENOUGH}")
-        return Stacked(boost(learn, words=words, matrices=matrices), None, {"cross-encoders": "none: few questions"})
+    words, names = (start.words, start.names) if start else (words_in(learn), tuple(FEATURES))
+    matrices = features_of(learn, words, names)
+    boost = partial(boost, words=words, start=start)
     folds = settings.folds
     check_folds(learn, folds)
     extra = out_of_fold(learn, settings, folder, device=device, bf16=bf16)
-    without, with_them = compare(learn, matrices, extra, boost=boost)
+    without, with_them = compare(learn, matrices, extra, boost)
     figures: dict[str, float | str | None] = {
         "regret by folds, features alone (nats)": without,
         "regret by folds, with the cross-encoders (nats)": with_them,
@@ -105,10 +107,9 @@ def fit_stack(
     if with_them >= without:
         say(f"the cross-encoders do not help and are left out: {line}")
         remove_cross_encoders(folder, folds)
-        trees = boost(learn, words=words, matrices=matrices)
-        return Stacked(trees, None, {**figures, "cross-encoders": "left out: they do not help"})
+        return Stacked(None, None, {**figures, "cross-encoders": "left out: they do not help"})
     say(f"the cross-encoders help: {line}")
-    trees = boost(learn, words=words, matrices=matrices, extra=extra, extra_names=COLUMNS)
+    trees = boost(learn, matrices=matrices, extra=extra, extra_names=COLUMNS)
     told = {**figures, "cross-encoders": folds, "passages that they read": settings.depth}
     return Stacked(trees, Stack(folds=folds, depth=settings.depth), told)
 
@@ -134,20 +135,29 @@ def train_stack(
     """
     device = choose_device(settings.device)
     bf16 = choose_dtype(settings.dtype, device) == "bfloat16"
-    boost = partial(fit_trees, temperature=settings.sharpness, seed=settings.seed)
+    boost: Boost = partial(fit_trees, temperature=settings.sharpness, seed=settings.seed)
+    start = None
+    if len(learn) < FEW:  # as features alone do
+        start, boost = FeatureSelector(PRIOR).trees, partial(boost, **size_for(len(learn)))
     with open_output_folder(out) as folder:
-        made = fit_stack(learn, settings, folder, device=device, bf16=bf16, boost=boost)
-        if made.stack:
+        if len(learn) < ENOUGH:
+            say(f"no cross-encoder is trained: {len(learn)} questions are fewer than {ENOUGH}")
+            made = Stacked(None, None, {"cross-encoders": "none: few questions"})
+        else:
+            made = fit_stack(learn, settings, folder, device=device, bf16=bf16, boost=boost, start=start)
+        if made.trees is None or made.stack is None:
+            write_features(records, learn, held, folder, {**card, **made.figures}, settings)
+        else:
             write_learned(folder, made.stack)
-        write_trees(made.trees, folder, {})
-        selector = StackedSelector(folder, device=device) if made.stack else FeatureSelector(folder)
+            write_trees(made.trees, folder, {})
+            selector = StackedSelector(folder, device=device)
 
-        def scores_of(part: Sequence[GainRecord | Retrieved], pseudo: bool) -> list[FloatArray]:
-            return selector.score_many([request(record, pseudo) for record in part])
+            def scores_of(part: Sequence[GainRecord | Retrieved], pseudo: bool) -> list[FloatArray]:
+                return selector.score_many([request(record, pseudo) for record in part])
 
-        laziness, figures = finish_trees(records, learn, held, settings, scores_of)
-        write_trees(made.trees, folder, {**card, **made.figures, **figures}, laziness)
-    return StackedSelector(out, device=device) if made.stack else FeatureSelector(out)
+            laziness, figures = finish_trees(records, learn, held, settings, scores_of)
+            write_trees(made.trees, folder, {**card, **made.figures, **figures}, laziness)
+    return FeatureSelector(out) if made.stack is None else StackedSelector(out, device=device)
 
 
 def check_folds(learn: Sequence[Example], folds: int) -> None:
@@ -225,7 +235,6 @@ def compare(
 ) -> tuple[float, float]:
     """The regret of trees without the columns and with them: the mean over all questions, each chosen for by trees that
     did not learn from it."""
-    words = words_in([])  # the features are computed already
     parts = np.array([fold_of(f"part {e.record.id}", PARTS) for e in learn])
     scores: dict[bool, list[FloatArray]] = {}
     for given in (False, True):
@@ -238,7 +247,6 @@ def compare(
                 continue
             trees = boost(
                 [learn[n] for n in theirs],
-                words=words,
                 matrices=[matrices[n] for n in theirs],
                 extra=[extra[n] for n in theirs] if given else None,
                 extra_names=names,
