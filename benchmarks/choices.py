@@ -24,8 +24,8 @@ from gainrag import evaluation
 from gainrag.files.streams import read
 from gainrag.protocols import FloatArray
 from gainrag.records import Answer, GainRecord, Retrieved
+from gainrag.report import lost
 from gainrag.runs import config, names, printing, questions, stages
-from gainrag.synthesis import losses_at
 
 HYBRID = "hybrid's first"
 
@@ -57,8 +57,16 @@ class Choices(NamedTuple):
 
     def lost(self, chooser: str) -> FloatArray:
         """Of each question the loss of the first candidate above that of the best."""
-        first = self.orders[chooser]
-        return np.array([losses[first[i][0]] - min(losses.values()) for i, losses in self.plain.items()])
+        order = self.orders[chooser]
+        return np.array([lost.regret(losses, order[i][0]) for i, losses in self.plain.items()])
+
+    def places(self, chooser: str) -> list[str]:
+        """Of each question whether its first candidate holds an answer, another one does, or none."""
+        order = self.orders[chooser]
+        return [
+            lost.place([c in self.holds[i] for c in losses], [order[i][0] in self.holds[i]])
+            for i, losses in self.plain.items()
+        ]
 
 
 def read_choices(run: Path, other: Path | None) -> Choices:
@@ -86,10 +94,10 @@ def regrets(choices: Choices) -> str:
     """By whose choice: the mean regret, and the share of choices that hold an answer."""
     lines = [f"{'choice':48} {'regret':16} {'above GainRAG':16} holds an answer"]
     own = choices.lost(names.file_name(names.GAINRAG))
-    for name, order in choices.orders.items():
-        lost = choices.lost(name)
-        holds = np.mean([order[i][0] in choices.holds[i] for i in choices.plain])
-        lines.append(f"{name:48} {with_error(lost):16} {with_error(lost - own):16} {holds:.1%}")
+    for name in choices.orders:
+        regret, places = choices.lost(name), choices.places(name)
+        holds = places.count("read") / len(places)
+        lines.append(f"{name:48} {with_error(regret):16} {with_error(regret - own):16} {holds:.1%}")
     return "\n".join(lines)
 
 
@@ -97,21 +105,17 @@ def parts(choices: Choices) -> str:
     """The regret of each choice as a sum: over questions where a candidate holds an answer and the first does not,
     where the first does, and where none does."""
     lines = [f"{'choice':48} {'missed the answer':20} {'holds it':10} {'none does':10} among those that hold it"]
-    ids = list(choices.plain)
-    several = [i for i in ids if len(choices.holds[i]) > 1]
-    none = np.array([not choices.holds[i] for i in ids])
+    several = [i for i, holding in choices.holds.items() if len(holding) > 1]
     for name, order in choices.orders.items():
-        lost = choices.lost(name)
-        holds = np.array([order[i][0] in choices.holds[i] for i in ids])
-        missed = ~holds & ~none
+        places = choices.places(name)
+        sums = lost.divided(places, choices.lost(name).tolist())
         among = []
         for i in several:
-            losses = choices.plain[i]
-            best = min(losses[c] for c in choices.holds[i])
-            among.append(losses[next(c for c in order[i] if c in choices.holds[i])] - best)
+            first = next(c for c in order[i] if c in choices.holds[i])
+            among.append(lost.regret(choices.plain[i], first, among=choices.holds[i]))
         lines.append(
-            f"{name:48} {(lost * missed).mean():.3f} ({missed.mean():.1%})        {(lost * holds).mean():<10.3f} "
-            f"{(lost * none).mean():<10.3f} {with_error(np.array(among))}"
+            f"{name:48} {sums.get('missed', 0.0):.3f} ({places.count('missed') / len(places):.1%})        "
+            f"{sums.get('read', 0.0):<10.3f} {sums.get('none', 0.0):<10.3f} {with_error(np.array(among))}"
         )
     return "\n".join(lines)
 
@@ -123,7 +127,7 @@ def _gains(run: Path) -> dict[str, GainRecord]:
 
 def _plain(gains: Mapping[str, GainRecord]) -> dict[str, dict[str, float]]:
     """The plain loss of each candidate of each question."""
-    return {i: dict(zip((c.id for c in r.ctxs), losses_at(r, 0.0), strict=True)) for i, r in gains.items()}
+    return {i: lost.plain_losses(r.ctxs) for i, r in gains.items()}
 
 
 def _first_of(ids: Sequence[str], known: set[str]) -> list[str]:

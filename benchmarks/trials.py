@@ -95,7 +95,7 @@ def main() -> None:
         changed = TRIALS[name]
         if name in done or (name == TWO_READERS and not arguments.other):
             continue
-        own = {**shared, **changed}
+        own = {"kind": "cross-encoder", **shared, **changed}
         usable = [r for r in learn if r.kept or not own["only_kept"]][: arguments.learn]
         taught = [*(harder(usable) if name == HARDER else usable), *held]
         if name == TWO_READERS:

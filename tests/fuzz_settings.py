@@ -39,9 +39,9 @@ SETTINGS: dict[str, dict[str, Sequence[Any]]] = {
     "augment": {"max_new_tokens": (0, -1)},
     "synthesize": {"alpha": (1e308, -0.5, math.nan, []), "keep": ("all",)},
     "evaluate": {"resamples": (0, -1), "confidence": (1.0, math.nan, 0.0), "seed": (-1,)},
-    "run": {"train_questions": (-3,), "top": ([0], [1000], [-1], "x"), "diagnose": (-1,)},
+    "run": {"train_questions": (-3,), "top": ([0], [1000], [-1], "x"), "diagnose": (-1,), "seeds": (0, -1, 1000)},
     "sweep": {"k": ([], [0], [-1], 0)},
-    "tune": {"temperature": ([0.0], [math.nan]), "learning_rate": ([-1.0],)},
+    "tune": {"temperature": ([0.0], [math.nan]), "learning_rate": ([-1.0],), "seeds": (0,)},
     "llm": {"dtype": ("float8",), "device": ("tpu",)},
     "select": {"k": (0,), "pseudo": ("maybe",)},
 }

@@ -43,6 +43,7 @@ train = "c"
 test = "d"
 
 [train]
+kind = "cross-encoder"
 temperature = 0.5
 """
 

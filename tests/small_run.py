@@ -34,6 +34,7 @@ test = "test.jsonl"
 k = 4
 
 [train]
+kind = "cross-encoder"
 epochs = 1
 only_kept = false
 group_size = 4

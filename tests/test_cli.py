@@ -152,7 +152,8 @@ def test_a_log_file_has_no_other_librarys_lines_and_no_control_characters(
     files: dict[str, str], tmp_path: Path
 ) -> None:
     log, out = tmp_path / "log", str(tmp_path / "selector")
-    flags = ["--labels", "relevance", "--epochs", "1", "--group-size", "3", "--base", "embedded:all-minilm-l6-v2"]
+    flags = ["--kind", "cross-encoder"]
+    flags += ["--labels", "relevance", "--epochs", "1", "--group-size", "3", "--base", "embedded:all-minilm-l6-v2"]
     for argv in (
         ["index", files["corpus"], "--retriever", "bm25", "-o", files["index"]],
         ["retrieve", files["questions"], "--index", files["index"], "-k", "3", "-o", files["retrieved"]],
@@ -233,11 +234,11 @@ def test_importing_is_cheap_and_the_public_names_are_these() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
-        "BM25", "Answer", "CrossEncoderSelector", "Dense", "Evaluation", "GainRAG", "GainRecord", "Gained",
-        "GainragError", "Generator", "Hybrid", "Passage", "Question", "Result", "Retrieved", "Retriever", "Scored",
-        "Scorer", "ScoringRequest", "Selector", "answer", "augment", "evaluate", "export", "index", "ingest",
-        "open_index", "open_lm", "read_passages", "read_questions", "read_retrieved", "retrieve", "select",
-        "synthesize", "train",
+        "BM25", "Answer", "CrossEncoderSelector", "Dense", "Evaluation", "FeatureSelector", "GainRAG", "GainRecord",
+        "Gained", "GainragError", "Generator", "Hybrid", "Passage", "Question", "Result", "Retrieved", "Retriever",
+        "Scored", "Scorer", "ScoringRequest", "Selector", "answer", "augment", "evaluate", "export", "index", "ingest",
+        "open_index", "open_lm", "open_selector", "read_passages", "read_questions", "read_retrieved", "retrieve",
+        "select", "synthesize", "train",
     ]  # fmt: skip
     import gainrag
 

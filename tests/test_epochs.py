@@ -13,8 +13,8 @@ from gainrag.records import GainRecord, Retrieved
 from gainrag.selectors.scoring import score_pairs
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
-from gainrag.training import train
 from gainrag.training.epochs import Groups, Watch
+from tests.cross_encoders import train
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_each_epoch_shows_every_question_once_in_another_order_with_other_passag
 ) -> None:
     for record in gains:
         record.ctxs = [record.ctxs[2], *(msgspec.structs.replace(record.ctxs[0], text=f"Rain {i}") for i in range(9))]
-    own = {"base": tiny, "epochs": 3, "group_size": 4, "groups_per_step": 4, "validation": 0.0}
+    own: dict[str, Any] = {"base": tiny, "epochs": 3, "group_size": 4, "groups_per_step": 4, "validation": 0.0}
     shown: list[tuple[int, int, tuple[str, ...]]] = []
     rows = Groups.rows
 
@@ -37,7 +37,7 @@ def test_each_epoch_shows_every_question_once_in_another_order_with_other_passag
         return found
 
     monkeypatch.setattr(Groups, "rows", note)
-    train(gains[:10], tmp_path / "one", **own)  # type: ignore[arg-type]
+    train(gains[:10], tmp_path / "one", **own)
     first = list(shown)
     assert [epoch for epoch, _, _ in first] == [1] * 10 + [2] * 10 + [3] * 10
     orders = [tuple(n for e, n, _ in first if e == epoch) for epoch in (1, 2, 3)]
@@ -50,10 +50,10 @@ def test_each_epoch_shows_every_question_once_in_another_order_with_other_passag
         assert len({frozenset(visit) for visit in visits}) > 1
 
     shown.clear()
-    train(gains[:10], tmp_path / "again", **own)  # type: ignore[arg-type]
+    train(gains[:10], tmp_path / "again", **own)
     assert shown == first
     shown.clear()
-    train(gains[:10], tmp_path / "other", seed=1, **own)  # type: ignore[arg-type]
+    train(gains[:10], tmp_path / "other", seed=1, **own)
     assert shown != first
 
 

@@ -297,3 +297,39 @@ def test_settings_out_of_range() -> None:
         found.difference("gainrag", "dense", "em")
     with pytest.raises(ConfigError, match="itself"):
         found.difference("dense", "dense")
+
+
+def test_several_runs_of_a_system_are_their_mean_and_their_spread() -> None:
+    """Scores, groups and tests are those of each question's mean over the runs; intervals stay over questions."""
+    runs = [answers(drawn(100, share, seed), GROUPS) for share, seed in ((0.7, 3), (0.6, 4), (0.8, 5))]
+    shuffled = [runs[1], random.Random(0).sample(runs[2], 100)]
+    found = evaluate({"dense": SYSTEMS["dense"], "gainrag": runs[0]}, {"gainrag": shuffled}, group_by="dataset")
+    alone = evaluate({str(n): run for n, run in enumerate(runs)}, resamples=10, group_by="dataset")
+    for part, own in (
+        (found.overall, alone.overall), (found.macro, alone.macro), (found.groups["nq"], alone.groups["nq"])
+    ):  # fmt: skip
+        assert part is not None
+        assert own is not None
+        for metric in METRICS:
+            means = [own.systems[str(n)].metrics[metric].value for n in range(3)]
+            estimate = part.systems["gainrag"].metrics[metric]
+            assert estimate.value == pytest.approx(np.mean(means))
+            assert estimate.sd == pytest.approx(np.std(means, ddof=1))
+    assert (found.overall.systems["gainrag"].runs, found.overall.systems["dense"].runs) == (3, 1)
+    assert found.overall.systems["dense"].metrics["mean"].sd is None
+    assert Evaluation.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_the_same_run_twice_changes_nothing_but_has_a_spread_of_zero() -> None:
+    once = evaluate(SYSTEMS, resamples=100)
+    twice = evaluate(SYSTEMS, {"gainrag": [SYSTEMS["gainrag"]]}, resamples=100)
+    assert twice.overall.pairs == once.overall.pairs
+    assert twice.overall.systems["gainrag"].metrics["mean"].sd == 0.0
+    assert "sd" not in json.dumps(once.to_json())
+
+
+def test_further_runs_are_of_a_system_that_is_there_and_of_the_same_questions() -> None:
+    with pytest.raises(ConfigError, match=r"system .gain.*did you mean"):
+        evaluate(SYSTEMS, {"gain": [SYSTEMS["gainrag"]]}, resamples=10)
+    with pytest.raises(DataError, match=r"gainrag, run 2.*missing"):
+        evaluate(SYSTEMS, {"gainrag": [SYSTEMS["gainrag"][1:]]}, resamples=10)

@@ -14,9 +14,9 @@ import pytest
 from gainrag import indexing
 from gainrag.errors import ConfigError, DataError, ModelError, ResourceError, StaleError
 from gainrag.files.streams import file_hash
-from gainrag.indexing import index, open_index
+from gainrag.indexing import META_FILE, index, open_index, set_fusion
 from gainrag.ingestion import read_passages
-from gainrag.records import Passage
+from gainrag.records import Passage, Question
 from gainrag.retrievers.bm25 import BM25
 from gainrag.retrievers.dense import Dense
 from gainrag.retrievers.hybrid import Hybrid
@@ -63,6 +63,39 @@ def test_bm25_folder_answers_as_the_index_in_memory(corpus: Path, tmp_path: Path
     assert [found[0].id for found in opened.search(QUESTIONS, 1)] == ["p0", "p1", "p4"]
     assert opened.search(QUESTIONS, 1)[0][0].extra == {"row": 0}
     assert names(tmp_path) == {"corpus.jsonl", "idx"}  # nothing is left of the building
+
+
+def test_an_index_from_before_there_was_a_choice_fuses_ranks(hybrid: Path, tmp_path: Path) -> None:
+    shutil.copytree(hybrid, old := tmp_path / "old")
+    meta = json.loads((old / META_FILE).read_text())
+    assert meta["settings"].pop("fusion") == "scores"
+    assert meta.pop("weights") is None
+    (old / META_FILE).write_text(json.dumps(meta))
+    opened, now = open_index(old), open_index(hybrid)
+    assert isinstance(opened, Hybrid)
+    assert isinstance(now, Hybrid)
+    assert (opened.fusion, now.fusion, now.weights) == ("ranks", "scores", {"dense": 0.5, "bm25": 0.5})
+    set_fusion(old, "scores", {"dense": 0.3, "bm25": 0.7})
+    opened = open_index(old)
+    assert isinstance(opened, Hybrid)
+    assert (opened.fusion, opened.weights) == ("scores", {"dense": 0.3, "bm25": 0.7})
+    with pytest.raises(ConfigError, match="weights"):
+        set_fusion(old, "scores", {"dense": 1.0})
+    damaged = meta | {"settings": {**meta["settings"], "fusion": "scores"}, "weights": {}}
+    (old / META_FILE).write_text(json.dumps(damaged))
+    with pytest.raises(DataError, match="damaged"):
+        open_index(old)
+
+
+def test_weights_are_fitted_on_training_questions(corpus: Path, tmp_path: Path) -> None:
+    asked = [Question(id="1", question="Who wrote Emma?", answers=["Jane Austen"])]
+    index(corpus, tmp_path / "idx", asked)
+    opened = open_index(tmp_path / "idx")
+    assert isinstance(opened, Hybrid)
+    assert sum(opened.weights.values()) == pytest.approx(1, abs=0.011)
+    for settings in ({"fusion": "ranks"}, {"retriever": "bm25"}):
+        with pytest.raises(ConfigError, match="no weights to fit"):
+            index(corpus, tmp_path / "other", asked, **settings)  # type: ignore[arg-type]
 
 
 def test_dense_and_hybrid_folders_answer_as_the_index_in_memory(hybrid: Path) -> None:

@@ -146,7 +146,7 @@ def test_training_learns_the_threshold_where_there_are_pseudo_passages(
 ) -> None:
     from gainrag.augmentation import augment
     from gainrag.synthesis import synthesize
-    from gainrag.training import train
+    from tests.cross_encoders import train
 
     gains = synthesize(augment(candidates[:8], OverlapLM()), OverlapLM(), alpha=0.0)
     selector = train(gains, tmp_path / "with", epochs=1)

@@ -122,7 +122,7 @@ def test_another_folder_is_noticed_before_any_work(
     refused(capsys, cli.main([command, "none.jsonl", "-o", "thesis"]), "is there already and is no")
     if command == "train":
         (home / "thesis").rename(home / "new-warm-start")
-        argv = ["train", "none.jsonl", "--warm-start", "none.jsonl", "-o", "new"]
+        argv = ["train", "none.jsonl", "--warm-start", "none.jsonl", "--kind", "cross-encoder", "-o", "new"]
         refused(capsys, cli.main(argv), "new-warm-start", "is no selector folder")
 
 

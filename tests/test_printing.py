@@ -7,7 +7,8 @@ import pytest
 from gainrag.errors import ConfigError
 from gainrag.evaluation import Evaluation, evaluate
 from gainrag.records import Answer, Gained, GainRecord, Scored
-from gainrag.runs.printing import candidates_view, markdown_table, text_table
+from gainrag.runs.printing import candidates_view, difference_rows, markdown_table, p_value, text_table
+from gainrag.statistics import holm
 
 
 def said(right: int, n: int, ctx: Scored | None = None) -> list[Answer]:
@@ -140,3 +141,21 @@ def test_no_line_is_wider_than_asked_for(width: int) -> None:
 def test_a_width_without_room_is_refused() -> None:
     with pytest.raises(ConfigError, match="width of 20"):
         candidates_view(RECORD, 20)
+
+
+def test_scores_of_several_seeds_have_their_spread() -> None:
+    found = evaluate(SYSTEMS, {"pseudo": [said(34, 40)]}, resamples=100)
+    text = text_table(found, baseline="no retrieval")
+    line = next(line for line in text.splitlines() if line.startswith("pseudo"))
+    assert re.match(r"pseudo +87\.5 ± 3\.5 \[", line)
+    assert "±: mean and standard deviation over 2 seeds" in text
+    assert "±" not in text_table(evaluate(SYSTEMS, resamples=100))
+
+
+def test_p_values_are_corrected_for_the_number_of_systems(found: Evaluation) -> None:
+    rows = difference_rows(found.overall, "no retrieval")
+    p = [found.overall.difference(name, "no retrieval").p for name in ("dense | top-1", "pseudo")]
+    assert rows[0] == ["system", "difference", "p", "p (Holm)"]
+    assert [row[2:] for row in rows[1:]] == [
+        [p_value(own), p_value(corrected)] for own, corrected in zip(p, holm(p), strict=True)
+    ]

@@ -119,7 +119,7 @@ def test_who_is_no_scorer_is_told_before_anything_is_done(candidates: list[Retri
     ("retriever", "selector", "llm", "hint"),
     [
         ("idx", OverlapSelector(), OverlapLM(), "open_index"),
-        (OverlapRetriever([]), "selector", OverlapLM(), "CrossEncoderSelector"),
+        (OverlapRetriever([]), "selector", OverlapLM(), "open_selector"),
         (OverlapRetriever([]), OverlapSelector(), "model", "open_lm"),
         ("idx", "selector", "model", "open_index"),
         (None, None, None, "open_index"),

@@ -181,7 +181,7 @@ def test_ids_of_figures_are_unique_and_every_figure_has_a_title(harbours: Path) 
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(figures) == 12
+    assert len(figures) == 13
     for figure in figures:
         assert re.search(r'role="img" aria-labelledby="([^"]+)".*?<title id="\1">[^<]+</title>', figure)
         assert all(target in ids for target in re.findall(r'(?:href="#|url\(#)([^")]+)', figure))

@@ -10,11 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from gainrag import training
 from gainrag.errors import ConfigError, DataError, StaleError
+from gainrag.evaluation import evaluate
 from gainrag.files.streams import read
 from gainrag.metrics import holds_answer
 from gainrag.records import Answer, GainRecord, Retrieved, Scored
@@ -23,7 +25,7 @@ from gainrag.runs import names, systems, variants
 from gainrag.runs.config import Config
 from gainrag.runs.folder import Run
 from gainrag.selection import rank
-from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors import CrossEncoderSelector, FeatureSelector, StackedSelector, open_selector
 from gainrag.training.labels import is_held_out
 from tests.small_run import CONFIG, RIVERS, Model, run
 
@@ -418,3 +420,78 @@ def test_a_folder_that_is_no_run_is_left_alone(folder: Path) -> None:
     (folder / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(DataError, match="no run folder"):
         run(folder)
+
+
+def test_a_run_of_stacks(folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GainRAG's selector and its rival are of one kind, each from its own labels; no warm start is made for them."""
+    monkeypatch.setattr("gainrag.training.stacking.ENOUGH", 2)
+    monkeypatch.setattr("gainrag.training.stacking.compare", lambda *_, **__: (1.0, 0.5))
+    text = CONFIG.replace('kind = "cross-encoder"', f'base = "{tiny}"')  # stacks are what is trained unless told else
+    text += f'[[variant]]\nname = "read"\nkind = "cross-encoder"\nbase = "{tiny}"\n'
+    text += '[[variant]]\nname = "cheap"\nkind = "features"\nstart = "scratch"\n'
+    (folder / "config.toml").write_text(text)
+    found = run(folder)
+    out = folder / "out"
+    for name in ("selector", "relevance"):
+        assert isinstance(open_selector(out / name), StackedSelector)
+    assert isinstance(open_selector(out / "variants" / "read" / "selector"), CrossEncoderSelector)
+    assert isinstance(open_selector(out / "variants" / "cheap" / "selector"), FeatureSelector)
+    assert not (out / "warm_start").exists()
+    assert {names.GAINRAG, names.NO_PSEUDO, names.RELEVANCE, "read", "cheap"} <= set(found.overall.systems)
+    report(out)
+
+
+def test_every_selector_is_trained_with_several_seeds(
+    folder: Path, tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tiny selector whose seeds choose otherwise; the tables are of the means over them."""
+    text = CONFIG.replace("[run]", "[run]\nseeds = 2\nwarm_start = false").replace(
+        "[train]", f'[train]\nbase = "{tiny}"\nlearning_rate = 0.1\nseed = 4'
+    )
+    (folder / "config.toml").write_text(text + '[[variant]]\nname = "plain"\ntemperature = 2.0\nseed = 9\n')
+    found = run(folder)
+    out = folder / "out"
+    seeds = {"selector": 4, "relevance": 4, "variants/plain/selector": 9}
+    for name, seed in seeds.items():
+        for path, own in ((name, seed), (f"{name}.seed1", seed + 1)):
+            assert json.loads((out / f"{path}.meta.json").read_text())["settings"]["seed"] == own
+            assert (out / path / "config.json").is_file()
+    trained = [names.GAINRAG, names.NO_PSEUDO, names.RELEVANCE, "plain"]
+    for system, scores in found.overall.systems.items():
+        assert scores.runs == (2 if system in trained else 1)
+        assert (scores.metrics["mean"].sd is None) == (system not in trained)
+    for system in trained:
+        runs = [
+            list(read(out / "answers" / f"{names.file_name(names.seeded(system, n))}.jsonl", Answer)) for n in (0, 1)
+        ]
+        alone = evaluate({"0": runs[0], "1": runs[1]}, resamples=10).overall.systems
+        means = [alone[n].metrics["mean"].value for n in ("0", "1")]
+        mean = found.overall.systems[system].metrics["mean"]
+        assert mean.value == pytest.approx(np.mean(means))
+        assert mean.sd == pytest.approx(np.std(means, ddof=1))
+    table = (out / "table.txt").read_text()
+    assert "±: mean and standard deviation over 2 seeds" in table
+    assert {line.split("  ")[0] for line in table.splitlines()[1:] if "±" in line} == set(trained)
+
+    data = report(out)
+    ranked = {p.stem: list(read(p, Retrieved)) for p in sorted((out / "scores").glob("gainrag*.jsonl"))}
+    assert list(ranked) == ["gainrag", "gainrag.seed1"]
+    gains = {r.id: {c.id: c.gain for c in r.ctxs} for r in read(out / "gains" / "test.jsonl", GainRecord)}
+    regrets = [
+        np.mean([max(gains[r.id].values()) - gains[r.id][r.ctxs[0].id] for r in of]) for of in ranked.values()
+    ]
+    regret = data["analyses"]["selector"]["top1_regret"][names.GAINRAG]["all"]
+    assert regret["mean"] == pytest.approx(np.mean(regrets))
+    assert regret["sd"] == pytest.approx(np.std(regrets, ddof=1))
+    lost = data["analyses"]["lost"]["systems"]["all"]
+    for row in lost.values():
+        assert sum(row["parts"].values()) == pytest.approx(1.0)
+        assert row["score"] + sum(row["points"].values()) == pytest.approx(1.0)
+    assert "±" in (out / "report.md").read_text()
+
+    # One seed less: nothing is trained again, and the other's answers no longer count.
+    (folder / "config.toml").write_text((folder / "config.toml").read_text().replace("seeds = 2", "seeds = 1"))
+    capsys.readouterr()
+    assert {system.runs for system in run(folder, update=True).overall.systems.values()} == {1}
+    assert ": started" not in capsys.readouterr().err
+    report(out)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gainrag import training
 from gainrag.augmentation import augment
 from gainrag.errors import ConfigError, DataError, ModelError, ResourceError
 from gainrag.files.streams import write
@@ -25,12 +26,12 @@ from gainrag.selectors.scoring import TOKENS, make_batches, score_pairs
 from gainrag.settings import parameters, settings_of
 from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
-from gainrag.training import train
 from gainrag.training.base import open_cross_encoder
 from gainrag.training.epochs import Watch
 from gainrag.training.held_out import check_order
 from gainrag.training.labels import Labels, split
 from gainrag.training.settings import Settings, check_training
+from tests.cross_encoders import train
 
 
 def test_list_net_on_gains_has_the_gradient_of_the_kl_distillation() -> None:
@@ -161,6 +162,7 @@ def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
         validation=0.2,
         retrieval_prior=True,
     )
+    assert isinstance(trained, CrossEncoderSelector)
     assert trained.calibration is not None
     assert [record.ctxs[0].id[-1] for record in select(candidates[16:20], trained, k=1)] == ["c"] * 4
     assert plain_regret(trained, gains[16:]) == 0.0
@@ -242,7 +244,7 @@ def easy(gains: list[GainRecord]) -> list[GainRecord]:
 
 
 def settings(**changed: Any) -> Settings:
-    return Settings(**settings_of(train, changed))
+    return Settings(**settings_of(training.train, {"kind": "cross-encoder", **changed}))
 
 
 def test_the_record_of_settings_has_the_parameters_of_train() -> None:
@@ -299,6 +301,7 @@ def test_equal_scores_that_the_retrievers_order_are_no_reason_to_refuse(
     for module in ("epochs", "finishing"):
         monkeypatch.setattr(f"gainrag.training.{module}.score_pairs", equal)
     selector = train(easy, tmp_path / "s", base=tiny, epochs=1, validation=0.3, retrieval_prior=True)
+    assert isinstance(selector, CrossEncoderSelector)
     assert selector.calibration is not None
     assert selector.calibration.weights["retrieval"] > 0
 
@@ -375,7 +378,7 @@ def test_what_a_killed_training_leaves_is_swept_by_the_next_one(
     code = (
         "import os, sys; from gainrag.training import train, epochs; from gainrag.files.streams import read;"
         "from gainrag.records import GainRecord; epochs.Watch.on_epoch_end = lambda *_, **__: os._exit(9);"
-        "train(list(read(sys.argv[1], GainRecord)), sys.argv[2], base=sys.argv[3], epochs=2)"
+        "train(list(read(sys.argv[1], GainRecord)), sys.argv[2], kind='cross-encoder', base=sys.argv[3], epochs=2)"
     )
     write(tmp_path / "gains.jsonl", gains[:8])
     home, temporary = tmp_path / "home", tmp_path / "temporary"
@@ -414,9 +417,9 @@ def test_nothing_to_learn_from_is_said(gains: list[GainRecord], tmp_path: Path) 
 @pytest.mark.parametrize(
     "setting", [{"temperature": 0.0}, {"group_size": 1}, {"epochs": 0}, {"validation": 1.0}, {"learning_rate": -1.0}]
 )
-def test_settings_out_of_range(gains: list[GainRecord], tmp_path: Path, setting: dict[str, float]) -> None:
+def test_settings_out_of_range(gains: list[GainRecord], tmp_path: Path, setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
-        train(gains, tmp_path / "selector", **setting)  # type: ignore[arg-type]
+        train(gains, tmp_path / "selector", **setting)
 
 
 def test_a_folder_that_is_no_selector_is_not_overwritten(gains: list[GainRecord], tmp_path: Path) -> None:
@@ -429,8 +432,8 @@ def test_a_folder_that_is_no_selector_is_not_overwritten(gains: list[GainRecord]
 
 def test_tuning_keeps_the_setting_that_serves_held_out_questions_best(gains: list[GainRecord], tmp_path: Path) -> None:
     out = tmp_path / "selector"
-    settings = {"validation": 0.3, "only_kept": False, "epochs": 4, "groups_per_step": 4}
-    trials = tune(gains, out, {"LLM": "overlap"}, settings, learning_rate=[1e-9, 3e-4], temperature=[1.0])
+    settings = {"kind": "cross-encoder", "validation": 0.3, "only_kept": False, "epochs": 4, "groups_per_step": 4}
+    trials = tune(gains, out, {"LLM": "overlap"}, settings, learning_rate=[1e-9, 3e-4], temperature=[1.0], seeds=1)
     assert [trial.settings for trial in trials] == [{}, {"learning_rate": 1e-9}, {"learning_rate": 3e-4}]
     best = min(trials, key=lambda trial: trial.regret)
     assert [trial.best for trial in trials] == [trial is best for trial in trials]
@@ -439,6 +442,23 @@ def test_tuning_keeps_the_setting_that_serves_held_out_questions_best(gains: lis
     assert plain_regret(CrossEncoderSelector(out), held) == pytest.approx(best.regret, abs=1e-6)
     assert [p.name for p in tmp_path.iterdir()] == ["selector"]
     assert "| LLM | overlap |" in (out / "README.md").read_text()
+
+
+def test_tuning_compares_means_over_seeds_and_keeps_the_first(
+    easy: list[GainRecord], tiny: str, tmp_path: Path
+) -> None:
+    shared = {"base": tiny, "validation": 0.3, "epochs": 1, "learning_rate": 1e-3, "seed": 5}
+    trials = tune(easy, tmp_path / "s", None, {"kind": "cross-encoder", **shared}, temperature=[0.5], seeds=2)
+    held = split(easy, "gain", True, 0.3, np.random.default_rng(5))[1]
+    alone = []
+    for seed in (5, 6):
+        own: dict[str, Any] = {**shared, "seed": seed, "keep_worse": True}
+        alone.append(plain_regret(train(easy, tmp_path / str(seed), None, **own), held))
+    assert trials[0].regrets == pytest.approx(alone, abs=1e-6)
+    assert [trial.regret for trial in trials] == [pytest.approx(np.mean(trial.regrets)) for trial in trials]
+    assert trials[0].best == (trials[0].regret <= trials[1].regret)
+    kept = plain_regret(CrossEncoderSelector(tmp_path / "s"), held)
+    assert kept == pytest.approx(next(trial for trial in trials if trial.best).regrets[0], abs=1e-6)
 
 
 def test_tuning_needs_held_out_questions(gains: list[GainRecord], tmp_path: Path) -> None:
@@ -459,7 +479,7 @@ def test_tuning_goes_on_where_a_value_destroys_the_model_and_keeps_nothing_of_it
     monkeypatch.setattr(tempfile, "tempdir", None)
     shared = {"base": tiny, "validation": 0.3, "epochs": 1, "learning_rate": 1e-9}
     monkeypatch.setattr("gainrag.training.finishing.check_order", refuse_second(check_order))
-    trials = tune(easy, tmp_path / "s", None, shared, temperature=[0.5, 2.0])
+    trials = tune(easy, tmp_path / "s", None, shared, temperature=[0.5, 2.0], seeds=1)
     assert [trial.settings for trial in trials] == [{}, {"temperature": 2.0}]
     assert "temperature 0.5 is left out: train: the trained selector gives" in capfd.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["s"]

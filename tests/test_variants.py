@@ -59,6 +59,9 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Training]:
 
 
 def read(folder: Path, text: str) -> Config:
+    """A config whose selectors are cross-encoders: those alone have warm starts."""
+    kind = '[train]\nkind = "cross-encoder"\n'
+    text = text.replace("[train]\n", kind) if "[train]\n" in text else kind + text
     (folder / "config.toml").write_text(DATA + text)
     return read_config(folder / "config.toml", STAGES)
 
@@ -66,9 +69,9 @@ def read(folder: Path, text: str) -> Config:
 def variants(folder: Path, text: str, warm_start: bool = True) -> dict[str, dict[str, Path]]:
     """Train the selectors of a config on four training questions a data set, of which the first two have labels."""
     extra = [(f"{name}{i}", {"dataset": name}) for i in range(4) for name in "abc"]
-    ctxs = [Scored(id="p", text="Text.")]
+    ctxs = [Scored(id="p", text="Text.", hasanswer=True), Scored(id="q", text="Rain.", hasanswer=False)]
     retrieved = [Retrieved(id=name, question="?", answers=["a"], ctxs=ctxs, extra=more) for name, more in extra]
-    gained = [Gained(id="p", text="Text.", loss={"0.0": 1.0}, gain=-1.0)]
+    gained = [Gained(id=c.id, text=c.text, hasanswer=c.hasanswer, loss={"0.0": 1.0}, gain=-1.0) for c in ctxs]
     gains = [
         GainRecord(
             id=name, question="?", answers=["a"], kept=True, prediction="a", silver=0, ctxs=gained, extra=more
@@ -159,8 +162,8 @@ def test_a_variant_has_what_tuning_chose_but_for_its_own_settings(tmp_path: Path
     plain, rival, cold = (note.settings for note in trained[-3:])
     warm = str(tmp_path / "run" / "warm_start")
     assert plain == {
-        "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2, "base": warm,
-        "keep_worse": True,
+        "kind": "cross-encoder", "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2,
+        "base": warm, "keep_worse": True,
     }  # fmt: skip
     assert rival == {**plain, "labels": "likelihood", "alpha": 0.5, "epochs": 1}
     assert cold == {**rival, "labels": "relevance", "epochs": 3, "base": "embedded:all-minilm-l6-v2"}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gainrag.retrieval import retrieve
     from gainrag.retrievers import BM25, Dense, Hybrid
     from gainrag.selection import select
-    from gainrag.selectors import CrossEncoderSelector
+    from gainrag.selectors import CrossEncoderSelector, FeatureSelector, open_selector
     from gainrag.selectors.exporting import export
     from gainrag.synthesis import synthesize
     from gainrag.training import train
@@ -45,7 +45,7 @@ _HOMES = {
     "retrieval": ("retrieve",),
     "retrievers": ("BM25", "Dense", "Hybrid"),
     "selection": ("select",),
-    "selectors": ("CrossEncoderSelector",),
+    "selectors": ("CrossEncoderSelector", "FeatureSelector", "open_selector"),
     "synthesis": ("synthesize",),
     "training": ("train",),
 }
@@ -57,6 +57,7 @@ __all__ = [
     "CrossEncoderSelector",
     "Dense",
     "Evaluation",
+    "FeatureSelector",
     "GainRAG",
     "GainRecord",
     "Gained",
@@ -80,6 +81,7 @@ __all__ = [
     "ingest",
     "open_index",
     "open_lm",
+    "open_selector",
     "read_passages",
     "read_questions",
     "read_retrieved",

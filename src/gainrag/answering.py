@@ -48,10 +48,11 @@ class Threshold(msgspec.Struct, frozen=True):
 
     def margin(self, choices: Sequence[str], losses: Sequence[float]) -> float | None:
         """loss(second) - loss(first), whichever way round the choices stand; None of a question with other choices."""
-        return _margin(self.choices, choices, losses)
+        return margin(self.choices, choices, losses)
 
 
-def _margin(two: Sequence[str], choices: Sequence[str], losses: Sequence[float]) -> float | None:
+def margin(two: Sequence[str], choices: Sequence[str], losses: Sequence[float]) -> float | None:
+    """loss(second) - loss(first) of two choices, whichever way round they stand; None of other choices."""
     if len(choices) != 2 or set(choices) != set(two):
         return None
     by_choice = dict(zip(choices, losses, strict=True))
@@ -66,8 +67,8 @@ def decide(choices: Sequence[str], losses: Sequence[float], threshold: Threshold
     >>> decide(["Yes", "No"], [2.0, 1.0], Threshold(choices=("Yes", "No"), value=-1.5, questions=100))
     'Yes'
     """
-    if threshold is not None and (margin := threshold.margin(choices, losses)) is not None:
-        return threshold.choices[0] if margin > threshold.value else threshold.choices[1]
+    if threshold is not None and (own := threshold.margin(choices, losses)) is not None:
+        return threshold.choices[0] if own > threshold.value else threshold.choices[1]
     return choices[int(np.argmin(losses))]
 
 
@@ -95,7 +96,7 @@ def calibrate(questions: Sequence[Question], losses: Sequence[Sequence[float]]) 
     if two is None:
         return None
     right = [(q.choices or [])[right_choice(q, f"question {q.id}")] for q in questions]
-    margins = [_margin(two, q.choices or (), own) for q, own in zip(questions, losses, strict=True)]
+    margins = [margin(two, q.choices or (), own) for q, own in zip(questions, losses, strict=True)]
     seconds = sum(answer == two[1] for answer in right) / len(right)
     value = float(np.quantile([m for m in margins if m is not None], seconds))
     return Threshold(choices=two, value=round(value, 6), questions=len(questions))

@@ -2,6 +2,9 @@
 
 Every interval and test is over questions, which are the only thing sampled. All systems are resampled with the same
 questions, so that what makes a question hard cancels in a difference.
+
+A system that was trained several times, with other seeds, has several runs. Its score of a question is the mean over
+them, and how far the runs differ is the standard deviation of their means, which stands beside the interval.
 """
 
 from __future__ import annotations
@@ -9,17 +12,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from gainrag import metrics
+from gainrag.answering import fixed_choices, margin
 from gainrag.errors import ConfigError, DataError, unknown
-from gainrag.records import Answer
+from gainrag.records import Answer, gold_ranks
 from gainrag.settings import Batch, Confidence, Name, Seed, checked
-from gainrag.statistics import FloatArray, compare_systems, tidy
+from gainrag.statistics import FloatArray, compare_systems, interval, resampled_weights, spread, tidy
 
 _OF_TEXT: dict[str, Callable[[str, Sequence[str]], float]] = {
     "contains": metrics.contains,
@@ -31,13 +35,26 @@ _OF_TEXT: dict[str, Callable[[str, Sequence[str]], float]] = {
 # What systems are compared by; `mean` is (contains + f1) / 2.
 METRICS = (*_OF_TEXT, "mean")
 
+# A question with choices has a right answer and wrong ones, and nothing between: each of METRICS is its accuracy there,
+# so that such questions can be averaged with others. Where all questions have choices, it is called by its name.
+ACCURACY = "accuracy"
+
+# Where it is known which passages are gold: the share of them in the first k, by the metric's name.
+GOLD_RECALL = {"gold@1": 1, "gold@5": 5}
+
 # What is measured of the passages an answer was given from, beside the answer's own scores.
 _OF_PASSAGES = ("generated", "recall")
+
+
+# The columns of the scores. Systems are compared by the first.
+_COMPARED = (*METRICS, *GOLD_RECALL)
+_MEASURES = (*_COMPARED, *_OF_PASSAGES)
 
 
 @checked
 def evaluate(
     answers: Mapping[str, Sequence[Answer]],
+    repeats: Mapping[str, Sequence[Sequence[Answer]]] | None = None,
     *,
     resamples: Batch = 10_000,
     confidence: Confidence = 0.95,
@@ -51,6 +68,10 @@ def evaluate(
     as good as random; p = (sign flips at least as extreme + 1) / (resamples + 1). p-values are not corrected for
     the number of pairs.
 
+    Of a question with choices every metric is the accuracy of its answer. A breakdown of such questions alone has
+    `accuracy` among its metrics too, and `auc` where all have the same two choices. Where every answer of a system says
+    where the gold passages stood, there is gold@1 and gold@5, the share of them in the first passages.
+
     >>> def said(*texts):
     ...     return [Answer(id=str(n), question="?", answers=["Paris"], prediction=t) for n, t in enumerate(texts)]
     >>> found = evaluate({"a": said("Paris", "Paris"), "b": said("Paris", "Rome")}, resamples=100)
@@ -59,6 +80,7 @@ def evaluate(
 
     Args:
         answers: by system's name, its answers. Every system must have answered the same questions, in any order.
+        repeats: by system's name, the answers of its further runs, such as those of other seeds; to the same questions.
         resamples: how many bootstrap resamples and how many sign flips are drawn.
         confidence: the level of the intervals, between 0 and 1.
         seed: where the random numbers start; the same seed gives the same intervals whatever the questions' order.
@@ -67,19 +89,25 @@ def evaluate(
 
     Raises:
         ConfigError: `resamples` or `confidence` is out of range.
+        ConfigError: a system has further runs and no answers.
         DataError: no systems or no answers; a question id is missing or twice; a question has no or empty gold
-            answers; its words or its answers differ from system to system (white space and the answers' order do not
+            answers; its words, answers or choices differ from system to system (white space and their order do not
             count); a record lacks the key that `group_by` names.
     """
     by_id = {name: _by_id(name, records) for name, records in answers.items()}
-    ids = _common_ids(by_id)
-    scores = np.array(
-        [[list(_score(records[key]).values()) for key in ids] for records in by_id.values()], dtype=np.float64
-    )
-    reads = [any(record.ctxs for record in records.values()) for records in by_id.values()]
+    further = _further(repeats or {}, by_id)
+    ids = _common_ids({**by_id, **{f"{name}, run {n}": run for (name, n), run in further.items()}})
+    runs = {
+        name: [[run[key] for key in ids] for run in (records, *(r for (of, _), r in further.items() if of == name))]
+        for name, records in by_id.items()
+    }
+    scores = {
+        name: np.array([[_measures(record) for record in run] for run in own], dtype=np.float64)
+        for name, own in runs.items()
+    }
 
     def breakdown(strata: Sequence[npt.NDArray[np.intp]]) -> Breakdown:
-        return _breakdown(scores, list(by_id), reads, strata, resamples, confidence, seed)
+        return _breakdown(runs, scores, strata, resamples, confidence, seed)
 
     groups = {} if group_by is None else _groups(by_id, ids, group_by)
     return Evaluation(
@@ -97,7 +125,8 @@ def score_questions(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, A
     """Every score of every answer, one plain dictionary each, ready to be written as JSON lines.
 
     Keys: system, id, prediction, each of METRICS (0 to 1), `generated` (1.0 when its first passage is the
-    pseudo-passage) and `recall` (1.0 when one of its passages holds an answer). Systems and answers stay in order.
+    pseudo-passage), `recall` (1.0 when one of its passages holds an answer) and each of GOLD_RECALL where it is known.
+    Systems and answers stay in order.
 
     Raises:
         DataError: a system has no answers, or an id twice; a question has no or empty gold answers.
@@ -109,14 +138,39 @@ def score_questions(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, A
     ]
 
 
+def _further(
+    repeats: Mapping[str, Sequence[Sequence[Answer]]], known: Mapping[str, Any]
+) -> dict[tuple[str, int], dict[str, Answer]]:
+    """The further runs by system and number, counted from 2, each by question id."""
+    for name in repeats:
+        if name not in known:
+            raise ConfigError(unknown("system", name, known), hint="give the answers of its first run, too")
+    return {
+        (name, n): _by_id(f"{name}, run {n}", records)
+        for name, runs in repeats.items()
+        for n, records in enumerate(runs, 2)
+    }
+
+
 def _score(record: Answer) -> dict[str, float]:
-    """All scores of one answer, METRICS first, then _OF_PASSAGES."""
-    scores = {name: metric(record.prediction, record.answers) for name, metric in _OF_TEXT.items()}
+    """All scores of one answer: METRICS, _OF_PASSAGES, and of GOLD_RECALL those that are known."""
+    if record.choices:
+        scores = dict.fromkeys(_OF_TEXT, metrics.accuracy(record.prediction, record.answers))
+    else:
+        scores = {name: metric(record.prediction, record.answers) for name, metric in _OF_TEXT.items()}
     scores["mean"] = (scores["contains"] + scores["f1"]) / 2
     scores["generated"] = float(bool(record.ctxs) and record.ctxs[0].origin == "generated")
     # Not ctx.hasanswer: what came with foreign results may have been marked by another rule.
     scores["recall"] = float(any(metrics.holds_answer(ctx, record.answers) for ctx in record.ctxs))
+    if (ranks := gold_ranks(record.ctxs) if record.gold_ranks is None else record.gold_ranks) is not None:
+        scores |= {name: metrics.gold_recall(ranks, k) for name, k in GOLD_RECALL.items()}
     return scores
+
+
+def _measures(record: Answer) -> list[float]:
+    """The scores of one answer in the order of _MEASURES; NaN where it is not known which passages are gold."""
+    scores = _score(record)
+    return [scores.get(name, np.nan) for name in _MEASURES]
 
 
 def _by_id(system: str, records: Sequence[Answer]) -> dict[str, Answer]:
@@ -158,6 +212,7 @@ def _common_ids(by_id: Mapping[str, Mapping[str, Answer]]) -> list[str]:
             differing = [
                 *(["question is not that"] if record.question.split() != known.question.split() else []),
                 *(["gold answers are not those"] if set(record.answers) != set(known.answers) else []),
+                *(["choices are not those"] if set(record.choices or ()) != set(known.choices or ()) else []),
             ]
             if differing:
                 raise DataError(
@@ -191,41 +246,93 @@ def _groups(by_id: Mapping[str, Mapping[str, Answer]], ids: Sequence[str], key: 
 
 
 def _breakdown(
-    scores: FloatArray,
-    names: Sequence[str],
-    reads: Sequence[bool],
+    runs: Mapping[str, Sequence[Sequence[Answer]]],
+    scores: Mapping[str, FloatArray],
     strata: Sequence[npt.NDArray[np.intp]],
     resamples: int,
     confidence: float,
     seed: int,
 ) -> Breakdown:
-    """Scores [system, question, measure] summed up as the mean over strata of the mean within each."""
-    table = scores[:, np.concatenate(strata)].transpose(1, 0, 2)  # [question, system, measure]
+    """The answers [run, question] of systems and their scores [run, question, measure] summed up as the mean over
+    strata of the mean within each."""
+    names, rows = list(runs), np.concatenate(strata)
+    table = np.stack([own.mean(axis=0)[rows] for own in scores.values()], axis=1)  # [question, system, measure]
     sizes = [len(stratum) for stratum in strata]
-    means, differences = compare_systems(table, sizes, resamples, confidence, seed, len(METRICS))
+    # What is not known of every question of a system is left out below; NaN would be warned of until then.
+    known: npt.NDArray[np.bool_] = np.isfinite(table).min(axis=0)  # [system, measure]
+    means, differences = compare_systems(np.nan_to_num(table), sizes, resamples, confidence, seed, len(_COMPARED))
+    closed = all(own[0][row].choices for own in runs.values() for row in rows)
     systems = {}
-    for s, name in enumerate(names):
+    for s, (name, own) in enumerate(runs.items()):
+        by_run = np.mean([scores[name][:, stratum].mean(axis=1) for stratum in strata], axis=0)  # [run, measure]
         found = {
-            measure: Estimate(*(tidy(array[s, m]) for array in means))
-            for m, measure in enumerate((*METRICS, *_OF_PASSAGES))
+            measure: Estimate(
+                value=tidy(means.value[s, m]),
+                low=tidy(means.low[s, m]),
+                high=tidy(means.high[s, m]),
+                sd=tidy(spread(by_run[:, m])) if len(own) > 1 else None,
+            )
+            for m, measure in enumerate(_MEASURES)
+            if known[s, m]
         }
+        # No passages at all is not a share of zero: the question does not arise.
+        reads = any(record.ctxs for record in own[0])
+        asked = [[run[row] for row in rows] for run in own]
         systems[name] = SystemScores(
-            metrics={metric: found[metric] for metric in METRICS},
-            # No passages at all is not a share of zero: the question does not arise.
-            generated=found["generated"] if reads[s] else None,
-            recall=found["recall"] if reads[s] else None,
+            metrics=_named({metric: found[metric] for metric in _COMPARED if metric in found}, closed),
+            generated=found["generated"] if reads else None,
+            recall=found["recall"] if reads else None,
+            auc=_auc(asked, resamples, confidence, seed) if len(strata) == 1 and closed else None,
+            runs=len(own),
         )
     pairs = [
         Comparison(
-            system=first,
-            other=second,
-            metrics={
-                metric: Difference(*(tidy(array[i, m]) for array in differences)) for m, metric in enumerate(METRICS)
-            },
+            system=names[first],
+            other=names[second],
+            metrics=_named(
+                {
+                    metric: Difference(*(tidy(array[i, m]) for array in differences))
+                    for m, metric in enumerate(_COMPARED)
+                    if known[first, m] and known[second, m]
+                },
+                closed,
+            ),
         )
-        for i, (first, second) in enumerate(combinations(names, 2))
+        for i, (first, second) in enumerate(combinations(range(len(names)), 2))
     ]
     return Breakdown(n=len(table), systems=systems, pairs=pairs)
+
+
+def _named(found: dict[str, _Found], closed: bool) -> dict[str, _Found]:
+    """The figures by metric, where all questions have choices the accuracy by its name, too."""
+    return {ACCURACY: found["mean"], **found} if closed else found
+
+
+def _auc(runs: Sequence[Sequence[Answer]], resamples: int, confidence: float, seed: int) -> Estimate | None:
+    """The AUC of the margin for the first of two choices that all questions have, the mean over the runs that answered
+    them, with its bootstrap interval; None where they have others, their losses are not known, or all have the same
+    right answer."""
+    two = fixed_choices(runs[0])
+    if two is None or any(answer.choice_losses is None for run in runs for answer in run):
+        return None
+    margins = [[margin(two, a.choices or (), a.choice_losses or ()) or 0.0 for a in run] for run in runs]
+    first = [answer.answers[0] == two[0] for answer in runs[0]]
+    if all(first) or not any(first):
+        return None
+    drawn = np.concatenate(
+        [
+            np.mean([metrics.auc(own, first, weights) for own in margins], axis=0)
+            for weights in resampled_weights([len(first)], resamples, np.random.default_rng([seed, 0]))
+        ]
+    )
+    low, high = interval(drawn[~np.isnan(drawn)], confidence)
+    values = [float(metrics.auc(own, first)) for own in margins]
+    return Estimate(
+        value=tidy(float(np.mean(values))),
+        low=tidy(float(low)),
+        high=tidy(float(high)),
+        sd=tidy(spread(values)) if len(values) > 1 else None,
+    )
 
 
 # A share or score, and a difference of two.
@@ -233,12 +340,16 @@ _Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 _Signed = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 
 
-class Estimate(msgspec.Struct, frozen=True):
-    """A mean over questions (0 to 1) with its bootstrap interval."""
+class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mean over questions (0 to 1) with its bootstrap interval.
+
+    sd: the standard deviation of the means of several runs; None of one run.
+    """
 
     value: _Unit
     low: _Unit
     high: _Unit
+    sd: _Unit | None = None
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -250,20 +361,28 @@ class Difference(msgspec.Struct, frozen=True):
     p: _Unit
 
 
-class SystemScores(msgspec.Struct, frozen=True):
-    """One system: each of METRICS, and what its passages were.
+_Found = TypeVar("_Found", Estimate, Difference)
+
+
+class SystemScores(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One system: each of METRICS, of questions with choices `accuracy`, of GOLD_RECALL what is known, and what its
+    passages were.
 
     `generated` is the share of answers whose first passage is the pseudo-passage, `recall` the share with an answer
-    in the passages used; None where the system used no passages.
+    in the passages used; None where the system used no passages. `auc`, of one group of questions with the same two
+    choices: how often the margin loss(second) - loss(first) is higher where the first is right than where it is not.
+    `runs` is how many runs all of it is the mean over.
     """
 
     metrics: dict[str, Estimate]
     generated: Estimate | None
     recall: Estimate | None
+    auc: Estimate | None = None
+    runs: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """`system` minus `other`, in each of METRICS."""
+    """`system` minus `other`, in each of METRICS and what else is known of both."""
 
     system: str
     other: str
@@ -277,6 +396,12 @@ class Breakdown(msgspec.Struct, frozen=True):
     systems: dict[str, SystemScores]
     pairs: list[Comparison]
 
+    @property
+    def score(self) -> str:
+        """What the metric `mean` is, in words: accuracy where all questions have choices."""
+        closed = all(ACCURACY in scores.metrics for scores in self.systems.values())
+        return ACCURACY if closed else "mean(contains, F1)"
+
     def difference(self, system: str, other: str, metric: str = "mean") -> Difference:
         """`system` minus `other`, whichever way round the pair is kept.
 
@@ -286,9 +411,11 @@ class Breakdown(msgspec.Struct, frozen=True):
         for name in (system, other):
             if name not in self.systems:
                 raise ConfigError(unknown("system", name, self.systems), hint="name a system that was evaluated")
-        if metric not in METRICS:
-            raise ConfigError(unknown("metric", metric, METRICS), hint="name one of the metrics")
         for pair in self.pairs:
+            if metric not in pair.metrics:
+                if {pair.system, pair.other} == {system, other} or metric not in (ACCURACY, *_COMPARED):
+                    raise ConfigError(unknown("metric", metric, pair.metrics), hint="name one of the metrics")
+                continue
             found = pair.metrics[metric]
             if (pair.system, pair.other) == (system, other):
                 return found

@@ -17,6 +17,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+# What a selector is taught of choices. Losses are means over an answer's tokens, and so nearer to one another than the
+# answers' own log-probabilities are.
+CHOICE_TEMPERATURE = 0.25
+
 FloatArray = npt.NDArray[np.float64]
 
 

@@ -3,7 +3,8 @@
     passages.jsonl, offsets.npy   the passages, and where each begins
     bm25/                         the word index
     dense.faiss                   the vectors
-    index.meta.json               settings, versions, and the corpus file's path, size, time and SHA-256
+    index.meta.json               settings, versions, the weights of a hybrid's parts, and the corpus file's path, size,
+                                  time and SHA-256
 
 The folder holds everything a search needs; the corpus file is looked at only to say when it has changed.
 """
@@ -11,7 +12,7 @@ The folder holds everything a search needs; the corpus file is looked at only to
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -26,9 +27,10 @@ from gainrag.files.progress import progress
 from gainrag.files.streams import file_hash, input_errors, read_json, write_json
 from gainrag.ingestion import read_passages
 from gainrag.protocols import Retriever
+from gainrag.records import Question
 from gainrag.retrievers.bm25 import BM25
 from gainrag.retrievers.dense import MODEL, Dense, load_encoder
-from gainrag.retrievers.hybrid import Hybrid
+from gainrag.retrievers.hybrid import Fusion, Hybrid, check_weights, fit_weights
 from gainrag.retrievers.store import PassageStore, damaged
 from gainrag.settings import Batch, Name, checked
 
@@ -40,8 +42,10 @@ META_FILE, BM25_FOLDER, DENSE_FILE = "index.meta.json", "bm25", "dense.faiss"
 def index(
     corpus: str | Path,
     out: str | Path,
+    questions: Sequence[Question] = (),
     *,
     retriever: Kind = "hybrid",
+    fusion: Fusion = "scores",
     model: Name = MODEL,
     normalize: bool = True,
     batch_size: Batch = 64,
@@ -52,18 +56,26 @@ def index(
     the disk; held in memory are the words' numbers (bm25) and the vectors (dense).
 
     Args:
+        questions: training questions with answers, which the weights of a hybrid's scores are fitted on. Without them
+            both parts weigh the same.
         retriever: bm25, dense or hybrid (both).
+        fusion: how hybrid puts the two rankings together: the sum of their standardised scores, or of reciprocal ranks.
         model: the sentence encoder of dense and hybrid: embedded:NAME, a Hugging Face id or a local folder.
         normalize: compare dense vectors by cosine; off for encoders made for the dot product, such as Contriever.
         batch_size: passages encoded at a time.
 
     Raises:
-        ConfigError: no such retriever, or batch_size is less than 1.
+        ConfigError: no such retriever or fusion, batch_size is less than 1, or there are questions and nothing to
+            weigh.
         DataError: the corpus is missing, empty or malformed, or `out` is something other than an index.
         ModelError: the encoder cannot be loaded.
         ResourceError: the disk is full; what was at `out` is still there.
     """
     parts = parts_of(retriever)
+    fused = fusion if len(parts) > 1 else None
+    if questions and fused != "scores":
+        hint = "leave them out, or choose hybrid and scores"
+        raise ConfigError("there are no weights to fit on questions", where="questions", hint=hint)
     # What cannot work fails before the corpus is read.
     out = Path(out)
     check_replaceable(out, META_FILE, "index")
@@ -79,6 +91,11 @@ def index(
             dense = Dense.build(passages, model=model, normalize=normalize, batch_size=batch_size)
             dense.save(folder / DENSE_FILE)
             truncated = dense.truncated
+            del dense  # its vectors are on the disk
+        weights: dict[str, float] | None = None
+        if questions:
+            hybrid = _hybrid(_open_parts(folder, passages, parts, model, normalize))
+            weights = fit_weights([(hybrid, questions)])
         digest = None if before is None else file_hash(corpus)
         if _look(corpus) != before:
             raise StaleError(
@@ -87,10 +104,13 @@ def index(
         meta: dict[str, Any] = {
             "settings": {
                 "retriever": retriever,
+                "fusion": fused,
                 "model": model if "dense" in parts else None,
                 "normalize": normalize if "dense" in parts else None,
                 "batch_size": batch_size,
             },
+            # None until they are fitted: both parts weigh the same.
+            "weights": weights,
             "passages": len(passages),
             # Passages whose end the encoder did not read.
             "truncated": truncated,
@@ -127,21 +147,64 @@ def open_index(folder: str | Path, *, corpus: str | Path | None = None) -> Retri
     passages = PassageStore(folder)
     if len(passages) != meta.passages:
         raise damaged(folder, f"{len(passages)} passages, {meta.passages} recorded")
+    # Indexes from before there was a choice are of normalised vectors.
+    normalize = meta.settings.normalize is not False
+    kinds = parts_of(meta.settings.retriever)
+    parts = _open_parts(folder, passages, kinds, meta.settings.model or MODEL, normalize)
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    try:
+        # Indexes from before there was a choice fuse ranks.
+        return _hybrid(parts, fusion=meta.settings.fusion or "ranks", weights=meta.weights)
+    except ConfigError as error:
+        raise damaged(folder, f"{META_FILE}: {error.what}") from None
+
+
+def set_fusion(folder: str | Path, fusion: Fusion, weights: Mapping[str, float] | None) -> None:
+    """Change how a hybrid index puts its rankings together; nothing else in the folder changes.
+
+    Args:
+        weights: of scores, by retriever; both weigh the same when None.
+
+    Raises:
+        DataError: it is no index of a hybrid, or damaged.
+        ConfigError: the weights are not of its retrievers.
+    """
+    folder = Path(folder)
+    kind = _read_meta(folder).settings.retriever
+    if kind != "hybrid":
+        raise DataError(f"the index is {kind}, nothing is fused there", where=str(folder), hint="index with hybrid")
+    if weights is not None:
+        check_weights(weights, parts_of(kind))
+    meta = read_json(folder / META_FILE)
+    settings = {**meta["settings"], "fusion": fusion}
+    own = None if weights is None else dict(weights)
+    if (meta["settings"], meta.get("weights")) != (settings, own):
+        write_json(folder / META_FILE, {**meta, "settings": settings, "weights": own})
+
+
+def _open_parts(
+    folder: Path, passages: PassageStore, kinds: Sequence[str], model: str, normalize: bool
+) -> dict[str, Retriever]:
+    """The single retrievers of an index folder, by kind."""
     parts: dict[str, Retriever] = {}
-    if meta.settings.retriever != "dense":  # first, as it is opened in no time
+    if "bm25" in kinds:  # first, as it is opened in no time
         parts["bm25"] = BM25.load(folder / BM25_FOLDER, passages)
-    if meta.settings.retriever != "bm25":
-        model = meta.settings.model or MODEL
-        # Indexes from before there was a choice are of normalised vectors.
-        normalize = meta.settings.normalize is not False
+    if "dense" in kinds:
         parts["dense"] = Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize)
-    return Hybrid([parts["dense"], parts["bm25"]]) if len(parts) > 1 else next(iter(parts.values()))
+    return parts
+
+
+def _hybrid(parts: Mapping[str, Retriever], **settings: Any) -> Hybrid:
+    """The two as one: of equal scores the order is dense's."""
+    return Hybrid([parts["dense"], parts["bm25"]], **settings)
 
 
 class _Settings(msgspec.Struct):
     retriever: Kind
     model: str | None
     normalize: bool | None = None
+    fusion: Fusion | None = None
 
 
 class _Corpus(msgspec.Struct):
@@ -159,6 +222,7 @@ class _Meta(msgspec.Struct):
     settings: _Settings
     passages: int
     corpus: _Corpus | None
+    weights: dict[str, float] | None = None
 
 
 def _read_meta(folder: Path) -> _Meta:

@@ -12,9 +12,20 @@ from gainrag.answering import generate_answers
 from gainrag.augmentation import write_background
 from gainrag.errors import DataError
 from gainrag.prompts import PromptForm, for_model
-from gainrag.protocols import FloatArray, Generator, Lazy, Retriever, Selector, need, scores_with, search_with
+from gainrag.protocols import (
+    FloatArray,
+    Generator,
+    Lazy,
+    Retriever,
+    Selector,
+    is_listwise,
+    need,
+    scores_with,
+    search_with,
+)
 from gainrag.records import Question, Scored
 from gainrag.selection import Pseudo, as_pseudo, rescored
+from gainrag.selectors import PRIOR, open_selector
 from gainrag.selectors.lazy import is_enough, threshold_of
 from gainrag.settings import Passages, Tokens, checked
 
@@ -52,7 +63,7 @@ class GainRAG:
 
     Args:
         retriever: an opened index: `open_index(..)`.
-        selector: `CrossEncoderSelector(..)`, or a Selector of your own.
+        selector: `open_selector(..)`, or a Selector of your own; the one that ships with the package when left out.
         llm: `open_lm(..)`, or a Generator of your own.
         depth: passages to retrieve.
         k: passages the language model reads.
@@ -72,8 +83,8 @@ class GainRAG:
     def __init__(
         self,
         retriever: Retriever,
-        selector: Selector,
-        llm: Generator,
+        selector: Selector | None = None,
+        llm: Generator | None = None,
         *,
         depth: Passages = 100,
         k: Passages = 1,
@@ -82,12 +93,14 @@ class GainRAG:
         max_new_tokens: Tokens = 16,
         background_tokens: Tokens = 128,
     ) -> None:
+        selector = open_selector(PRIOR) if selector is None else selector
         for part, protocol, what, hint in (
             (retriever, Retriever, "retriever", 'open_index("idx/")'),
-            (selector, Selector, "selector", 'CrossEncoderSelector("selector/")'),
+            (selector, Selector, "selector", 'open_selector("selector/")'),
             (llm, Generator, "llm", "open_lm(model=..)"),
         ):
             need(part, protocol, what=what, where="GainRAG", hint=f"pass {hint}")
+        assert llm is not None  # it is a Generator
         self.retriever, self.selector, self.llm = retriever, selector, llm
         if pseudo == "auto":
             pseudo = "lazy" if isinstance(selector, Lazy) and selector.threshold is not None else "eager"
@@ -137,7 +150,9 @@ class GainRAG:
                 hint="lower k, or retrieve more",
             )
         unscored = candidates[len(scores) :]
-        if unscored:
+        if unscored and is_listwise(self.selector):
+            scores = self._score(question, candidates)
+        elif unscored:
             scores = np.concatenate([scores, self._score(question, unscored)])
         ranked = rescored(candidates, scores, len(candidates))
         chosen = ranked[: self.k]

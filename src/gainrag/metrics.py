@@ -5,13 +5,16 @@
 | `contains`    | prediction, gold answers  | 1.0 when a gold stands in the prediction as whole words   |
 | `exact_match` | prediction, gold answers  | 1.0 when the prediction is a gold                         |
 | `f1`          | prediction, gold answers  | token overlap with the nearest gold, 0 to 1               |
+| `accuracy`    | prediction, gold answers  | 1.0 when the prediction is the right choice, letter for letter |
 | `paper_em`    | prediction, gold answers  | containment as published, by characters; to compare only  |
 | `has_answer`  | text, gold answers        | whether a gold stands in the text, by DPR's tokens        |
 | `holds_answer`| passage, gold answers     | `has_answer` of the passage's text, without its title     |
 | `recall_at_k` | has-answer flags, ranked  | share of questions with an answer in the first k          |
+| `gold_recall` | ranks of gold passages    | share of them in the first k                              |
 | `auc_within`  | gains, correctness        | how well gains tell right from wrong within one question  |
+| `auc`         | margins, classes          | how well margins tell one class from another over questions |
 
-All but the last two take the best over the gold answers.
+All of a prediction or a text take the best over the gold answers, but for `accuracy`.
 """
 
 from __future__ import annotations
@@ -23,10 +26,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import regex
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.records import Passage, Scored
+
+FloatArray = npt.NDArray[np.float64]
 
 # Unicode's punctuation, and the symbols of ASCII that SQuAD drops with it ("$", "+", "<" ..).
 _PUNCTUATION = regex.compile(r"[\p{P}!-/:-@\[-`{-~]")
@@ -140,6 +147,16 @@ def _token_f1(said: list[str], gold: list[str]) -> float:
     return 2.0 * shared / (len(said) + len(gold))
 
 
+def accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """1.0 when the prediction is the first gold answer, letter for letter: for questions with choices, of which the
+    first answer is the right one.
+
+    >>> accuracy("Yes", ["Yes"]), accuracy("yes", ["Yes"]), accuracy("", [])
+    (1.0, 0.0, 0.0)
+    """
+    return float(bool(answers) and prediction == answers[0])
+
+
 def paper_em(prediction: str, answers: Sequence[str]) -> float:
     """1.0 when some normalised gold is a substring of the normalised prediction: "EM" as published, to compare only.
 
@@ -215,6 +232,38 @@ def recall_at_k(ranked: Sequence[Sequence[bool]], k: int) -> float:
     if not ranked:
         raise DataError("recall of no questions is not defined", hint="give at least one question")
     return sum(any(flags[:k]) for flags in ranked) / len(ranked)
+
+
+def gold_recall(ranks: Sequence[int], k: int) -> float:
+    """The share of a question's gold passages among its first k; 0 where no candidate is gold.
+
+    >>> gold_recall([1, 7], k=5), gold_recall([], k=5)
+    (0.5, 0.0)
+    """
+    return sum(rank <= k for rank in ranks) / len(ranks) if ranks else 0.0
+
+
+def auc(values: npt.ArrayLike, positive: Sequence[bool], weights: npt.ArrayLike | None = None) -> FloatArray:
+    """How often a question of the class has a higher value than one of the other; of equal values half.
+
+    >>> float(auc([3.0, 1.0, 2.0], [True, False, True]))
+    1.0
+
+    Args:
+        values: one a question.
+        positive: whether it is of the class.
+        weights: how often each question counts, [.., question]; once when left out.
+
+    Returns:
+        [..]; NaN where all that counts is of one class.
+    """
+    own, mask = np.asarray(values, dtype=np.float64), np.asarray(positive, dtype=bool)
+    counts = np.ones(len(own)) if weights is None else np.asarray(weights, dtype=np.float64)
+    high, low = counts[..., mask], counts[..., ~mask]
+    above, equal = own[mask][:, None] > own[~mask], own[mask][:, None] == own[~mask]
+    won = ((high @ (above + 0.5 * equal)) * low).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(won / (high.sum(axis=-1) * low.sum(axis=-1)), dtype=np.float64)
 
 
 def auc_within(gains: Sequence[float], correct: Sequence[bool]) -> float | None:

@@ -150,6 +150,14 @@ class Lazy(Protocol):
 
 
 @runtime_checkable
+class Listwise(Protocol):
+    """A selector whose score of a passage depends on the other candidates: with the pseudo-passage among them all are
+    scored again."""
+
+    listwise: bool
+
+
+@runtime_checkable
 class Named(Protocol):
     """A part that was opened by a name, which messages call it by."""
 
@@ -178,6 +186,11 @@ def chunk_for(lm: object, sizes: Mapping[str, int]) -> int:
     """How many questions a stage works on at a time, by what the language model runs on; the CPU's number for a model
     that does not say."""
     return sizes[lm.kind if isinstance(lm, Hardware) else "cpu"]
+
+
+def is_listwise(selector: object) -> bool:
+    """Whether a passage's score depends on the question's other candidates."""
+    return isinstance(selector, Listwise) and selector.listwise
 
 
 def search_with(retriever: Retriever, questions: Sequence[str], k: int) -> list[list[Scored]]:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.files.progress import progress
 from gainrag.files.resuming import chunks
-from gainrag.protocols import FloatArray, Selector, scores_with
+from gainrag.prompts import question_with_choices
+from gainrag.protocols import FloatArray, Selector, is_listwise, scores_with
 from gainrag.records import Retrieved, Scored, gold_ranks
 from gainrag.selectors.lazy import SKIPPED, is_enough, threshold_of
 from gainrag.settings import Passages, checked
@@ -74,14 +75,16 @@ def select(
     selected = []
     pairs = list(zip(candidates, eligible, strict=True))
     for part in progress(list(chunks(pairs, CHUNK)), "selecting", unit="batches"):
-        for (record, passages), scores in zip(part, score_all(selector, part), strict=True):
+        without = _without_pseudo(selector, part) if threshold is not None else None
+        for n, ((record, passages), scores) in enumerate(zip(part, score_all(selector, part), strict=True)):
             extra = record.extra
             if threshold is not None:
-                skipped = is_enough(passages, scores, threshold, k)
+                kept = [i for i, c in enumerate(passages) if c.origin != "generated"]
+                retrieved, own = [passages[i] for i in kept], scores[kept] if without is None else without[n]
+                skipped = is_enough(retrieved, own, threshold, k)
                 extra = {**extra, SKIPPED: skipped}
                 if skipped:
-                    kept = [i for i, c in enumerate(passages) if c.origin != "generated"]
-                    passages, scores = [passages[i] for i in kept], scores[kept]
+                    passages, scores = retrieved, own
             selected.append(
                 Retrieved(
                     id=record.id,
@@ -94,6 +97,13 @@ def select(
                 )
             )
     return selected
+
+
+def _without_pseudo(selector: Selector, part: Sequence[tuple[Retrieved, list[Scored]]]) -> list[FloatArray] | None:
+    """The scores of the retrieved passages as if there were no pseudo-passage; None where these do not differ."""
+    if not is_listwise(selector):
+        return None
+    return score_all(selector, [(r, [c for c in passages if c.origin != "generated"]) for r, passages in part])
 
 
 def skipped_share(selected: Sequence[Retrieved]) -> float | None:
@@ -145,4 +155,4 @@ def _check_enough(records: Sequence[Retrieved], eligible: Sequence[Sequence[Scor
 
 def score_all(selector: Selector, part: Sequence[tuple[Retrieved, list[Scored]]]) -> list[FloatArray]:
     """Scores of several questions' passages."""
-    return scores_with(selector, [(record.question, passages) for record, passages in part])
+    return scores_with(selector, [(question_with_choices(r.question, r.choices), passages) for r, passages in part])

@@ -32,18 +32,30 @@ Tokens = Annotated[int, Meta(ge=1, le=32_768)]  # tokens that a model writes
 Length = Annotated[int, Meta(ge=8, le=131_072)]  # tokens that a model reads
 Some = Annotated[int, Meta(ge=0, le=100_000_000)]  # questions of a sample; 0 has a meaning of its own
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # what numpy, torch and transformers all take
+Seeds = Annotated[int, Meta(ge=1, le=100)]  # trainings of one system that differ in the seed alone
 Alpha = Annotated[float, Meta(ge=0.0, le=100.0)]  # weight of the contrast
 Temperature = Annotated[float, Meta(ge=0.001, le=1000.0)]  # of a teacher
 Share = Annotated[float, Meta(ge=0.0, lt=1.0)]  # of a whole, never all of it
 GroupSize = Annotated[int, Meta(ge=2, le=1000)]  # passages that a question shows at a visit
 GroupsPerStep = Annotated[int, Meta(ge=1, le=1000)]
 Epochs = Annotated[int, Meta(ge=1, le=1000)]
+Passes = Annotated[int, Meta(ge=0, le=1000)]  # epochs that may be none
+Folds = Annotated[int, Meta(ge=2, le=20)]
 Layers = Annotated[int, Meta(ge=0, le=1000)]
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]  # learning rate
 Confidence = Annotated[float, Meta(gt=0.0, lt=1.0)]  # level of an interval
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|(cuda|xpu|mps)(:\d+)?)$", description="auto, cpu, cuda or cuda:N")]
 Name = Annotated[str, Meta(min_length=1, description="a name that is not empty")]  # of a model, a file, a key
 Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+def further_seed(seed: int, n: int) -> int:
+    """The n-th seed after one, the first following the last.
+
+    >>> further_seed(4, 2), further_seed(2**32 - 1, 1)
+    (6, 0)
+    """
+    return (seed + n) % 2**32
 
 
 def checked(stage: Callable[P, T]) -> Callable[P, T]:

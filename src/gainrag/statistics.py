@@ -1,4 +1,4 @@
-"""Intervals and tests of means over questions, which are the only thing sampled: pure mathematics, no records.
+"""Intervals and tests of means over questions, the only thing sampled, and weights of scores. No records are known.
 
 | function              | of                              | value                                                      |
 |-----------------------|---------------------------------|------------------------------------------------------------|
@@ -10,6 +10,9 @@
 | `mean_interval`       | other values, one a question    | percentile bootstrap interval of their mean                |
 | `share_interval`      | k of n                          | Wilson's interval of the share                             |
 | `holm`                | p-values of several comparisons | p-values corrected for how many they are                   |
+| `spread`              | a figure of several runs        | its standard deviation over them                           |
+| `standardise`         | values                          | their distances from the mean, in standard deviations      |
+| `least_cross_entropy` | columns of scores, teachers     | the weights at which their softmax is nearest the teachers |
 """
 
 from __future__ import annotations
@@ -98,10 +101,10 @@ def resampled_means(values: FloatArray, sizes: Sequence[int], resamples: int, rn
     Returns:
         [resample, column].
     """
-    return np.concatenate([weights @ values for weights in _resampled_weights(sizes, resamples, rng)])
+    return np.concatenate([weights @ values for weights in resampled_weights(sizes, resamples, rng)])
 
 
-def _resampled_weights(sizes: Sequence[int], resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
+def resampled_weights(sizes: Sequence[int], resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
     """Blocks [resample, question] of how much each question counts."""
     for block in _blocks(sum(sizes), resamples):
         parts: list[FloatArray] = []
@@ -226,6 +229,61 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def spread(values: Sequence[float] | FloatArray) -> float:
+    """The standard deviation of one figure over several runs, as an estimate of that of all runs (n - 1).
+
+    >>> spread([1.0, 2.0, 3.0])
+    1.0
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    if len(values) < 2:
+        raise DataError(f"{len(values)} run has no spread", hint="give two or more")
+    return float(np.std(values, ddof=1))
+
+
 def tidy(value: float) -> float:
     """Without the last digits, which are noise of the order of summation and differ from machine to machine."""
     return round(float(value), 12) + 0.0  # -0.0 + 0.0 is 0.0
+
+
+def standardise(values: FloatArray, over: FloatArray | None = None) -> FloatArray:
+    """Values less a mean and divided by a standard deviation: of themselves, or of the values `over`. All 0 where these
+    are alike or none: they tell nothing apart.
+
+    >>> standardise(np.array([1.0, 3.0])).tolist(), standardise(np.array([2.0, 2.0])).tolist()
+    ([-1.0, 1.0], [0.0, 0.0])
+    """
+    over = values if over is None else over
+    if not len(over) or not (spread := float(over.std())) > 0:
+        return np.zeros(len(values))
+    return np.asarray((values - over.mean()) / spread, dtype=np.float64)
+
+
+def least_cross_entropy(
+    columns: Sequence[FloatArray], teachers: Sequence[FloatArray], free: int
+) -> tuple[tuple[float, ...], float]:
+    """The weights of the columns at which softmax(columns @ weights) is nearest to the teachers, and the mean
+    cross-entropy there. It is convex in the weights. Those of scores are not below 0: none can be so wrong that its
+    opposite is right, and on few questions it might look so.
+
+    Args:
+        columns: by question [passage, column].
+        free: how many of the last columns may have a weight below 0.
+    """
+    from scipy.optimize import minimize
+
+    def objective(weights: FloatArray) -> tuple[float, FloatArray]:
+        total, slope = 0.0, np.zeros_like(weights)
+        for x, teacher in zip(columns, teachers, strict=True):
+            z = x @ weights
+            log_share = z - np.logaddexp.reduce(z)
+            total -= float(teacher @ log_share)
+            slope -= x.T @ (teacher - np.exp(log_share))
+        return total / len(columns), slope / len(columns)
+
+    width = columns[0].shape[1]
+    bounds = [(0.0, None)] * (width - free) + [(None, None)] * free
+    found = minimize(objective, np.ones(width), jac=True, bounds=bounds, method="L-BFGS-B")
+    return tuple(round(float(x), 6) for x in found.x), float(found.fun)

@@ -350,7 +350,8 @@ def diagnose(
 
     Every candidate of `sample` questions, evenly spaced, is answered. By alpha: `auc`, the mean over questions (those
     with right and wrong candidates) of the chance that a right candidate has the higher gain; `pick`, mean F1 of the
-    answer from the candidate of highest gain. Recommended is the highest AUC, the smaller alpha of equals.
+    answer from the candidate of highest gain, of questions with choices its accuracy. Recommended is the highest AUC,
+    the smaller alpha of equals.
 
     Raises:
         DataError: no question of the sample has both right and wrong candidates.
@@ -362,10 +363,15 @@ def diagnose(
     picks: dict[str, list[float]] = {a: [] for a in alphas}
     first: list[float] = []
     for record in progress(chosen, "answering every candidate", unit="questions"):
-        rendered = [prompts.with_passages(record.question, [ctx], reserve=max_new_tokens) for ctx in record.ctxs]
-        texts = generate_answers(lm, prompts, rendered, max_new_tokens)
-        right = [metrics.contains(text, record.answers) > 0 for text in texts]
-        f1 = [metrics.f1(text, record.answers) for text in texts]
+        if record.choices:  # the labels say what is answered
+            said = [decide(record.choices, choice_losses_of(record, ctx, 0.0)) for ctx in record.ctxs]
+            f1 = [metrics.accuracy(text, record.answers) for text in said]
+            right = [score > 0 for score in f1]
+        else:
+            rendered = [prompts.with_passages(record.question, [ctx], reserve=max_new_tokens) for ctx in record.ctxs]
+            texts = generate_answers(lm, prompts, rendered, max_new_tokens)
+            right = [metrics.contains(text, record.answers) > 0 for text in texts]
+            f1 = [metrics.f1(text, record.answers) for text in texts]
         first.append(f1[0])
         for a in alphas:
             gains = gains_at(record, float(a))
@@ -392,7 +398,8 @@ def diagnose(
 def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -> str:
     """Summary and diagnosis as a few lines for a person."""
     lines = [
-        f"{summary['questions']} questions, {summary['kept']:.1%} kept (answered correctly from the silver passage)",
+        f"{summary['questions']} questions, {summary['kept']:.1%} kept (answered correctly from the silver passage; "
+        "choices and long answers: helped by a passage)",
         f"the silver passage contains an answer for {summary['silver_holds_answer']:.1%} of the questions, "
         f"and is the pseudo-passage for {summary['silver_is_pseudo']:.1%}",
         f"teacher entropy at temperature 1: {summary['teacher_entropy']:.2f} nats "

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gainrag import (
     answering,
     augmentation,
@@ -32,7 +34,8 @@ from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
 from gainrag.runs import config, names, printing, sharing, stages
-from gainrag.selectors import CrossEncoderSelector, exporting
+from gainrag.runs.names import by_seed
+from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, settings_of
@@ -88,7 +91,9 @@ def ingest(arguments: Arguments) -> None:
 
 def index(arguments: Arguments) -> None:
     """Passages -> an index folder."""
-    indexing.index(arguments["corpus"], arguments["out"], **_own(indexing.index, arguments))
+    file = arguments["questions"]
+    questions = ingestion.read_questions(file, need_answers=True) if file else ()
+    indexing.index(arguments["corpus"], arguments["out"], list(questions), **_own(indexing.index, arguments))
 
 
 def retrieve(arguments: Arguments) -> None:
@@ -106,13 +111,17 @@ def augment(arguments: Arguments) -> None:
     _ask(augmentation.augment, "retrieved", arguments)
 
 
-def _ask(stage: Callable[..., Any], source: str, arguments: Arguments) -> None:
-    """A stage in which the language model writes something for each record of a file, given as argument `source`."""
+def _ask(stage: Callable[..., Any], source: str, arguments: Arguments, **more: Any) -> None:
+    """A stage in which the language model writes something for each record of a file, given as argument `source`.
+
+    Args:
+        more: what the stage is given beside its settings; it is recorded among them.
+    """
     records = ingestion.read_retrieved(arguments[source], need_answers=False)
     lm, llm = _open_lm(arguments)
     memory = _memory(stage, arguments, llm, **{source: arguments[source]})
-    stage(records, lm, arguments["out"], memory, **_own(stage, arguments))
-    write_meta(arguments["out"], memory["settings"], memory["inputs"])
+    stage(records, lm, arguments["out"], memory, **_own(stage, arguments), **more)
+    write_meta(arguments["out"], {**memory["settings"], **msgspec.to_builtins(more)}, memory["inputs"])
 
 
 def synthesize(arguments: Arguments) -> None:
@@ -146,6 +155,12 @@ def train(arguments: Arguments) -> None:
     source = arguments["gains"]
     warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
     if arguments.get("warm_start"):
+        if settings_of(training.train, own)["kind"] != "cross-encoder":
+            raise UsageError(
+                "--warm-start is for cross-encoders",
+                where="gainrag train",
+                hint="leave it out: a stack warms up in its folds, see --relevance-epochs; or use --kind cross-encoder",
+            )
         check_output(warm, (source, arguments["warm_start"], own.get("base", "-")), writes="folder")
         check_target(warm)
     if own.get("labels") == "relevance":
@@ -162,7 +177,7 @@ def train(arguments: Arguments) -> None:
         shared = {k: own[k] for k in ("base", "seed", "max_length", "dtype", "device") if k in own}
         # A beginning only: it need not be better than the retriever's order yet.
         begun = {"data": Path(arguments["warm_start"]).name}
-        training.train(retrieved, warm, begun, labels="relevance", keep_worse=True, **shared)
+        training.train(retrieved, warm, begun, kind="cross-encoder", labels="relevance", keep_worse=True, **shared)
         inputs["warm start"] = arguments["warm_start"]
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)
@@ -182,7 +197,7 @@ def select(arguments: Arguments) -> None:
     """Candidates -> the best of them."""
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=False)
     own = _own(selection.select, arguments)
-    selector = CrossEncoderSelector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
+    selector = open_selector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
     selected = selection.select(candidates, selector, **own)
     write(arguments["out"], selected)
     inputs: dict[str, str | Path] = {"candidates": arguments["candidates"]}
@@ -211,11 +226,20 @@ def export(arguments: Arguments) -> None:
 
 def answer(arguments: Arguments) -> None:
     """Selected records -> answers."""
-    _ask(answering.answer, "selected", arguments)
+    source = arguments.get("calibrate")
+    if not source:
+        _ask(answering.answer, "selected", arguments)
+        return
+    threshold = answering.calibrate_on(list(read(source, Answer)), str(source))
+    first, second = threshold.choices
+    asked = f"by {threshold.questions} training questions"
+    print(f"{first} where loss({second}) - loss({first}) is above {threshold.value:.3f} nats, {asked}", file=sys.stderr)
+    _ask(answering.answer, "selected", arguments, threshold=threshold)
 
 
 def evaluate(arguments: Arguments) -> None:
-    """Answers of several systems -> evaluation.json and a table."""
+    """Answers of several systems -> evaluation.json and a table. NAME.seed1.jsonl beside NAME.jsonl is a further run of
+    NAME, as a run folder has them."""
     paths = arguments["answers"]
     names = [Path(p).name.removesuffix(".gz").removesuffix(".jsonl") for p in paths]
     if len(set(names)) < len(names):
@@ -224,7 +248,7 @@ def evaluate(arguments: Arguments) -> None:
         raise UsageError("a file is named twice", where="gainrag evaluate", hint="name each system's answers once")
     answers = {name: list(read(path, Answer)) for name, path in zip(names, paths, strict=True)}
     own = _own(evaluation.evaluate, arguments)
-    found = evaluation.evaluate(answers, **own)
+    found = evaluation.evaluate(*by_seed(answers), **own)
     write_json(arguments["out"], found.to_json())
     write_meta(arguments["out"], settings_of(evaluation.evaluate, own), hashes(dict(zip(names, paths, strict=True))))
     print(printing.text_table(found), file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
 from gainrag.runs.config import Options
-from gainrag.selectors import CrossEncoderSelector, exporting
+from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting
 from gainrag.selectors.saving import SELECTOR
 
 # What an interruption leaves, said to whoever pressed Ctrl-C.
@@ -33,7 +33,7 @@ GOES_ON = "What is finished is kept; run the same command again to continue."
 STAGES_KEPT = "Finished stages are kept; run the same command again to continue."
 
 # Parameters of stages that may name a file or a folder to read.
-_READ = ("base", "aliases")
+_READ = ("base", "start", "aliases")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Command:
 
     Args:
         writes: what its --out is.
-        replaces: of a folder that may be there already, the file by which it is known and what it is called.
+        replaces: of a folder that may be there already, the file, or one of several, by which it is known,
+            and what it is called.
         kept: what an interruption leaves, as a sentence for whoever caused it.
     """
 
@@ -71,7 +72,7 @@ class Command:
     stages: tuple[Callable[..., Any], ...] = ()
     skip: tuple[str, ...] = ()
     writes: Writes = "file"
-    replaces: tuple[str, str] | None = None
+    replaces: tuple[str | Sequence[str], str] | None = None
     kept: str = STARTS_OVER
 
     def run(self, arguments: actions.Arguments) -> None:
@@ -114,6 +115,11 @@ def _llm() -> Argument:
     return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
 
 
+def _calibrate() -> Argument:
+    text = "for two fixed choices such as Yes and No: this system's answers to training questions, to set the threshold"
+    return Argument(("--calibrate",), {"metavar": "ANSWERS", "help": text}, reads=True)
+
+
 def _data(default: str) -> Argument:
     text = f"the folder that relative data paths of the config start from [{default}]"
     return Argument(("--data",), {"metavar": "FOLDER", "help": text})
@@ -141,7 +147,15 @@ COMMANDS: tuple[Command, ...] = (
         "index",
         "Build an index folder from passages.",
         actions.index,
-        (_input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz, or -"), _output("the index folder")),
+        (
+            _input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz, or -"),
+            _output("the index folder"),
+            Argument(
+                ("--questions",),
+                {"metavar": "FILE", "help": "training questions: the weights of hybrid's scores are fitted on them"},
+                reads=True,
+            ),
+        ),
         (indexing.index,),
         writes="folder",
         replaces=(indexing.META_FILE, "index"),
@@ -215,7 +229,11 @@ COMMANDS: tuple[Command, ...] = (
             _output("selected.jsonl, or -"),
             Argument(
                 ("--selector",),
-                {"required": True, "metavar": "MODEL", "help": "a selector folder or any reranker"},
+                {
+                    "default": PRIOR,
+                    "metavar": "MODEL",
+                    "help": f"a selector folder or any reranker [{PRIOR}, which serves until you train one]",
+                },
                 reads=True,
             ),
         ),
@@ -241,7 +259,12 @@ COMMANDS: tuple[Command, ...] = (
         "answer",
         "Answer each question from its passages.",
         actions.answer,
-        (_input("selected", "retrieved records, or -"), _llm(), _output("answers.jsonl, or -")),
+        (
+            _input("selected", "retrieved records, or -"),
+            _llm(),
+            _calibrate(),
+            _output("answers.jsonl, or -"),
+        ),
         (answering.answer, lms.open_lm),
         ("model",),
         kept=GOES_ON,
@@ -250,7 +273,10 @@ COMMANDS: tuple[Command, ...] = (
         "evaluate",
         "Score answers, with intervals, and compare systems.",
         actions.evaluate,
-        (_input("answers", "one file a system", nargs="+"), _output("evaluation.json")),
+        (
+            _input("answers", "one file a system; NAME.seed1.jsonl is a further seed of NAME.jsonl", nargs="+"),
+            _output("evaluation.json"),
+        ),
         (evaluation.evaluate,),
     ),
     Command(

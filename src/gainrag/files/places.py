@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -160,16 +160,16 @@ def check_output(path: str | Path, inputs: Iterable[str | Path] = (), *, writes:
         raise DataError("is the current folder or above it, and would be replaced", where=str(path), hint=_HINT)
 
 
-def check_replaceable(path: str | Path, mark: str, what: str) -> None:
+def check_replaceable(path: str | Path, mark: str | Sequence[str], what: str) -> None:
     """Whether a folder may be written here: a wrong path must not cost anyone their folder.
 
     Args:
-        mark: the file by which such a folder is known.
+        mark: the file by which such a folder is known, or several, any of them.
         what: what such a folder is called.
 
     Raises:
         DataError: there is something else.
     """
-    out = target(path)
-    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and is_empty(out)):
+    out, marks = target(path), (mark,) if isinstance(mark, str) else mark
+    if out.exists() and not any((out / mark).is_file() for mark in marks) and not (out.is_dir() and is_empty(out)):
         raise DataError(f"is there already and is no {what}", where=str(path), hint="choose another output folder")

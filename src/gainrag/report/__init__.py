@@ -2,6 +2,7 @@
 
 finished  the run folder, read and checked
 data      all numbers, as plain data: report.json
+lost      of these, where questions are lost: in retrieval, selection or reading
 variants  of these, the selectors trained another way
 sections  headings, sentences, tables and figures from these numbers
 parts     what sections are made of

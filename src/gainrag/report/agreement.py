@@ -18,7 +18,7 @@ from gainrag.errors import ConfigError
 from gainrag.gain import teacher
 from gainrag.report.analysis import Case, Plain, share
 from gainrag.selection import top
-from gainrag.statistics import mean_interval
+from gainrag.statistics import mean_interval, spread
 
 # Edges of the histogram of rank correlations.
 _EDGES = [round(-1.0 + 0.2 * i, 1) for i in range(11)]
@@ -64,25 +64,31 @@ def top1_regret(cases: Sequence[Case], system: str | None, **interval: int | flo
 
     Returns:
         mean with low and high; `chance`, that of a candidate drawn at random; `best`, the share of questions where
-        the choice is as good as any.
+        the choice is as good as any. Of a system of several seeds mean and best are over them, and `sd` is the
+        standard deviation of their means.
     """
-    regrets, chance = [], []
-    for case in cases:
-        gains = np.array(case.gains())
-        if system is None:
-            at = next((i for i, c in enumerate(case.candidates) if c.origin != "generated"), 0)
-        else:
-            at = top(case.scored[system], 1)[0]
-        regrets.append(float(gains.max() - gains[at]))
-        chance.append(float(gains.max() - gains.mean()))
+    by_seed: list[list[float]] = []
+    for n in range(cases[0].seeds(system) if system else 1):
+        seed = [case.with_seed(system, n) if system else case for case in cases]
+        by_seed.append([max(gains := case.gains()) - gains[_first(case, system)] for case in seed])
+    chance = [max(case.gains()) - float(np.mean(case.gains())) for case in cases]
+    regrets = np.mean(by_seed, axis=0).tolist()
     low, high = mean_interval(regrets, **interval)  # type: ignore[arg-type]
     return {
         "mean": float(np.mean(regrets)),
         "low": low,
         "high": high,
         "chance": float(np.mean(chance)),
-        "best": share(sum(regret == 0 for regret in regrets), len(regrets)),
+        "best": share(round(sum(regret == 0 for own in by_seed for regret in own) / len(by_seed)), len(cases)),
+        **({"sd": spread([float(np.mean(own)) for own in by_seed])} if len(by_seed) > 1 else {}),
     }
+
+
+def _first(case: Case, system: str | None) -> int:
+    """Which candidate a system's selector puts first; without a system the retriever's first."""
+    if system is None:
+        return next((i for i, c in enumerate(case.candidates) if c.origin != "generated"), 0)
+    return top(case.scored[system], 1)[0]
 
 
 def calibration(cases: Sequence[Case], system: str, temperature: float, bins: int = 10) -> list[Plain]:

@@ -9,7 +9,9 @@
 | `pseudo_choice`       | when is the pseudo-passage chosen, and was that right? (Figure 4)                     |
 | `compare`, `extremes` | where does one system beat another, and where not?                                    |
 
-The score is mean(contains, F1) of an answer, 0 to 1. How well a selector orders candidates: gainrag.report.agreement.
+The score is mean(contains, F1) of an answer, 0 to 1. Of a system that was trained with several seeds, differences and
+mean scores of all questions are of the mean over them; what one question's passages did is of the first seed. How well
+a selector orders candidates: gainrag.report.agreement.
 """
 
 from __future__ import annotations
@@ -41,6 +43,14 @@ _YES_OR_NO = {"are", "can", "could", "did", "do", "does", "had", "has", "have", 
 ALL = "all"
 
 
+class Seed(msgspec.Struct, frozen=True):
+    """What a system chose and answered with a further seed: `answered`, `scores`, `scored` of a case."""
+
+    answered: Answer
+    scores: dict[str, float]
+    scored: list[float]
+
+
 class Case(msgspec.Struct, frozen=True):
     """A test question with everything a run knows of it.
 
@@ -48,6 +58,7 @@ class Case(msgspec.Struct, frozen=True):
     scored: by system that has a selector, its score of each candidate, in the same order.
     answered: by system, its answer; all cases have the same systems.
     scores: by system, `contains`, `f1`, `mean`, `recall` .. of its answer (see `gainrag.evaluation.score_questions`).
+    further: by system that was trained with several seeds, all but the first, which the other fields are of.
     """
 
     id: str
@@ -59,10 +70,29 @@ class Case(msgspec.Struct, frozen=True):
     scores: dict[str, dict[str, float]]
     scored: dict[str, list[float]] = {}
     extra: dict[str, Any] = {}
+    further: dict[str, list[Seed]] = {}
 
-    def mean(self, system: str) -> float:
-        """mean(contains, F1) of a system's answer."""
-        return self.scores[system]["mean"]
+    def mean(self, system: str, what: str = "mean") -> float:
+        """mean(contains, F1) of a system's answer, or another of its scores; of several seeds the mean over them."""
+        own = [self.scores[system], *(seed.scores for seed in self.further.get(system, ()))]
+        return own[0][what] if len(own) == 1 else sum(scores[what] for scores in own) / len(own)
+
+    def seeds(self, system: str) -> int:
+        """With how many seeds a system was trained."""
+        return 1 + len(self.further.get(system, ()))
+
+    def with_seed(self, system: str, n: int) -> Case:
+        """The case with what a system chose and answered with its n-th further seed; 0 is the first seed."""
+        if n == 0:
+            return self
+        own = self.further[system][n - 1]
+        return msgspec.structs.replace(
+            self,
+            answered={**self.answered, system: own.answered},
+            scores={**self.scores, system: own.scores},
+            scored={**self.scored, system: own.scored},
+            further={},
+        )
 
     def pseudo(self) -> int | None:
         """Where the pseudo-passage is among the candidates."""
@@ -138,7 +168,7 @@ def recall_and_score(cases: Sequence[Case], systems: Sequence[str]) -> Plain:
     """
     return {
         system: {
-            "recall": float(np.mean([case.scores[system]["recall"] for case in cases])),
+            "recall": float(np.mean([case.mean(system, "recall") for case in cases])),
             "score": float(np.mean([case.mean(system) for case in cases])),
         }
         for system in systems
@@ -233,11 +263,11 @@ def pseudo_choice(cases: Sequence[Case], system: str, without: str | None = None
         "best": best(having),
         "best_of_chosen": best(chosen),
         "best_of_others": best(others),
-        "score": mean_of([case.mean(system) for case in chosen]),
-        "score_without": mean_of([case.mean(without) for case in chosen]) if without else None,
+        "score": mean_of([case.scores[system]["mean"] for case in chosen]),
+        "score_without": mean_of([case.scores[without]["mean"] for case in chosen]) if without else None,
         "score_best_retrieved": {
             **mean_of([score for _, score in known]),
-            "chosen": mean_of([case.mean(system) for case, _ in known])["value"],
+            "chosen": mean_of([case.scores[system]["mean"] for case, _ in known])["value"],
         },
     }
 
@@ -261,7 +291,7 @@ def _score_of_best_retrieved(case: Case) -> float | None:
     best = retrieved[top(gains, 1)[0]]
     for system, answer in case.answered.items():
         if len(answer.ctxs) == 1 and same(answer.ctxs[0], best):
-            return case.mean(system)
+            return case.scores[system]["mean"]
     return None
 
 

@@ -56,15 +56,17 @@ def difference(row: Plain) -> str:
 
 
 def interval(row: Plain) -> str:
-    """A mean as it is, with its interval, where it has one."""
+    """A mean as it is, with its spread over seeds and its interval, where it has them."""
     if row["mean"] is None:
         return NOT_AVAILABLE
-    return f"{row['mean']:.2f}" + ("" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]")
+    sd = "" if row.get("sd") is None else f" ± {row['sd']:.2f}"
+    return f"{row['mean']:.2f}{sd}" + ("" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]")
 
 
 def percents(row: Plain) -> str:
-    """A mean score in percent with its interval."""
-    return f"{percent(row['mean'])} [{percent(row['low'])}, {percent(row['high'])}]"
+    """A mean score in percent with its spread over seeds, where it has one, and its interval."""
+    sd = "" if row.get("sd") is None else f" ± {percent(row['sd'])}"
+    return f"{percent(row['mean'])}{sd} [{percent(row['low'])}, {percent(row['high'])}]"
 
 
 def scaled(row: Plain, key: str, scale: float) -> figures.Interval:

@@ -22,7 +22,7 @@ from gainrag.errors import ConfigError, unknown
 from gainrag.files.meta import as_json
 from gainrag.metrics import holds_answer
 from gainrag.records import Passage
-from gainrag.report import agreement, analysis, variants
+from gainrag.report import agreement, analysis, lost, variants
 from gainrag.report.analysis import Case, Plain, by_dataset
 from gainrag.report.finished import Finished
 from gainrag.runs.config import Options
@@ -83,6 +83,9 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         },
         "selector": _selector(run, scoring, interval) if scoring and "gains" not in absent else None,
     }
+    oracle = ORACLE if ORACLE in names else None
+    analyses[lost.KEY], without_parts = lost.find(run.cases, names, oracle)
+    absent |= {f"{lost.KEY} {dataset}": why for dataset, why in without_parts.items()}
     regrets = analyses["selector"]["top1_regret"] if analyses["selector"] else {}
     trained = {variant.name: variant.table for variant in run.config.variants}
     analyses["variants"] = variants.compare(found, trained, gainrag, run.labelled, regrets)
@@ -95,7 +98,7 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
             "baseline": base,
             "without_pseudo": without,
             "first_with": FIRST_WITH if FIRST_WITH in names else None,
-            "oracle": ORACLE if ORACLE in names else None,
+            "oracle": oracle,
         },
         "passages": passages,
         "evaluation": found.to_json(),
@@ -162,7 +165,9 @@ def _selector(run: Finished, scoring: Sequence[str], interval: Mapping[str, Any]
         },
         "top1_regret": {"retriever": regret(None), **{name: regret(name) for name in scoring}},
         # Only the gain selector was taught the teacher's shares.
-        "calibration": agreement.calibration(run.cases, GAINRAG, run.temperature) if GAINRAG in scoring else None,
+        "calibration": agreement.calibration(run.cases, GAINRAG, run.temperature)
+        if GAINRAG in scoring
+        else None,
     }
 
 

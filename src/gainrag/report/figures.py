@@ -22,6 +22,7 @@ _COLOURS = {
     "grid": "#070809",
     "accent": "#0a0b0c",
     "base": "#0d0e0f",
+    "paper": "#101112",
 }
 _RC: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -97,7 +98,9 @@ def _wrapped(labels: Iterable[str]) -> dict[str, str]:
     return {label: "\n".join(textwrap.wrap(label, 26, max_lines=2, placeholder=" …")) for label in labels}
 
 
-def intervals(name: str, title: str, rows: Sequence[tuple[str, Interval]], x: str, accent: Sequence[str] = ()) -> str:
+def intervals(
+    name: str, title: str, rows: Sequence[tuple[str, Interval]], x: str, accent: Sequence[str] = ()
+) -> str:
     """Points with their intervals, one row each, first on top; where values are of both signs, with a line at 0.
 
     Args:
@@ -147,6 +150,46 @@ def shares(name: str, title: str, rows: Mapping[str, tuple[float | None, int]], 
         ]
         plot.axes.set_ylim(0.4, len(rows) + 0.6)
         _legend(plot, len(handles))
+    return plot.svg
+
+
+# The parts of a stacked bar: colour, how opaque, and the colour of the number in it.
+_STACKED = [
+    ("accent", 1.0, "paper"),
+    ("accent", 0.35, "ink"),
+    ("base", 0.5, "ink"),
+    ("ink", 0.85, "paper"),
+    ("grid", 0.8, "ink"),
+]
+
+
+def stacked(name: str, title: str, rows: Mapping[str, Sequence[float]], parts: Sequence[str], x: str) -> str:
+    """Bars of up to five parts that make 100%, one row each, first on top; parts of some size with their percent.
+
+    Args:
+        rows: by label, the parts as shares (0 to 1).
+        parts: what they are.
+        x: what all of them are shares of.
+    """
+    written = _wrapped(rows)
+    with _plot(name, title, 1.75 + 0.36 * len(rows), x=x) as plot:
+        plot.axes.grid(False)  # it would show through the bars
+        places = range(len(rows), 0, -1)
+        for place, shares in zip(places, rows.values(), strict=True):
+            left = 0.0
+            for share, (colour, opaque, ink) in zip(shares, _STACKED, strict=False):
+                bar = {"left": 100 * left, "height": 0.72, "color": _COLOURS[colour], "alpha": opaque}
+                plot.axes.barh(place, 100 * share, **bar, linewidth=0)
+                if share >= 0.05:
+                    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": _COLOURS[ink]}
+                    plot.axes.text(100 * (left + share / 2), place, f"{100 * share:.0f}", **style)
+                left += share
+        for part, (colour, opaque, _) in zip(parts, _STACKED, strict=False):
+            plot.axes.barh(0, 0, color=_COLOURS[colour], alpha=opaque, label=part)
+        plot.axes.set_yticks(list(places), [written[label] for label in rows], linespacing=1.0, fontsize=9)
+        plot.axes.set_xlim(0, 100)
+        plot.axes.set_ylim(0.4, len(rows) + 0.6)
+        _legend(plot, 2)
     return plot.svg
 
 

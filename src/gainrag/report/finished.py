@@ -19,10 +19,10 @@ from gainrag.errors import DataError
 from gainrag.evaluation import Evaluation, score_questions
 from gainrag.files.streams import file_hash, read, read_json, read_lines
 from gainrag.records import Answer, Gained, GainRecord, Retrieved
-from gainrag.report.analysis import Case, same
+from gainrag.report.analysis import Case, Seed, same
 from gainrag.runs.config import Config, Options, read_config
-from gainrag.runs.names import GAINRAG, ORACLE, file_name
-from gainrag.runs.recorded import Meta, as_type, read_meta, taught
+from gainrag.runs.names import GAINRAG, NO_PSEUDO, ORACLE, by_seed, file_name, seeded, unseeded
+from gainrag.runs.recorded import Meta, Taught, as_type, read_meta, taught
 from gainrag.settings import check_settings, parameters, settings_of
 
 _HINT = "finish it with `gainrag run CONFIG.toml -o FOLDER`"
@@ -86,7 +86,9 @@ def read_run(folder: str | Path) -> Finished:
     config = read_config(folder / "config.toml", None)
     train = taught(folder / "selector")
     evaluation = Evaluation.from_json(read_json(folder / "evaluation.json"), str(folder / "evaluation.json"))
-    names = {file_name(name): name for name in evaluation.overall.systems}
+    # Further seeds of a system are systems of their own until the cases are made.
+    every = [seeded(name, n) for name, own in evaluation.overall.systems.items() for n in range(own.runs)]
+    names = {file_name(name): name for name in every}
     answers = {name: _by_id(folder / "answers" / f"{file}.jsonl", Answer) for file, name in names.items()}
     metas = _metas(folder)
     for name, recorded in metas.get("evaluation", Meta()).inputs.items():
@@ -107,13 +109,14 @@ def read_run(folder: str | Path) -> Finished:
     scored = {
         name: _by_id(path, Retrieved)
         for file, name in names.items()
-        if (path := folder / "scores" / f"{file}.jsonl").exists()
+        # Where there is a file of this one, its candidates lack the pseudo-passage.
+        if unseeded(name)[0] != NO_PSEUDO and (path := folder / "scores" / f"{file}.jsonl").exists()
     }
     if "gains" in absent:
         absent["selector"] = absent["gains"]
     elif GAINRAG not in scored:
         absent["selector"] = "the run has no scores/ of all candidates; run it again with this version"
-    cases = _cases(records, source, answers, scored, train.alpha, str(folder))
+    cases = _cases(records, source, answers, scored, train, str(folder))
     _check_evaluation(evaluation, cases, str(folder))
     sweep = _read_sweep(folder / "answers", names, answers, scored)
     if not sweep:
@@ -177,7 +180,7 @@ def _cases(
     source: str,
     answers: Mapping[str, Mapping[str, Answer]],
     scored: Mapping[str, Mapping[str, Retrieved]],
-    alpha: float | None,
+    train: Taught,
     where: str,
 ) -> list[Case]:
     ids = {record.id for record in asked}
@@ -194,31 +197,38 @@ def _cases(
             raise DataError(f"question {record.id} has no candidates", where=f"{where}/{source}", hint=_AGAIN)
         for system, by_id in answers.items():
             if by_id[record.id].question != record.question:
-                raise DataError(f"question {record.id} of {system!r} is not that of {source}", where=where, hint=_AGAIN)
+                raise DataError(
+                    f"question {record.id} of {system!r} is not that of {source}", where=where, hint=_AGAIN
+                )
     scores: dict[str, dict[str, dict[str, Any]]] = {}
     for row in score_questions({system: list(records.values()) for system, records in answers.items()}):
         scores.setdefault(row["id"], {})[row["system"]] = row
+    firsts = by_seed(answers)[0]
     cases = []
     for record in asked:
+        ranked = {system: _scores(record, records[record.id], where) for system, records in scored.items()}
+        said = {system: records[record.id] for system, records in answers.items()}
+        seeds = {name: Seed(said[name], scores[record.id][name], ranked.get(name, [])) for name in answers}
         cases.append(
             Case(
                 id=record.id,
                 question=record.question,
                 answers=record.answers,
                 dataset=str(record.extra.get("dataset", "questions")),
-                candidates=_at(record, alpha) if isinstance(record, GainRecord) else record.ctxs,
-                answered={system: records[record.id] for system, records in answers.items()},
-                scores=scores[record.id],
-                scored={system: _scores(record, records[record.id], where) for system, records in scored.items()},
+                candidates=_at(record, train) if isinstance(record, GainRecord) else record.ctxs,
+                answered={name: said[name] for name in firsts},
+                scores={name: scores[record.id][name] for name in firsts},
+                scored={name: own for name, own in ranked.items() if name in firsts},
                 extra=record.extra,
+                further=by_seed(seeds)[1],
             )
         )
     return cases
 
 
-def _at(record: GainRecord, alpha: float | None) -> list[Gained]:
-    """The candidates of a record with their gains at an alpha; None is the labels' own."""
-    gains = synthesis.gains_at(record, alpha)
+def _at(record: GainRecord, train: Taught) -> list[Gained]:
+    """The candidates of a record with their gains as the selector was taught them."""
+    gains = train.true_gains(record)
     return [msgspec.structs.replace(ctx, gain=gain) for ctx, gain in zip(record.ctxs, gains, strict=True)]
 
 
@@ -303,7 +313,7 @@ def _metas(folder: Path) -> dict[str, Meta]:
     names = {str(path.relative_to(folder)).removesuffix(".meta.json"): path for path in paths}
 
     def place(name: str) -> tuple[int, str]:
-        stage = name.split("/")[0]
+        stage = unseeded(name.split("/")[0])[0]
         return (order.index(stage) if stage in order else len(order), name)
 
     return {name: read_meta(names[name]) for name in sorted(names, key=place) if not name.startswith("selected/")}

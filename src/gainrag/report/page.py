@@ -100,4 +100,4 @@ def inline(text: str) -> str:
 
 def _numeric(cell: str) -> bool:
     """Whether a cell of a table is a number, to be set flush right."""
-    return bool(re.match(r"^[+\-<]? ?\d[\d.,]*( [\[(]|[*%]|$)|^-$", cell))
+    return bool(re.match(r"^[+\-<]? ?\d[\d.,]*( [\[(±]|[*%]|$)|^-$", cell))

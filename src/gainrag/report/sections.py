@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gainrag.evaluation import Evaluation
-from gainrag.report import cells, figures, variants
+from gainrag.evaluation import ACCURACY, GOLD_RECALL, Estimate, Evaluation
+from gainrag.report import cells, figures, lost, variants
 from gainrag.report.analysis import ALL, Plain
 from gainrag.report.parts import Section, Table, Tile, first
 from gainrag.runs import printing
@@ -19,6 +19,7 @@ def sections(data: Plain) -> list[Section]:
     """All sections in order."""
     made = [
         _result(data),
+        lost.section(data),
         _gap(data),
         _recall(data),
         _passages(data),
@@ -40,8 +41,8 @@ def headline(data: Plain) -> list[Tile]:
     mine, other = (scope.systems[name].metrics["mean"] for name in (gainrag, base))
     found = scope.difference(gainrag, base, "mean")
     tiles = [
-        Tile(percent(mine.value), gainrag, f"{percent(mine.low)} to {percent(mine.high)}"),
-        Tile(percent(other.value), base, f"{percent(other.low)} to {percent(other.high)}"),
+        Tile(percent(mine.value), gainrag, _range(mine)),
+        Tile(percent(other.value), base, _range(other)),
         Tile(
             signed(found.value),
             f"{gainrag} against {base}",
@@ -59,6 +60,12 @@ def headline(data: Plain) -> list[Tile]:
     return tiles
 
 
+def _range(mean: Estimate) -> str:
+    """A score's interval, and its spread over seeds where it has one."""
+    between = f"{percent(mean.low)} to {percent(mean.high)}"
+    return between if mean.sd is None else f"{between}; ± {percent(mean.sd)} over seeds"
+
+
 def lead(data: Plain) -> str:
     """What the headline's numbers are."""
     evaluation = Evaluation.from_json(data["evaluation"])
@@ -66,9 +73,14 @@ def lead(data: Plain) -> str:
     kind = "data sets" if evaluation.group_by == "dataset" else f"groups by {evaluation.group_by}"
     over = f", averaged over {len(groups)} {kind}" if evaluation.macro else ""
     return (
-        f"mean(contains, F1) in percent on {n} test questions{over}, with {evaluation.confidence * 100:g}% bootstrap "
-        f"intervals ({evaluation.resamples} resamples, seed {evaluation.seed})."
+        f"{evaluation.overall.score} in percent on {n} test questions{over}, with {evaluation.confidence * 100:g}% "
+        f"bootstrap intervals ({evaluation.resamples} resamples, seed {evaluation.seed})."
     )
+
+
+def _score(data: Plain) -> str:
+    """What the score is called: accuracy where all questions have choices."""
+    return Evaluation.from_json(data["evaluation"]).overall.score
 
 
 def _result(data: Plain) -> Section:
@@ -76,25 +88,43 @@ def _result(data: Plain) -> Section:
     gainrag = data["roles"]["gainrag"]
     tables = [Table(f"All {evaluation.overall.n} questions, percent", printing.main_rows(evaluation.overall, gainrag))]
     if evaluation.groups:
-        caption = f"mean(contains, F1) by {evaluation.group_by}, percent"
+        caption = f"{evaluation.overall.score} by {evaluation.group_by}, percent"
         tables.append(Table(caption, printing.group_rows(evaluation, gainrag)))
     scope, over = (evaluation.macro, "groups") if evaluation.macro else (evaluation.overall, "questions")
-    caption = f"Difference from {gainrag} in mean(contains, F1), averaged over {over}, points"
+    caption = f"Difference from {gainrag} in {scope.score}, averaged over {over}, points"
     tables.append(Table(caption, printing.difference_rows(scope, gainrag)))
     means = {name: scores.metrics["mean"] for name, scores in scope.systems.items()}
     rows = [(name, (100 * mean.value, 100 * mean.low, 100 * mean.high)) for name, mean in means.items()]
-    title = "mean(contains, F1) of every system with its interval"
+    title = f"{scope.score} of every system with its interval"
     return Section(
         "result",
         "Result",
         [
-            "answer in: the share of questions with a gold answer in the passages read; pseudo: the share answered "
-            f"from the pseudo-passage. A score is marked where it {printing.legend(gainrag)}.",
+            f"{_columns(evaluation)}pseudo: the share answered from the pseudo-passage. "
+            f"A score is marked where it {printing.legend(gainrag)}.",
             *_averages(evaluation),
+            *_seeds(evaluation),
         ],
         tables,
-        [(figures.intervals("result", title, rows, "mean(contains, F1), percent", [gainrag]), title)],
+        [(figures.intervals("result", title, rows, f"{scope.score}, percent", [gainrag]), title)],
     )
+
+
+def _columns(evaluation: Evaluation) -> str:
+    """What the columns of the main table mean, but for those that every reader knows."""
+    found = evaluation.overall
+    if found.score != ACCURACY:
+        text = "answer in: the share of questions with a gold answer in the passages read; "
+    else:
+        text = "accuracy: the share of questions for which the right choice is said; "
+    if any(scores.auc for scores in found.systems.values()):
+        text += (
+            "AUC: how often the margin of the two choices is higher for a question whose right choice is the first "
+            "than for one whose right choice is the second, which no threshold changes; "
+        )
+    if any(name in scores.metrics for scores in found.systems.values() for name in GOLD_RECALL):
+        text += "gold@k: the share of the passages marked gold among the first k; "
+    return text
 
 
 def _averages(evaluation: Evaluation) -> list[str]:
@@ -104,6 +134,19 @@ def _averages(evaluation: Evaluation) -> list[str]:
     return [
         "The numbers at the top, the differences and the figure average over groups, each weighing the same. Tables of "
         "all questions, here and below, average over questions, so that large groups weigh more, unless they say else."
+    ]
+
+
+def _seeds(evaluation: Evaluation) -> list[str]:
+    """What is of several seeds, where there are."""
+    counts = sorted({scores.runs for scores in evaluation.overall.systems.values()} - {1})
+    if not counts:
+        return []
+    return [
+        f"Selectors were trained with {' or '.join(map(str, counts))} seeds. Scores are means over them, ± is their "
+        "standard deviation, and differences and p-values are of each question's mean. So are regret, recall of what "
+        "was read, and the parts of what is lost. All else, such as passages and answers of single questions, is of "
+        "the first seed."
     ]
 
 
@@ -144,13 +187,13 @@ def _recall(data: Plain) -> Section:
     title = "Recall of the gold answer against the score, before and after selection"
     points = {system: (100 * row["recall"], 100 * row["score"]) for system, row in found[ALL].items()}
     svg = figures.labelled_points(
-        "recall", title, points, "answer in the passages read, percent", "mean(contains, F1), percent", [gainrag]
+        "recall", title, points, "answer in the passages read, percent", f"{_score(data)}, percent", [gainrag]
     )
     return Section(
         "recall",
         "Recall and score",
         ["Whether a system that reads more gold answers also gives more of them, before and after selection."],
-        [Table("Recall of the gold answer in what was read, and mean(contains, F1), percent", rows)],
+        [Table(f"Recall of the gold answer in what was read, and {_score(data)}, percent", rows)],
         [(svg, title)],
     )
 
@@ -160,7 +203,7 @@ def _passages(data: Plain) -> Section:
     found = data["analyses"]["recall_by_k"]
     tables, drawn, text = [], [], []
     if sweep:
-        for what, title in (("recall", "Recall of the gold answer"), ("score", "mean(contains, F1)")):
+        for what, title in (("recall", "Recall of the gold answer"), ("score", _score(data))):
             series = {s: [_point(row, what) for row in sweep[s]] for s in first(gainrag, sweep)}
             title = f"{title} as more passages are read"
             drawn.append((figures.lines(f"sweep-{what}", title, series, "passages read, K", "percent"), title))
@@ -236,7 +279,7 @@ def _pseudo(data: Plain) -> Section:
             "alone.",
             *([f"There is no true gain here: {why}."] if why else []),
         ],
-        [Table("Shares in percent with Wilson's 95% intervals; scores are mean(contains, F1) in percent", rows)],
+        [Table(f"Shares in percent with Wilson's 95% intervals; scores are {_score(data)} in percent", rows)],
         [(figures.shares(key, title, part, parts), title) for key, title, part, parts in shown],
     )
 
@@ -252,7 +295,7 @@ def _comparison(data: Plain) -> Section:
     everything = f"{ALL} (n={overall['n']})"
     bars = [(everything, cells.scaled(overall, "difference", 100))]
     bars += [(f"{r['group']} (n={r['n']})", cells.scaled(r, "difference", 100)) for r in found["groups"]]
-    title = f"{gainrag} minus {base} in mean(contains, F1), by group of questions"
+    title = f"{gainrag} minus {base} in {_score(data)}, by group of questions"
     svg = figures.intervals("comparison", title, bars, "difference, points", [everything])
     prefix = "groups by "
     absent = {what.removeprefix(prefix): why for what, why in data["absent"].items() if what.startswith(prefix)}
@@ -266,7 +309,7 @@ def _comparison(data: Plain) -> Section:
             *(f"Not grouped by {what}: {why}." for what, why in absent.items()),
         ],
         [
-            Table("Differences in mean(contains, F1), percent", rows),
+            Table(f"Differences in {_score(data)}, percent", rows),
             *(
                 Table(f"The {len(found[key])} largest {key}", *_extreme_rows(found[key], (gainrag, base)))
                 for key in ("wins", "losses")

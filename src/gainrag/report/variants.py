@@ -9,7 +9,8 @@ from gainrag.evaluation import Breakdown, Evaluation
 from gainrag.report import cells, figures
 from gainrag.report.analysis import ALL, Plain
 from gainrag.report.parts import Section, Table, first
-from gainrag.runs.printing import NOT_AVAILABLE, p_value
+from gainrag.runs.printing import HOLM, NOT_AVAILABLE, p_value
+from gainrag.statistics import holm
 
 # Variants with one of these learn from other data sets: how far a selector carries.
 _TRANSFER = ("leave_out", "train_on")
@@ -19,7 +20,9 @@ _ABSENT = "variant"
 
 def absences(evaluation: Evaluation, settings: Mapping[str, Plain], labelled: int | None) -> dict[str, str]:
     """What `compare` cannot tell of the variants of a config, with the reason."""
-    found = {f"{_ABSENT} {name}": "it was not run" for name in settings if name not in evaluation.overall.systems}
+    found = {
+        f"{_ABSENT} {name}": "it was not run" for name in settings if name not in evaluation.overall.systems
+    }
     if settings and labelled is None:
         found[f"{_ABSENT}s: the number of labels of the run's own selector"] = "gains/train.jsonl is not there"
     return found
@@ -57,10 +60,10 @@ def compare(
                 "system": name,
                 "settings": settings.get(name, {}),
                 "questions": labelled if own else settings[name].get("questions"),
-                "score": {"mean": mean.value, "low": mean.low, "high": mean.high},
+                "score": {"mean": mean.value, "low": mean.low, "high": mean.high, "sd": mean.sd},
                 "difference": None if own else _difference(scope, name, gainrag),
                 "groups": {} if own else {g: _difference(b, name, gainrag) for g, b in evaluation.groups.items()},
-                "regret": {key: regret[key] for key in ("mean", "low", "high")} if regret else None,
+                "regret": {key: regret.get(key) for key in ("mean", "low", "high", "sd")} if regret else None,
             }
         )
     return found
@@ -76,7 +79,9 @@ def section(data: Plain) -> Section | None:
     found, gainrag = data["analyses"]["variants"], data["roles"]["gainrag"]
     if not found:
         return None
-    rows = [["selector", "trained with", "labels", "score", f"against {gainrag}", "p", "regret, nats"]]
+    rows = [["selector", "trained with", "labels", "score", f"against {gainrag}", "p", HOLM, "regret, nats"]]
+    others = [row["system"] for row in found if row["difference"]]
+    corrected = dict(zip(others, holm([row["difference"]["p"] for row in found if row["difference"]]), strict=True))
     for row in found:
         d = row["difference"]
         rows.append(
@@ -87,6 +92,7 @@ def section(data: Plain) -> Section | None:
                 cells.percents(row["score"]),
                 cells.difference(d) if d else NOT_AVAILABLE,
                 p_value(d["p"]) if d else NOT_AVAILABLE,
+                p_value(corrected[row["system"]]) if d else NOT_AVAILABLE,
                 cells.interval(row["regret"]) if row["regret"] else NOT_AVAILABLE,
             ]
         )

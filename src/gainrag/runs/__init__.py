@@ -7,6 +7,7 @@ validation  what can be checked before compute is spent
 folder      the run folder: what is there and current is reused
 stages      the stages in order
 retrieving, variants, tuning, systems    what single stages do: lists, selectors, their settings, answers
+thresholds  with two fixed choices, what the margin of the two is compared with, by system
 printing    an evaluation as text
 sharing     a run folder without its data's texts, to pass on
 """

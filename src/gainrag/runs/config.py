@@ -14,7 +14,7 @@ from typing import Any
 
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.runs.names import check_name
-from gainrag.settings import Passages, Seed, Some, check_settings, parameters
+from gainrag.settings import Passages, Seed, Seeds, Some, check_settings, parameters
 
 Stages = Mapping[str, Callable[..., Any]]
 
@@ -99,9 +99,13 @@ class Options:
         diagnose: training questions whose every candidate is answered, to compare alphas; 0 is none.
         warm_start: train on has-answer labels of training questions before the gains; off for a trained reranker.
         warm_start_questions: for that, training questions a data set, drawn by the seed; 0 is all.
+        pseudo: let the language model write the pseudo-passage; off where the candidates are complete as they come, as
+            those of a task with a list of its own: labels and answers then cost what these cost.
         oracle: measure the test candidates' gains, too, to see what the best choice would reach; with many of them this
             costs more than the labels.
         top: how many of each retriever's first passages the language model is given, beside k of [select].
+        seeds: how often each selector is trained, with its seed, the next one, and so on; tables show the mean over
+            them and how far they differ.
         seed: of the draws.
     """
 
@@ -111,8 +115,10 @@ class Options:
     diagnose: Some = 50
     warm_start: bool = True
     warm_start_questions: Some = 0
+    pseudo: bool = True
     oracle: bool = True
     top: Sequence[Passages] = ()
+    seeds: Seeds = 1
     seed: Seed = 0
 
 
@@ -183,7 +189,7 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
         if wrong := [key for key in keys[1:] if table.get(key) == ""]:
             raise ConfigError(f"{wrong[0]} of [[dataset]] is empty", where=where, hint="name a file, or leave it out")
         if "name" not in table:
-            raise ConfigError("[[dataset]] has no 'name'", where=where, hint='add name = "NAME"')
+            raise ConfigError("[[dataset]] has no 'name'", where=where, hint="add name = \"NAME\"")
         check_name(table["name"], f"{where} [[dataset]]")
         if not {"train", "test"} & set(table):
             raise ConfigError(
@@ -203,7 +209,9 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
     return tuple(found)
 
 
-def _variants(tables: Any, stages: Stages | None, datasets: Sequence[Dataset], where: str) -> tuple[Variant, ...]:
+def _variants(
+    tables: Any, stages: Stages | None, datasets: Sequence[Dataset], where: str
+) -> tuple[Variant, ...]:
     own = parameters(Variant)
     with_train = [dataset.name for dataset in datasets if dataset.train]
     found = []

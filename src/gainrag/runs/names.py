@@ -6,10 +6,13 @@ Knows nothing of how systems are made: who reads a finished run needs the names 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from gainrag.errors import ConfigError
 from gainrag.files.meta import digest
+
+T = TypeVar("T")
 
 NO_RETRIEVAL, PSEUDO, RELEVANCE = "no retrieval", "pseudo-passage alone", "relevance selector"
 GAINRAG, NO_PSEUDO = "GainRAG", "GainRAG without pseudo-passage"
@@ -22,6 +25,8 @@ BUILT_IN = (NO_RETRIEVAL, PSEUDO, RELEVANCE, GAINRAG, NO_PSEUDO, FIRST_WITH, ORA
 # Every name is part of paths: no separator, no dot in front. In bytes, as file systems count; what is put behind a
 # name (.jsonl.part.meta.json) must fit into their 255, too.
 _NAME, _BYTES = re.compile(r"\w[^/\\]{0,99}"), 200
+# Behind a name: the same trained with another seed, the first that is not the run's own being 1.
+_SEED = re.compile(r"(.+)\.seed([1-9]\d*)")
 # The files of what was asked lie beside the systems' answers, see `gainrag.runs.systems.answer_all`.
 _POOL = re.compile(r"(pool|sweep)(\..*)?|.*\.asked")
 
@@ -29,6 +34,39 @@ _POOL = re.compile(r"(pool|sweep)(\..*)?|.*\.asked")
 def file_name(system: str) -> str:
     """A system's name as a file name."""
     return "_".join(system.lower().replace("-", " ").split())
+
+
+def seeded(name: str, n: int) -> str:
+    """The name of a system, file or folder for the n-th further seed; of the first seed it has no number.
+
+    >>> seeded("GainRAG", 0), seeded("GainRAG", 2)
+    ('GainRAG', 'GainRAG.seed2')
+    """
+    return f"{name}.seed{n}" if n else name
+
+
+def unseeded(name: str) -> tuple[str, int]:
+    """What `seeded` was given.
+
+    >>> unseeded("GainRAG"), unseeded("GainRAG.seed2")
+    (('GainRAG', 0), ('GainRAG', 2))
+    """
+    found = _SEED.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, 0)
+
+
+def by_seed(systems: Mapping[str, T]) -> tuple[dict[str, T], dict[str, list[T]]]:
+    """What systems have, apart from what those of further seeds have, by the system's name. A further seed of a system
+    that is not there is a system of its own.
+
+    >>> by_seed({"a": 1, "a.seed2": 3, "a.seed1": 2, "b.seed1": 4})
+    ({'a': 1, 'b.seed1': 4}, {'a': [2, 3]})
+    """
+    further = {name: unseeded(name) for name in systems if unseeded(name)[1] and unseeded(name)[0] in systems}
+    found: dict[str, list[T]] = {}
+    for name in sorted(further, key=lambda name: further[name][1]):
+        found.setdefault(further[name][0], []).append(systems[name])
+    return {name: own for name, own in systems.items() if name not in further}, found
 
 
 def joined(names: Sequence[str]) -> str:
@@ -65,6 +103,10 @@ def check_systems(names: Iterable[str]) -> None:
         check_name(name, where)
         if _POOL.fullmatch(file):
             raise ConfigError("the name is that of a file of the run's answers", where=where, hint="choose another one")
+        if unseeded(name)[1]:
+            raise ConfigError(
+                "the name is that of a further seed, which end in .seedN", where=where, hint="choose another one"
+            )
         if file in taken or re.search(r"_top_\d+$", file):
             other = f"that of the system {taken[file]!r}" if file in taken else "a retriever's, which end in top-K"
             raise ConfigError(f"the name is {other}", where=where, hint="choose another one")

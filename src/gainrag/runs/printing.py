@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from gainrag.errors import ConfigError, unknown
-from gainrag.evaluation import Breakdown, Difference, Estimate, Evaluation
+from gainrag.evaluation import ACCURACY, GOLD_RECALL, Breakdown, Difference, Estimate, Evaluation
 from gainrag.metrics import holds_answer
 from gainrag.records import Gained, GainRecord
+from gainrag.statistics import holm
 
 # The columns of the main table: metric and heading. Those that count have intervals.
 _WITH_INTERVAL = {"contains": "contains", "exact_match": "exact match", "f1": "F1", "mean": "mean(contains, F1)"}
 NOT_AVAILABLE = "-"
+# The heading of p-values that are corrected for the number of comparisons in their table.
+HOLM = "p (Holm)"
 _LEVELS = ((0.01, "**"), (0.05, "*"))
 
 
@@ -24,7 +27,9 @@ def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
     """The evaluation as aligned text: all questions, then each group, then differences from the baseline.
 
     Columns: the metrics in percent with intervals; `paper EM`; `answer in`, the share of questions with an answer in
-    the passages used; `pseudo`, the share answered from the pseudo-passage.
+    the passages used; `pseudo`, the share answered from the pseudo-passage. Where all questions have choices: accuracy,
+    the AUC of the margin, and `pseudo`. Where it is known which passages are gold: the share of them in the first one
+    and the first five.
 
     Args:
         baseline: a system's name; the others are marked where they differ from it significantly, and by how much.
@@ -36,12 +41,12 @@ def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
     overall = evaluation.overall
     parts = [caption(evaluation), _aligned(main_rows(overall, baseline))]
     if evaluation.groups:
-        parts += [f"mean(contains, F1) by {evaluation.group_by}", _aligned(group_rows(evaluation, baseline))]
+        parts += [f"{overall.score} by {evaluation.group_by}", _aligned(group_rows(evaluation, baseline))]
     if baseline is not None:
         scope = evaluation.macro or overall
         over = "groups" if evaluation.macro else "questions"
         parts += [
-            f"difference from {baseline} in mean(contains, F1), averaged over {over}",
+            f"difference from {baseline} in {overall.score}, averaged over {over}",
             _aligned(difference_rows(scope, baseline)),
             legend(baseline),
         ]
@@ -52,7 +57,7 @@ def markdown_table(evaluation: Evaluation) -> str:
     """The evaluation as Markdown tables: all questions, then each group."""
     parts = [caption(evaluation), piped(main_rows(evaluation.overall, None))]
     if evaluation.groups:
-        parts += [f"mean(contains, F1) by {evaluation.group_by}", piped(group_rows(evaluation, None))]
+        parts += [f"{evaluation.overall.score} by {evaluation.group_by}", piped(group_rows(evaluation, None))]
     return "\n\n".join(parts)
 
 
@@ -90,18 +95,35 @@ def candidates_view(record: GainRecord, width: int = 100) -> str:
 
 def main_rows(breakdown: Breakdown, baseline: str | None) -> list[list[str]]:
     """The table of all systems, its heading first; where there is a baseline, marked by how they differ from it."""
-    rows = [["system", *_WITH_INTERVAL.values(), "paper EM", "answer in", "pseudo"]]
+    closed = breakdown.score == ACCURACY
+    marked = {ACCURACY: ACCURACY} if closed else _WITH_INTERVAL
+    every = list(breakdown.systems.values())
+    gold = [name for name in GOLD_RECALL if any(name in scores.metrics for scores in every)]
+    auc = any(scores.auc for scores in every)
+    rows = [["system", *marked.values()]]
+    rows[0] += [*(["AUC"] if auc else []), *gold, *([] if closed else ["paper EM", "answer in"]), "pseudo"]
     for name, scores in breakdown.systems.items():
-        cells = [
-            _with_interval(scores.metrics[metric]) + _mark(breakdown, name, baseline, metric)
-            for metric in _WITH_INTERVAL
+        row = [
+            name,
+            *(
+                _with_interval(scores.metrics[metric]) + _mark(breakdown, name, baseline, metric)
+                for metric in marked
+            ),
         ]
-        rows.append([name, *cells, _share(scores.metrics["paper_em"]), _share(scores.recall), _share(scores.generated)])
+        row += [_share(scores.auc)] if auc else []
+        row += [
+            _share(scores.metrics[metric]) + _mark(breakdown, name, baseline, metric)
+            if metric in scores.metrics
+            else NOT_AVAILABLE
+            for metric in gold
+        ]
+        row += [] if closed else [_share(scores.metrics["paper_em"]), _share(scores.recall)]
+        rows.append([*row, _share(scores.generated)])
     return rows
 
 
 def group_rows(evaluation: Evaluation, baseline: str | None) -> list[list[str]]:
-    """The table of mean(contains, F1) by group, its heading first; the last column is the average of groups."""
+    """The table of the score by group, its heading first; the last column is the average of groups."""
     columns = {f"{name} (n={group.n})": group for name, group in evaluation.groups.items()}
     if evaluation.macro is not None:
         columns["average of groups"] = evaluation.macro
@@ -116,13 +138,13 @@ def group_rows(evaluation: Evaluation, baseline: str | None) -> list[list[str]]:
 
 
 def difference_rows(breakdown: Breakdown, baseline: str) -> list[list[str]]:
-    """The table of differences from a baseline, its heading first."""
-    rows = [["system", "difference", "p"]]
-    for name in breakdown.systems:
-        if name != baseline:
-            found = breakdown.difference(name, baseline, "mean")
-            value = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
-            rows.append([name, value + stars(found), p_value(found.p)])
+    """The table of differences from a baseline, its heading first. p (Holm) is corrected for all rows of the table."""
+    found = {name: breakdown.difference(name, baseline) for name in breakdown.systems if name != baseline}
+    corrected = holm([difference.p for difference in found.values()])
+    rows = [["system", "difference", "p", HOLM]]
+    for (name, own), p in zip(found.items(), corrected, strict=True):
+        value = f"{signed(own.value)} [{signed(own.low)}, {signed(own.high)}]"
+        rows.append([name, value + stars(own), p_value(own.p), p_value(p)])
     return rows
 
 
@@ -136,18 +158,28 @@ def caption(evaluation: Evaluation) -> str:
     n = evaluation.overall.n
     return (
         f"{n} question{'s' if n > 1 else ''}; percent, with {evaluation.confidence * 100:g}% bootstrap intervals "
-        f"({evaluation.resamples} resamples, seed {evaluation.seed})"
+        f"({evaluation.resamples} resamples, seed {evaluation.seed})" + _runs(evaluation)
     )
+
+
+def _runs(evaluation: Evaluation) -> str:
+    """What stands behind ±, where a system has several runs."""
+    counts = sorted({scores.runs for scores in evaluation.overall.systems.values()} - {1})
+    over = " or ".join(map(str, counts))
+    return f"; ±: mean and standard deviation over {over} seeds" if counts else ""
 
 
 def legend(baseline: str) -> str:
     """What the marks of significance mean."""
     marks = ", ".join(f"{mark} p < {level}" for level, mark in reversed(_LEVELS))
-    return f"differs from {baseline}: {marks} (paired permutation test, not corrected for the number of systems)"
+    return (
+        f"differs from {baseline}: {marks} (paired permutation test; the marks are not corrected for the number of "
+        f"systems, {HOLM} is)"
+    )
 
 
 def _mark(breakdown: Breakdown, system: str, baseline: str | None, metric: str) -> str:
-    if baseline is None or system == baseline:
+    if baseline is None or system == baseline or metric not in breakdown.systems[baseline].metrics:
         return ""
     return stars(breakdown.difference(system, baseline, metric))
 
@@ -158,11 +190,16 @@ def stars(difference: Difference) -> str:
 
 
 def _with_interval(estimate: Estimate) -> str:
-    return f"{_share(estimate)} [{percent(estimate.low)}, {percent(estimate.high)}]"
+    return f"{with_spread(estimate)} [{percent(estimate.low)}, {percent(estimate.high)}]"
+
+
+def with_spread(estimate: Estimate) -> str:
+    """A mean in percent, with its standard deviation over seeds where it is of several."""
+    return percent(estimate.value) + ("" if estimate.sd is None else f" ± {percent(estimate.sd)}")
 
 
 def _share(estimate: Estimate | None) -> str:
-    return NOT_AVAILABLE if estimate is None else percent(estimate.value)
+    return NOT_AVAILABLE if estimate is None else with_spread(estimate)
 
 
 def percent(value: float) -> str:

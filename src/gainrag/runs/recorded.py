@@ -10,6 +10,9 @@ import msgspec
 from gainrag.errors import DataError
 from gainrag.files.meta import meta_path
 from gainrag.files.streams import read_json
+from gainrag.gain import CHOICE_TEMPERATURE
+from gainrag.records import GainRecord
+from gainrag.synthesis import choice_gains_at, gains_at
 
 T = TypeVar("T")
 
@@ -28,6 +31,18 @@ class Taught(msgspec.Struct, frozen=True):
 
     alpha: float | None
     temperature: float
+    labels: str = "gain"
+
+    def true_gains(self, record: GainRecord) -> list[float]:
+        """What each candidate of a question is worth by what the selector was taught: its gain at the alpha, or its
+        gain normalised over the choices.
+
+        Raises:
+            DataError: the losses that this takes are not stored.
+        """
+        if self.labels == "choice":
+            return choice_gains_at(record, self.alpha, CHOICE_TEMPERATURE)
+        return gains_at(record, self.alpha)
 
 
 class _Trial(msgspec.Struct):

@@ -30,6 +30,15 @@ from gainrag.runs.questions import read_all
 # The rooms of a run folder whose files hold texts of the data sets.
 ROOMS = ("retrieved", "candidates", "gains", "scores", "selected", "answers")
 MANIFEST = "shared.json"
+# Files beside the rooms that hold settings and figures alone, and so are shared as they are.
+SETTINGS = (
+    "config.toml",
+    "retrieved/weights.json",
+    "diagnosis.json",
+    "thresholds.json",
+    "evaluation.json",
+    "table.txt",
+)
 # In a shared record: the keys that the data has and the record has not.
 ABSENT = "absent"
 
@@ -230,7 +239,7 @@ def _settings(folder: Path) -> list[Path]:
     """
     if links := [path for path in folder.rglob("*") if path.is_symlink() and path.is_dir()]:
         raise DataError("is a link", where=str(links[0]), hint="put the folder itself there")
-    own = [folder / name for name in ("config.toml", "diagnosis.json", "evaluation.json", "table.txt")]
+    own = [folder / name for name in SETTINGS]
     inside = folder / "index"  # the indexes' own, which go with them
     metas = (p for p in folder.rglob("*.meta.json") if p.parent == inside or not p.is_relative_to(inside))
     for path in (found := [*own, *metas]):
@@ -262,7 +271,11 @@ def _lines(path: Path) -> Iterator[tuple[str, Plain]]:
 def _bare(line: Plain, texts: Texts) -> Plain:
     """A record without what the data says of its question and its passages."""
     ctxs = [{"id": ctx["id"], **_less(ctx, texts.passage(line, ctx))} for ctx in line["ctxs"]]
-    return {"id": line["id"], **_less(line, texts.question(line)), "ctxs": ctxs}
+    bare = {"id": line["id"], **_less(line, texts.question(line)), "ctxs": ctxs}
+    choices = texts.question(line).get("choices") or ()
+    if bare.get("prediction") in choices:  # one of the data's texts: its place among them says which
+        bare["prediction"] = choices.index(bare["prediction"])
+    return bare
 
 
 def _has_text(bare: Plain) -> bool:
@@ -275,6 +288,9 @@ def _whole(bare: Plain, texts: Texts, where: str) -> bytes:
     """The record that `_bare` was made from, as one line."""
     kind = GainRecord if "silver" in bare else Answer if "prediction" in bare else Retrieved
     ctxs = [_more(ctx, texts.passage(bare, ctx)) for ctx in bare["ctxs"]]
+    choices, said = texts.question(bare).get("choices") or (), bare.get("prediction")
+    if type(said) is int and 0 <= said < len(choices):
+        bare = {**bare, "prediction": choices[said]}
     try:
         return encode(from_builtins(kind, _more({**bare, "ctxs": ctxs}, texts.question(bare))))
     except msgspec.ValidationError as error:

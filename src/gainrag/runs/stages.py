@@ -2,7 +2,7 @@
 
 questions/   train.jsonl test.jsonl          what is learned from and what is tested on
 index/       one folder a corpus, by the name of the first data set that has it
-retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl
+retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl weights.json
 candidates/  train.jsonl test.jsonl          with the pseudo-passage
 gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
 diagnosis.json                               how well gains tell right candidates, by alpha
@@ -10,6 +10,8 @@ warm_start/ relevance/ selector/             cross-encoders; more of them in war
 scores/      SYSTEM.jsonl                    every test candidate rescored by a selector, best first
 selected/    SYSTEM.jsonl                    what each system gives to the language model
 answers/     SYSTEM.jsonl K/SYSTEM.jsonl      the latter from the first K passages, see [sweep]
+             SYSTEM.seed1.jsonl ..            here, in scores/ and in selected/: of its selectors with further seeds
+thresholds.json                              of data sets with two fixed choices, by system
 evaluation.json table.txt
 
 The stages are functions of one record, `State`: each reads what the stages before it made, and adds its own.
@@ -39,11 +41,12 @@ from gainrag.files.meta import hashes, write_meta
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
-from gainrag.runs import printing, retrieving, systems, tuning, validation, variants
+from gainrag.runs import printing, retrieving, systems, thresholds, tuning, validation, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run, claim
-from gainrag.runs.names import GAINRAG, RELEVANCE, file_name
+from gainrag.runs.names import GAINRAG, RELEVANCE, by_seed, file_name
 from gainrag.runs.questions import draw, read_all
+from gainrag.runs.thresholds import Thresholds
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import check_settings, parameters, settings_of
 
@@ -58,7 +61,9 @@ class State:
     retrieved: "train", "test", and the test questions' lists by the name of their retriever.
     candidates, gains: by split; no gains of the test split where `oracle` is off.
     selectors: by system and test data set, the folder of the selector that ranks its questions.
-    chosen: by system, what it gives to the language model; K/SYSTEM are those of the sweep.
+    chosen: by system, what it gives to the language model; K/SYSTEM are those of the sweep, SYSTEM.seed1 .. those of
+        its further seeds.
+    thresholds: by data set with two fixed choices and by system, what the margin of the two is compared with.
     """
 
     run: Run
@@ -72,6 +77,7 @@ class State:
     gains: dict[str, list[GainRecord]] = field(default_factory=dict)
     selectors: dict[str, dict[str, Path]] = field(default_factory=dict)
     chosen: dict[str, list[Retrieved]] = field(default_factory=dict)
+    thresholds: Thresholds = field(default_factory=dict)
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     evaluation: evaluation.Evaluation | None = None
 
@@ -139,23 +145,27 @@ def _writing(artefact: Path, records: Sequence[Question]) -> Callable[[dict[str,
 def retrieve(state: State) -> None:
     """questions/ -> index/, retrieved/: lists of the test questions, and of the training questions that are needed."""
     # A warm start may want any of them, now or once more are labelled.
-    wanted = state.train if state.options.warm_start else [q for q in state.train if q.id in state.labelled]
-    state.retrieved = retrieving.retrieve_all(
-        state.run, wanted, state.test, state.options.train_k, some=len(wanted) < len(state.train)
-    )
+    warms_up = state.options.warm_start and variants.wants_warm_start(state.run.config)
+    wanted = state.train if warms_up else [q for q in state.train if q.id in state.labelled]
+    state.retrieved = retrieving.retrieve_all(state.run, wanted, state.test, state.options.train_k, state.train)
     for depth in validation.depths(state.run.config, state.options).values():
         selection.cut(state.retrieved["test"], depth)  # a corpus too small fails here, not after hours of labelling
 
 
 def augment(state: State) -> None:
-    """retrieved/ -> candidates/: of the questions that get gains, with the pseudo-passage."""
+    """retrieved/ -> candidates/: of the questions that get gains, with the pseudo-passage unless it is switched off."""
     table = state.table("augment")
+    pseudo = state.options.pseudo
     wanted = {"train": [r for r in state.retrieved["train"] if r.id in state.labelled], "test": state.retrieved["test"]}
     for split, records in wanted.items():
         artefact = state.path("candidates", f"{split}.jsonl")
-        settings = state.run.prompted(augmentation.augment, table, background=True) | {"questions": len(records)}
+        own = state.run.prompted(augmentation.augment, table, background=True) if pseudo else {"pseudo": False}
+        settings = own | {"questions": len(records)}
 
         def make(memory: dict[str, Any], records: Sequence[Retrieved] = records, artefact: Path = artefact) -> None:
+            if not pseudo:
+                write(artefact, records)
+                return
             augmentation.augment(records, state.run.lm(), artefact, memory, **table)
 
         state.run.stage(artefact, settings, {"retrieved": state.path("retrieved", f"{split}.jsonl")}, make)
@@ -198,11 +208,11 @@ def diagnose(state: State) -> None:
 def train(state: State) -> None:
     """gains/, retrieved/ -> warm_start/, relevance/, selector/, variants/: the cross-encoders."""
     options, warm = state.options, set()
-    if options.warm_start:
+    if options.warm_start and variants.wants_warm_start(state.run.config):
         warm = {q.id for q in draw(state.train, options.warm_start_questions, options.seed)}
         warm -= variants.not_for_warm_starts(state.run.config, state.labelled)
     first = [record for record in state.retrieved["train"] if record.id in warm]
-    state.selectors = variants.train_all(state.run, first, state.gains["train"])
+    state.selectors = variants.train_all(state.run, first, state.gains["train"], options.seeds)
 
 
 def choose(state: State) -> None:
@@ -211,6 +221,10 @@ def choose(state: State) -> None:
     gains = state.gains.get("test", [])
     candidates = state.candidates["test"]
     state.chosen = systems.choose(state.run, lists, candidates, gains, state.selectors, state.options.top)
+    rankers = systems.rankers(state.run, state.selectors)
+    state.thresholds = thresholds.calibrate_all(
+        state.run, state.candidates["train"], state.gains["train"], state.chosen, rankers
+    )
 
 
 def sweep(state: State) -> None:
@@ -219,7 +233,7 @@ def sweep(state: State) -> None:
         return
     own = Sweep(**state.table("sweep"))
     drawn = {question.id for question in draw(state.test, own.questions, state.options.seed)}
-    for system in (RELEVANCE, GAINRAG):
+    for system in (system for system in (RELEVANCE, GAINRAG) if system in state.selectors):
         file = f"{file_name(system)}.jsonl"
         ranked = [r for r in read(state.path("scores", file), Retrieved) if r.id in drawn]
         state.chosen |= {f"{k}/{system}": selection.cut(ranked, k) for k in own.k}
@@ -231,14 +245,14 @@ def sweep(state: State) -> None:
 
 def answer(state: State) -> None:
     """What was chosen -> answers/: every system's answers, and those of the sweep."""
-    state.answers = systems.answer_all(state.run, state.chosen)
+    state.answers = systems.answer_all(state.run, state.chosen, state.thresholds)
 
 
 def evaluate(state: State) -> None:
-    """answers/ -> evaluation.json, table.txt: the systems' scores; the sweep is for the report."""
+    """answers/ -> evaluation.json, table.txt: the systems' scores, over their seeds; the sweep is for the report."""
     answers = {name: records for name, records in state.answers.items() if "/" not in name}
     table = {**state.table("evaluate"), "group_by": state.run.config.group_by}
-    state.evaluation = found = evaluation.evaluate(answers, **table)
+    state.evaluation = found = evaluation.evaluate(*by_seed(answers), **table)
     artefact = state.path("evaluation.json")
     write_json(artefact, found.to_json())
     files = {name: state.path("answers", f"{file_name(name)}.jsonl") for name in answers}

@@ -11,17 +11,29 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from gainrag import answering, selection, synthesis
-from gainrag.files.meta import hashes, meta_path
+from gainrag import answering, selection
+from gainrag.answering import Threshold
+from gainrag.files.meta import digest, hashes, meta_path
 from gainrag.files.streams import read, write
 from gainrag.metrics import holds_answer
 from gainrag.models.folder import resolve
 from gainrag.models.identity import identity
 from gainrag.records import Answer, GainRecord, Retrieved
 from gainrag.runs.folder import Run
-from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, NO_RETRIEVAL, ORACLE, PSEUDO, file_name
+from gainrag.runs.names import (
+    FIRST_WITH,
+    GAINRAG,
+    NO_PSEUDO,
+    NO_RETRIEVAL,
+    ORACLE,
+    PSEUDO,
+    file_name,
+    seeded,
+    unseeded,
+)
 from gainrag.runs.recorded import taught
-from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors import CrossEncoderSelector, open_selector
+from gainrag.selectors.boosted import is_feature_selector
 from gainrag.settings import settings_of
 
 
@@ -38,53 +50,94 @@ def choose(
 
     Args:
         lists: by retriever, what it found.
-        selectors: by system and data set, the folder of the selector that ranks its questions.
+        selectors: by system and data set, the folder of the selector that ranks its questions; further seeds of a
+            system are systems here.
         top: how many of a retriever's first passages make systems of their own, beside k of [select]: with as many as
             a selector's system reads there is always one to compare it with.
     """
     k = settings_of(selection.select, state.config.table("select"))["k"]
-    alpha = taught(state.path("selector")).alpha
+    teaching = taught(state.path("selector"))
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
         systems |= {f"{name} top-{depth}": selection.cut(records, depth) for depth in sorted({k, *top})}
-    systems[PSEUDO] = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
-    ready: dict[str, Mapping[str, str | Path]] = {
-        reranker.name: {dataset.name: reranker.model for dataset in state.config.datasets}
-        for reranker in state.config.rerankers
-    }
+    pseudo = [_with(r, [c for c in r.ctxs if c.origin == "generated"]) for r in candidates]
+    if any(record.ctxs for record in pseudo):
+        systems[PSEUDO] = pseudo
     chosen: dict[str, list[Retrieved]] = {}
-    for system, own in {**ready, **selectors}.items():
-        ranked = _rank(state, system, own, candidates)
-        if system == GAINRAG:
-            # A score is of a pair and its retrieval rank alone: leaving the pseudo-passage out changes no other score.
-            chosen[NO_PSEUDO] = selection.cut(ranked, k, pseudo=False)
+    for system, own in rankers(state, selectors).items():
+        ranked = rank(state, system, own, candidates)
+        name, seed = unseeded(system)
+        if name == GAINRAG and PSEUDO in systems:
+            alone = rank_without_pseudo(state, system, own, candidates)
+            chosen[seeded(NO_PSEUDO, seed)] = selection.cut(alone, k, pseudo=False)
         chosen[system] = selection.cut(ranked, k)
     for system, records in chosen.items():
         write(state.path("selected", f"{file_name(system)}.jsonl"), records)
     systems |= chosen
     if gains:
-        systems[FIRST_WITH] = [
-            _with(r, selection.rescored(r.ctxs, [holds_answer(c, r.answers) for c in r.ctxs], k)) for r in candidates
-        ]
+        if answering.fixed_choices(candidates) is None:  # Yes and No stand in a passage by chance
+            systems[FIRST_WITH] = [_first(r, [holds_answer(c, r.answers) for c in r.ctxs], k) for r in candidates]
         systems[ORACLE] = [
-            _with(r, selection.rescored(r.ctxs, synthesis.gains_at(g, alpha), k))
-            for r, g in zip(candidates, gains, strict=True)
+            _first(r, teaching.true_gains(g), k) for r, g in zip(candidates, gains, strict=True)
         ]
     return systems
 
 
-def _rank(
-    state: Run, system: str, selectors: Mapping[str, str | Path], candidates: Sequence[Retrieved]
+def rankers(state: Run, selectors: Mapping[str, Mapping[str, Path]]) -> dict[str, Mapping[str, str | Path]]:
+    """By system and data set, the selector that ranks its candidates: those of the config, and those trained."""
+    ready: dict[str, Mapping[str, str | Path]] = {
+        reranker.name: {dataset.name: reranker.model for dataset in state.config.datasets}
+        for reranker in state.config.rerankers
+    }
+    return {**ready, **selectors}
+
+
+def _first(record: Retrieved, scores: Sequence[float], k: int) -> Retrieved:
+    """The k candidates of the highest scores."""
+    return selection.cut([_with(record, selection.rescored(record.ctxs, scores, len(record.ctxs)))], k)[0]
+
+
+def rank_without_pseudo(
+    state: Run,
+    system: str,
+    selectors: Mapping[str, str | Path],
+    candidates: Sequence[Retrieved],
+    training: bool = False,
+) -> list[Retrieved]:
+    """The candidates as a GainRAG selector ranks them where there is no pseudo-passage; that of one whose scores do not
+    depend on it may be among them.
+
+    Args:
+        system: GainRAG, or a further seed of it.
+        selectors, training: as of `rank`.
+    """
+    if not any(is_feature_selector(resolve(str(model))) for model in selectors.values()):
+        return rank(state, system, selectors, candidates, training)
+    left = [_with(r, [c for c in r.ctxs if c.origin != "generated"]) for r in candidates]
+    return rank(state, seeded(NO_PSEUDO, unseeded(system)[1]), selectors, left, training)
+
+
+def rank(
+    state: Run,
+    system: str,
+    selectors: Mapping[str, str | Path],
+    candidates: Sequence[Retrieved],
+    training: bool = False,
 ) -> list[Retrieved]:
     """Every candidate scored by a selector: how good it is shows in what it did not choose, too.
 
     Args:
         selectors: by data set, the one that ranks its questions.
+        training: whether these are some of the labelled questions, and not the test questions; see
+            `gainrag.runs.thresholds`.
     """
     table = state.config.table("selector")
-    artefact = state.path("scores", f"{file_name(system)}.jsonl")
+    artefact = state.path("scores", *(["train"] if training else []), f"{file_name(system)}.jsonl")
     used = {name: str(selectors[name]) for name in dict.fromkeys(str(r.extra["dataset"]) for r in candidates)}
-    settings, inputs = settings_of(CrossEncoderSelector, table), {"candidates": state.path("candidates", "test.jsonl")}
+    settings, source = settings_of(CrossEncoderSelector, table), "train.jsonl" if training else "test.jsonl"
+    inputs = {"candidates": state.path("candidates", source)}
+    if training:
+        settings["ids"] = digest("\n".join(record.id for record in candidates))
     for name, model in used.items():
         role = "selector" if len(set(used.values())) == 1 else f"selector for {name}"
         if (folder := Path(resolve(model))).exists():
@@ -97,7 +150,7 @@ def _rank(
         ranked: dict[str, Retrieved] = {}
         for model in dict.fromkeys(used.values()):
             own = [r for r in candidates if used[str(r.extra["dataset"])] == model]
-            ranked |= {r.id: r for r in selection.rank(own, CrossEncoderSelector(model, **table))}
+            ranked |= {r.id: r for r in selection.rank(own, open_selector(model, **table))}
         write(artefact, [ranked[r.id] for r in candidates])
 
     state.stage(artefact, settings, inputs, make)
@@ -108,7 +161,9 @@ def _with(record: Retrieved, passages: Sequence[Any]) -> Retrieved:
     return replace(record, ctxs=list(passages))
 
 
-def answer_all(state: Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[str, list[Answer]]:
+def answer_all(
+    state: Run, systems: Mapping[str, Sequence[Retrieved]], thresholds: Mapping[str, Mapping[str, Threshold]]
+) -> dict[str, list[Answer]]:
     """The answers of every system. Systems that chose the same passages share one answer: the model reads it once.
 
     What was asked and what was answered is kept in pools, answers/POOL.asked.jsonl and POOL.jsonl. What is asked for in
@@ -116,6 +171,8 @@ def answer_all(state: Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[s
 
     Args:
         systems: by name, what they read; a name K/SYSTEM goes to answers/K/SYSTEM.jsonl.
+        thresholds: by data set and system, what a question with two choices is answered by: of one reading, systems
+            may give several answers.
     """
     keys = dict.fromkeys(("dataset", state.config.group_by))
     unique: dict[str, Retrieved] = {}
@@ -126,34 +183,41 @@ def answer_all(state: Run, systems: Mapping[str, Sequence[Retrieved]]) -> dict[s
     answered = _answer(state, unique)
     answers: dict[str, list[Answer]] = {}
     for system, records in systems.items():
-        answers[system] = [
-            Answer(
+        answers[system] = []
+        for r in records:
+            read_as = answered[what_is_read(r)]
+            answer = Answer(
                 id=r.id,
                 question=r.question,
                 answers=r.answers,
                 choices=r.choices,
-                prediction=answered[what_is_read(r)],
+                prediction=read_as.prediction,
                 ctxs=r.ctxs,
+                gold_ranks=r.gold_ranks,
                 extra={key: r.extra[key] for key in keys},
             )
-            for r in records
-        ]
+            if read_as.choice_losses is not None:
+                own = thresholds.get(str(r.extra["dataset"]), {}).get(system.rpartition("/")[2])
+                answering.by_losses(answer, read_as.choice_losses, own)
+            answers[system].append(answer)
         write(state.path("answers", f"{file_name(system)}.jsonl"), answers[system])
     return answers
 
 
 def what_is_read(record: Retrieved) -> str:
-    """A digest of all that a prompt is rendered from: the question's wording, and the passages' titles and texts in
-    their order. How they are rendered, and by whom they are read, is in the settings of a pool."""
-    parts = (record.question, [(ctx.title, ctx.text) for ctx in record.ctxs])
+    """A digest of all that a prompt is rendered from: the question's wording, its choices, and the passages' titles
+    and texts in their order. How they are rendered, and by whom they are read, is in the settings of a pool."""
+    parts: tuple[Any, ...] = (record.question, [(ctx.title, ctx.text) for ctx in record.ctxs])
+    if record.choices is not None:  # not a part where there are none, so that earlier runs know their answers again
+        parts = (*parts, record.choices)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
-def _answer(state: Run, unique: Mapping[str, Retrieved]) -> dict[str, str]:
+def _answer(state: Run, unique: Mapping[str, Retrieved]) -> dict[str, Answer]:
     """The answers by what is read: those in the pools that are current, and of what is in none of them a new pool's."""
     table = state.config.table("answer")
     settings = state.prompted(answering.answer, table)
-    found: dict[str, str] = {}
+    found: dict[str, Answer] = {}
     for asked in sorted(state.path("answers").glob("*.asked.jsonl")):
         answered = asked.with_name(asked.name.replace(".asked", ""))
         if state.reuses(answered, settings, hashes({"asked": asked})):
@@ -179,7 +243,7 @@ def _next_pool(folder: Path) -> Path:
     return next(pool for pool in pools if not (pool.exists() and meta_path(pool).exists()))
 
 
-def _read_pool(asked: Path, answered: Path) -> dict[str, str]:
+def _read_pool(asked: Path, answered: Path) -> dict[str, Answer]:
     """What a pool answers, by what is read."""
     records = zip(read(asked, Retrieved), read(answered, Answer), strict=True)
-    return {what_is_read(record): answer.prediction for record, answer in records}
+    return {what_is_read(record): answer for record, answer in records}

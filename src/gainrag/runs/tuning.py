@@ -2,7 +2,12 @@
 
 What is compared is the regret of the trained selector on the held-out questions in plain loss (alpha 0), in nats per
 token: how much higher the loss is with the passage that the selector puts first than with the best passage. It does not
-depend on the alpha and temperature used in training, so these can be compared by it, too. Test questions are not used.
+depend on the alpha and temperature used in training, so these can be compared by it, too. Of questions with choices it
+is the regret in the gain normalised over the choices, in nats, as their answer is the choice of least loss. Test
+questions are not used.
+
+A single training is a matter of luck: two seeds often differ by more than two settings do. So each setting is trained
+with several seeds, and what is compared is the mean of their regrets.
 """
 
 from __future__ import annotations
@@ -18,22 +23,28 @@ import numpy as np
 
 from gainrag.errors import ConfigError, ModelError
 from gainrag.files.folders import open_output_folder
+from gainrag.prompts import question_with_choices
+from gainrag.protocols import BatchSelector
 from gainrag.records import GainRecord
-from gainrag.selectors import CrossEncoderSelector
-from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Temperature, checked, settings_of
+from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Seeds, Temperature, checked, further_seed, settings_of
+from gainrag.statistics import spread
 from gainrag.training import train
-from gainrag.training.labels import AT_ALPHA, Labels, regret, split
+from gainrag.training.labels import AT_ALPHA, Labels, regret, split, targets
 from gainrag.training.settings import Settings, check_training
 
 FILE = "tuning.json"
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One training: the settings in which it differs from the first, its regret, and whether it was the best."""
+    """One choice of settings: those in which it differs from the first, its regret, and whether it was the best.
+
+    regret: the mean over its trainings, which differ in the seed; `regrets` are those of each.
+    """
 
     settings: dict[str, Any]
     regret: float
     best: bool = False
+    regrets: list[float] = []
 
 
 @checked
@@ -43,25 +54,31 @@ def tune(
     facts: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
+    labels: Sequence[Labels] = (),
     alpha: Sequence[Alpha] = (),
     temperature: Sequence[Temperature] = (),
     learning_rate: Sequence[Rate] = (),
     epochs: Sequence[Epochs] = (),
     group_size: Sequence[GroupSize] = (),
+    seeds: Seeds = 3,
 ) -> list[Trial]:
-    """Train with every value of each setting, the others at their best so far, and keep the best selector in `out`.
+    """Train with every value of each setting, the others at their best so far, and keep the best selector in `out`: of
+    its trainings the one with the seed that was asked for.
 
     Args:
         facts: for the model card, see `train`.
         settings: what all trainings share, and the first of them; questions must be held out, see `validation` there.
-        alpha: values to try, in this order of the settings; only for labels gain and choice, others have none.
+        labels: values to try, in this order of the settings: gain and choice, of questions with choices.
+        alpha: values to try; only for labels gain and choice, others have none.
         temperature: values to try; not for labels relevance, which have none.
         learning_rate: values to try.
         epochs: values to try; of several epochs the best one is kept anyway.
         group_size: values to try.
+        seeds: how many trainings, with the seed, the next one, and so on, are averaged before two settings are
+            compared.
 
     Returns:
-        Every training that was tried, in order.
+        Every choice of settings that was tried, in order.
 
     Raises:
         ConfigError: nothing is held out.
@@ -70,6 +87,7 @@ def tune(
     own = settings_of(train, dict(settings or {}))
     check_training(Settings(**own), tuned=True, where="tune")
     grid: dict[str, Sequence[Any]] = {
+        "labels": labels,
         "alpha": alpha,
         "temperature": temperature,
         "learning_rate": learning_rate,
@@ -78,20 +96,22 @@ def tune(
     }
     if own["labels"] not in AT_ALPHA:
         grid["alpha"] = ()
+    if own["kind"] == "features":
+        grid["learning_rate"] = grid["epochs"] = grid["group_size"] = ()
     if own["labels"] == "relevance":
-        grid["temperature"] = ()
+        grid["labels"] = grid["temperature"] = ()
     held = _held(records, own["labels"], own)
     trials: list[Trial] = []
     with open_output_folder(out) as chosen:
         scratch = chosen / ".trials"
-        best = _attempt(records, scratch / "0", facts, own, {}, held, trials)
+        best = _attempt(records, scratch / "0", facts, own, {}, held, trials, seeds)
         for name, values in grid.items():
             for value in values:
                 changed = {k: v for k, v in {**trials[best].settings, name: value}.items() if v != own[k]}
                 if any(changed == trial.settings for trial in trials):
                     continue
                 try:
-                    at = _attempt(records, scratch / str(len(trials)), facts, own, changed, held, trials)
+                    at = _attempt(records, scratch / str(len(trials)), facts, own, changed, held, trials, seeds)
                 except ModelError as error:  # the first training showed that the base can be trained
                     print(f"{name} {value} is left out: {error}", file=sys.stderr, flush=True)
                     continue
@@ -128,22 +148,31 @@ def _attempt(
     changed: dict[str, Any],
     held: Sequence[GainRecord],
     trials: list[Trial],
+    seeds: int,
 ) -> int:
-    """Train once, add the trial, and return its number. Trials are compared with one another, so a selector that is
-    worse than the retriever's order is one, too.
+    """Train with every seed, add the trial, and return its number; the folder holds the first seed's selector. Trials
+    are compared with one another, so a selector that is worse than the retriever's order is one, too.
 
     Raises:
         ModelError: the selector is of no use.
     """
-    selector = train(records, folder, facts, **{**own, **changed, "keep_worse": True})
-    trials.append(Trial(settings=changed, regret=plain_regret(selector, held)))
+    regrets = []
+    for n in range(seeds):
+        out = folder.with_name(f"{folder.name}.seed{n}") if n else folder
+        settings = {**own, **changed, "keep_worse": True, "seed": further_seed(own["seed"], n)}
+        regrets.append(plain_regret(train(records, out, facts, **settings), held))
+        if n:
+            shutil.rmtree(out)
+    trials.append(Trial(settings=changed, regret=float(np.mean(regrets)), regrets=regrets))
     return len(trials) - 1
 
 
-def plain_regret(selector: CrossEncoderSelector, held: Sequence[GainRecord]) -> float:
+def plain_regret(selector: BatchSelector, held: Sequence[GainRecord]) -> float:
     """Mean loss of the passages a selector puts first above that of the best ones, in nats per token, at alpha 0 (at
     the run's own alpha where losses at 0 are not stored)."""
-    scores = selector.score_many([(record.question, record.ctxs) for record in held])
+    scores = selector.score_many([(question_with_choices(r.question, r.choices), r.ctxs) for r in held])
+    if all(ctx.choice_losses for record in held for ctx in record.ctxs):
+        return regret(scores, [targets(record, "choice", 0.0) for record in held])
     names = ["0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss)) for record in held]
     return regret(scores, [[-ctx.loss[name] for ctx in r.ctxs] for r, name in zip(held, names, strict=True)])
 
@@ -155,4 +184,8 @@ def describe(trials: Sequence[Trial]) -> str:
         for trial in trials
     ]
     width = max(len(text) for text, _ in rows)
-    return "\n".join(f"{'*' if t.best else ' '} {text:{width}}  held-out regret {t.regret:.3f}" for text, t in rows)
+    return "\n".join(
+        f"{'*' if t.best else ' '} {text:{width}}  held-out regret {t.regret:.3f}"
+        + (f" ± {spread(t.regrets):.3f}" if len(t.regrets) > 1 else "")
+        for text, t in rows
+    )

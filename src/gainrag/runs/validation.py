@@ -21,12 +21,13 @@ from gainrag.records import Question, Retrieved
 from gainrag.runs import names, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.questions import check_apart, draw, read_all
+from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.settings import settings_of
-from gainrag.training.labels import PLAIN, held_out_share
+from gainrag.training.labels import AT_ALPHA, PLAIN, held_out_share
 from gainrag.training.settings import Settings, check_training
 
 # One of these lies in every model's folder, a GGUF file's aside.
-_MARKS = ("config.json", "modules.json")
+_MARKS = ("config.json", "modules.json", FEATURES_FILE)
 _NAMES = "give embedded:NAME, a Hugging Face id or a folder"
 
 
@@ -92,10 +93,10 @@ def _trainings(config: Config, warm_start: bool) -> list[tuple[str, dict[str, An
 
 
 def _check_labels(config: Config) -> None:
-    for table, labels in (("train", "gain"), ("warm_start", "relevance")):
-        if (own := config.table(table).get("labels", labels)) != labels:
+    for table, labels in (("train", AT_ALPHA), ("warm_start", ("relevance",))):
+        if (own := config.table(table).get("labels", labels[0])) not in labels:
             raise ConfigError(
-                f"in a run [{table}] has labels {labels!r}, not {own!r}",
+                f"in a run [{table}] has labels {' or '.join(map(repr, labels))}, not {own!r}",
                 where=f"[{table}] labels",
                 hint="a [[variant]] may learn from other labels",
             )
@@ -131,8 +132,8 @@ def _check_depths(config: Config, options: Options) -> None:
             raise ConfigError(
                 f"{depth} passages are wanted of {k} candidates", where=where, hint="lower it, or raise k of [retrieve]"
             )
-    warmed = options.warm_start and all(d.corpus for d in config.datasets if d.train)
-    if warmed and (options.train_k or k) < 2:
+    warms_up = options.warm_start and variants.wants_warm_start(config)
+    if warms_up and all(d.corpus for d in config.datasets if d.train) and (options.train_k or k) < 2:
         raise ConfigError(
             "one passage a training question teaches no order",
             where="[run] train_k" if options.train_k else "[retrieve] k",
@@ -264,6 +265,7 @@ def check_questions(config: Config, options: Options, found: dict[str, list[Ques
     check_apart({"train": found["train"], "test": test})
     labelled = draw(found["train"], options.train_questions, options.seed)
     variants.check_enough(config, Counter(str(question.extra["dataset"]) for question in labelled))
+    _check_choices(config, labelled)
     _check_groups(test, config.group_by)
     _check_held_out(config, len(labelled))
     for where, depth in depths(config, options).items():
@@ -272,6 +274,20 @@ def check_questions(config: Config, options: Options, found: dict[str, list[Ques
                 f"{depth} passages are wanted, but question {few[0].id} brought {len(few[0].ctxs)}",
                 where=where,
                 hint="lower it, or bring more passages",
+            )
+
+
+def _check_choices(config: Config, labelled: Sequence[Question]) -> None:
+    """Whether what is learned from the choices of questions has some."""
+    without = {str(question.extra["dataset"]) for question in labelled if not question.choices}
+    for where, table in _trainings(config, warm_start=False):
+        asked = [table.get("labels", "gain"), *(config.table("tune").get("labels", ()) if where == "[train]" else ())]
+        own = set(next((v.train_on for v in config.variants if where == f"[[variant]] {v.name}:"), ()))
+        if "choice" in asked and (lacking := without & own if own else without):
+            raise ConfigError(
+                f"labels 'choice' need questions with choices, and those of {min(lacking)} have none",
+                where=where,
+                hint="learn from gain, or give a [[variant]] train_on",
             )
 
 

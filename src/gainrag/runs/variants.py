@@ -5,9 +5,10 @@ selector/ relevance/     GainRAG's, and its rival on relevance, from those of th
 warm_starts/A+B/         from the training questions of these data sets alone
 variants/NAME/selector/  a variant's
 variants/NAME/without_A/ of a variant with leave_out, the one that never saw data set A and ranks its test questions
+selector.seed1/ ..       beside each but the warm starts: the same trained with the next seed, where `seeds` asks for it
 
 A variant has the settings of [train], those that tuning chose for GainRAG's selector, and over both its own. It starts
-from the warm start on the data sets it learns from, unless it names another `base`.
+from the warm start on the data sets it learns from, unless it names another `base` or is no cross-encoder.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from gainrag import synthesis, training
+from gainrag.answering import fixed_choices
 from gainrag.errors import ConfigError
 from gainrag.files.meta import digest
 from gainrag.files.progress import say
@@ -26,10 +28,12 @@ from gainrag.records import GainRecord, Retrieved
 from gainrag.runs import tuning
 from gainrag.runs.config import Config, Variant
 from gainrag.runs.folder import Run
-from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined
+from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined, seeded
 from gainrag.runs.recorded import chosen_settings
-from gainrag.settings import settings_of
-from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out
+from gainrag.settings import further_seed, settings_of
+from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out, teaches
+
+T = TypeVar("T", GainRecord, Retrieved)
 
 # A run compares its systems on the test questions anyway: a selector that is worse than the retriever's order on its
 # held-out questions is saved, and train says so, rather than that a run stops after hours.
@@ -103,44 +107,82 @@ def warm_start_table(config: Config) -> dict[str, Any]:
     """
     table = config.table("train")
     shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
-    return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), "labels": "relevance"}
+    fixed = {"labels": "relevance", "kind": "cross-encoder"}
+    return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), **fixed}
 
 
-def train_all(state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord]) -> dict[str, dict[str, Path]]:
-    """Train every selector of the run.
+def is_warmed_up(table: Mapping[str, Any]) -> bool:
+    """Whether a selector with these settings of `train` starts from the warm start. Trees have nothing to start from;
+    a stack's cross-encoders begin with has-answer labels of their own folds, since a warm start that has seen all
+    questions would make no score out of fold."""
+    return bool(settings_of(training.train, table)["kind"] == "cross-encoder")
+
+
+def wants_warm_start(config: Config) -> bool:
+    """Whether any selector of the run starts from a warm start."""
+    table = config.table("train")
+    return any(is_warmed_up(own) for own in (table, *({**table, **v.settings} for v in config.variants)))
+
+
+def train_all(
+    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1
+) -> dict[str, dict[str, Path]]:
+    """Train every selector of the run, each with several seeds where asked; cross-encoders start from the same warm
+    starts.
 
     Args:
         warm: training questions with their passages, for the warm starts; where there are none, nothing is warmed up.
         gains: of the labelled questions, in the order in which they were drawn.
+        seeds: how many.
 
     Returns:
-        By system and test data set, the folder of the selector that ranks its questions.
+        By system and test data set, the folder of the selector that ranks its questions. A further seed of a system
+        has the name that `gainrag.runs.names.seeded` gives it.
     """
     config = state.config
     table, grid, everything = config.table("train"), config.table("tune"), learned_from(config)
+    telling, warm = _telling(gains), _telling(warm)
+    related = any(teaches(record, "relevance") for record in telling)
+    if not related:
+        say("no selector is trained on relevance: whether a passage holds the answer tells nothing in these data sets")
 
     @cache
     def start(sources: tuple[str, ...]) -> Path | None:
-        return _warm_start(state, warm, sources) if warm else None
+        own = [record for record in warm if record.extra["dataset"] in sources]
+        return _warm_start(state, own, sources) if any(teaches(record, "relevance") for record in own) else None
 
     found: dict[str, dict[str, Path]] = {}
     # GainRAG's selector and its rival are given the same questions; which can teach either: gainrag.training.labels.
-    main = ((RELEVANCE, "relevance", "relevance"), (GAINRAG, "selector", "gain"))
-    for system, folder, labels in main:
-        own = {**table, "labels": labels}
-        _distil(state, state.path(folder), gains, own, everything, start(everything), {}, grid)
-        found[system] = {dataset.name: state.path(folder) for dataset in config.datasets}
+    main: list[tuple[str, str, Sequence[GainRecord], dict[str, Any]]] = [(GAINRAG, "selector", gains, table)]
+    if related:
+        main.insert(0, (RELEVANCE, "relevance", telling, {**table, "labels": "relevance"}))
+    for n in range(seeds):
+        for system, name, records, own in main:
+            # What tuning chose for the first seed holds for the others.
+            chosen = chosen_settings(state.path(name)) if n else {}
+            folder, settings = state.path(seeded(name, n)), with_seed({**own, **chosen}, n)
+            first = start(everything) if is_warmed_up(own) else None
+            _distil(state, folder, records, settings, everything, first, {}, {} if n else grid)
+            found[seeded(system, n)] = {dataset.name: folder for dataset in config.datasets}
     tuned = chosen_settings(state.path("selector"))
     for variant in config.variants:
-        own = {**table, "labels": "gain", **tuned, **variant.settings}
+        own = {**table, **tuned, **variant.settings}
         home, by_dataset = state.path("variants", file_name(variant.name)), folds(config, variant)
-        for fold in dict.fromkeys(by_dataset.values()):
-            records = _labelled(gains, variant, fold)
-            first = None if "base" in variant.settings else start(fold.sources)
-            more = {"questions": variant.questions, "train_on": list(fold.sources)}
-            _distil(state, home / fold.folder, records, own, fold.sources, first, more)
-        found[variant.name] = {dataset: home / fold.folder for dataset, fold in by_dataset.items()}
+        for n in range(seeds):
+            for fold in dict.fromkeys(by_dataset.values()):
+                records = _labelled(gains, variant, fold)
+                first = start(fold.sources) if is_warmed_up(own) and "base" not in variant.settings else None
+                more = {"questions": variant.questions, "train_on": list(fold.sources)}
+                folder = home / seeded(fold.folder, n)
+                _distil(state, folder, records, with_seed(own, n), fold.sources, first, more)
+            found[seeded(variant.name, n)] = {d: home / seeded(fold.folder, n) for d, fold in by_dataset.items()}
     return found
+
+
+def with_seed(table: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """The settings of a training with the n-th further seed; those of the first are left as they are."""
+    seed: int = settings_of(training.train, table)["seed"]
+    return {**table, "seed": further_seed(seed, n)} if n else dict(table)
 
 
 def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list[GainRecord]:
@@ -150,7 +192,17 @@ def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list
     return own[: variant.questions] if variant.questions else own
 
 
-def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
+def _telling(records: Sequence[T]) -> list[T]:
+    """The questions of data sets in which it may tell something that a passage holds the answer: not of those with two
+    fixed choices, such as Yes and No, which stand in a passage by chance."""
+    by_dataset: dict[str, list[T]] = {}
+    for record in records:
+        by_dataset.setdefault(str(record.extra["dataset"]), []).append(record)
+    fixed = {name for name, own in by_dataset.items() if fixed_choices(own)}
+    return [record for record in records if record.extra["dataset"] not in fixed]
+
+
+def _warm_start(state: Run, records: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
     """The selector on whether passages hold an answer, from the questions of these data sets."""
     config = state.config
     own = warm_start_table(config)
@@ -159,7 +211,6 @@ def _warm_start(state: Run, warm: Sequence[Retrieved], sources: tuple[str, ...])
     if sources != learned_from(config):
         folder = state.path("warm_starts", joined(sources))
         settings["train_on"] = list(sources)
-    records = [record for record in warm if record.extra["dataset"] in sources]
     settings["identity"] = identity(settings["base"])
     settings |= {"questions": len(records), "ids": digest("\n".join(record.id for record in records))}
 
@@ -203,8 +254,10 @@ def _distil(
         table = {**table, "base": str(start)}
         settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
         inputs["warm start"] = start
-    else:
+    elif settings["kind"] != "features":
         settings["identity"] = identity(settings["base"])
+    elif settings["start"] is not None:
+        settings["identity"] = identity(settings["start"])
     if settings["labels"] in AT_ALPHA and settings["alpha"] is None:
         facts["alpha of the gains"] = synthesis.as_alphas(synthesized["alpha"])[0]
     if grid:

@@ -8,12 +8,16 @@ from typing import Any
 from gainrag.models.folder import resolve
 from gainrag.selectors.boosted import FeatureSelector, is_feature_selector
 from gainrag.selectors.cross_encoder import CrossEncoderSelector
+from gainrag.selectors.stacked import StackedSelector, is_stack
 
-__all__ = ["CrossEncoderSelector", "FeatureSelector", "open_selector"]
+__all__ = ["PRIOR", "CrossEncoderSelector", "FeatureSelector", "StackedSelector", "open_selector"]
+
+# The feature selector that ships with the package: what serves until one is trained, and what few labels start from.
+PRIOR = "embedded:gain-features"
 
 
-def open_selector(path: str | Path, **settings: Any) -> CrossEncoderSelector | FeatureSelector:
-    """The selector of a folder or name, by what is in the folder: a feature selector, else a cross-encoder.
+def open_selector(path: str | Path, **settings: Any) -> CrossEncoderSelector | FeatureSelector | StackedSelector:
+    """The selector of a folder or name, by what is in the folder: a stack, a feature selector, else a cross-encoder.
 
     Args:
         path: a selector folder, embedded:NAME or a Hugging Face id.
@@ -22,6 +26,9 @@ def open_selector(path: str | Path, **settings: Any) -> CrossEncoderSelector | F
     Raises:
         ModelError, DataError, ConfigError: as the selector's own.
     """
-    if is_feature_selector(resolve(str(path))):
+    folder = resolve(str(path))
+    if is_stack(folder):
+        return StackedSelector(path, **settings)
+    if is_feature_selector(folder):
         return FeatureSelector(path)
     return CrossEncoderSelector(path, **settings)

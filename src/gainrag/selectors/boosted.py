@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from gainrag.errors import DataError
-from gainrag.files.places import check_replaceable
 from gainrag.files.streams import read_json, write_json
 from gainrag.models.folder import resolve
 from gainrag.protocols import FloatArray
@@ -86,17 +85,11 @@ def is_feature_selector(folder: str | Path) -> bool:
     return (Path(folder) / FEATURES_FILE).is_file()
 
 
-def check_target(out: str | Path) -> None:
-    """Whether a feature selector may be written to `out`: nothing is there, an empty folder, or an earlier one.
-
-    Raises:
-        DataError: `out` is a file, or a folder that is no feature selector.
-    """
-    check_replaceable(out, FEATURES_FILE, "selector folder")
-
-
-def read_trees(folder: str | Path) -> Trees:
+def read_trees(folder: str | Path, more: Sequence[str] = ()) -> Trees:
     """The trees of a folder, with their features.
+
+    Args:
+        more: columns that whoever opens the folder gives them behind the features.
 
     Raises:
         DataError: a file is missing or damaged, or a feature is unknown.
@@ -106,7 +99,7 @@ def read_trees(folder: str | Path) -> Trees:
         found = msgspec.convert(read_json(path), _Features)
     except msgspec.ValidationError as error:
         raise DataError(str(error), where=str(path), hint=again) from None
-    if unknown := [name for name in found.features if name not in FEATURES]:
+    if unknown := [name for name in found.features if name not in FEATURES and name not in more]:
         raise DataError(f"the feature {unknown[0]!r} is not known", where=str(path), hint=f"update gainrag, or {again}")
     try:
         text = (Path(folder) / TREES_FILE).read_text(encoding="utf-8")
@@ -137,8 +130,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
     return (
         "---\nlibrary_name: gainrag\npipeline_tag: text-ranking\ntags: [lightgbm, gainrag]\n---\n\n"
         "# A gainrag feature selector\n\nBoosted trees that score how much a passage helps a language model to the "
-        f"right answer. `{TREES_FILE}` is a LightGBM model in its text format; `{FEATURES_FILE}` lists the columns that "
-        "it reads and what was counted about words.\n\n"
+        f"right answer. `{TREES_FILE}` is a LightGBM model in its text format; `{FEATURES_FILE}` lists the columns it "
+        "reads and what was counted about words.\n\n"
         '```python\nfrom gainrag import FeatureSelector\n\nselector = FeatureSelector("path/to/this/folder")\n```\n\n'
         f"| fact | value |\n|---|---|\n{rows}\n"
     )

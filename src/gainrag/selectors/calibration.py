@@ -22,6 +22,7 @@ import numpy as np
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage, Scored
 from gainrag.selectors.learned import Learned
+from gainrag.statistics import least_cross_entropy, standardise
 
 # What passages are ordered by that came from one retriever, with its scores or in its order alone.
 OWN = "retrieval"
@@ -68,8 +69,7 @@ def standardised(passages: Sequence[Passage], name: str = OWN) -> FloatArray:
     else:
         values = -np.log1p(np.arange(len(retrieved))) if name == OWN else np.zeros(len(retrieved))
     found = np.zeros(len(passages))
-    if len(values) and (spread := float(values.std())) > 0:
-        found[retrieved] = (values - values.mean()) / spread
+    found[retrieved] = standardise(values)
     return found
 
 
@@ -86,37 +86,9 @@ def fit(
         np.stack([mine, *(standardised(passages, name) for name in names), _generated(passages)], axis=1)
         for passages, mine in zip(lists, scores, strict=True)
     ]
-    (scale, *weights, pseudo), loss = _least_cross_entropy(columns, teachers, free=1)
-    _, alone = _least_cross_entropy([x[:, :1] for x in columns], teachers, free=0)
+    (scale, *weights, pseudo), loss = least_cross_entropy(columns, teachers, free=1)
+    _, alone = least_cross_entropy([x[:, :1] for x in columns], teachers, free=0)
     return Calibration(scale, dict(zip(names, weights, strict=True)), pseudo), loss, alone
-
-
-def _least_cross_entropy(
-    columns: Sequence[FloatArray], teachers: Sequence[FloatArray], free: int
-) -> tuple[tuple[float, ...], float]:
-    """The weights of the columns at which softmax(columns @ weights) is nearest to the teachers, and the mean
-    cross-entropy there. It is convex in the weights. Those of scores are not below 0: none can be so wrong that its
-    opposite is right, and on few questions it might look so.
-
-    Args:
-        columns: by question [passage, column].
-        free: how many of the last columns may have a weight below 0.
-    """
-    from scipy.optimize import minimize
-
-    def objective(weights: FloatArray) -> tuple[float, FloatArray]:
-        total, slope = 0.0, np.zeros_like(weights)
-        for x, teacher in zip(columns, teachers, strict=True):
-            z = x @ weights
-            log_share = z - np.logaddexp.reduce(z)
-            total -= float(teacher @ log_share)
-            slope -= x.T @ (teacher - np.exp(log_share))
-        return total / len(columns), slope / len(columns)
-
-    width = columns[0].shape[1]
-    bounds = [(0.0, None)] * (width - free) + [(None, None)] * free
-    found = minimize(objective, np.ones(width), jac=True, bounds=bounds, method="L-BFGS-B")
-    return tuple(round(float(x), 6) for x in found.x), float(found.fun)
 
 
 def _scores(passage: Passage) -> dict[str, float]:

@@ -6,9 +6,10 @@ arrays, not a loop over passages: 101 passages of a hundred words have ten thous
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, count
 
 import numpy as np
 import numpy.typing as npt
@@ -38,19 +39,20 @@ class Candidates:
         written with a capital somewhere.
     asked: the question's words in their order; `known` marks by word those that the question has.
     pair_word, pair_owner: each passage's different words, as two arrays of equal length.
+    memory: what was computed once, by name.
     """
 
     def __init__(self, question: str, passages: Sequence[Passage], words: Words) -> None:
         self.question, self.choices = split_choices(question)
+        self.memory: dict[str, FloatArray] = {}
         self.passages, self.words, self.n = passages, words, len(passages)
         self.generated = np.array([p.origin == "generated" for p in passages], dtype=bool)
         titles = [words_of(p.title) if p.title else [] for p in passages]
         texts = [words_of(p.text) for p in passages]
         written_asked = words_of(self.question)
         parts = [part for pair in zip(titles, texts, strict=True) for part in pair]
-        numbers: dict[str, int] = {}
-        number = numbers.setdefault
-        raw = np.array([number(w, len(numbers)) for w in chain(written_asked, *parts)], dtype=np.int64)
+        numbers = _numbering()
+        raw = np.fromiter(map(numbers.__getitem__, chain(written_asked, *parts)), dtype=np.int64)
         self._number(list(numbers), words)
         folded = self._folded[raw]
         self.asked, self.token = folded[: len(written_asked)], folded[len(written_asked) :]
@@ -71,16 +73,18 @@ class Candidates:
 
     def _number(self, written: list[str], words: Words) -> None:
         """Number the words as they are compared, and note what each is like."""
-        numbers: dict[str, int] = {}
-        number = numbers.setdefault
-        compared = [as_compared(w) for w in written]
-        self._folded = np.array([number(w, len(numbers)) for w in compared], dtype=np.int64)
+        numbers = _numbering()
+        compared = [w.lower() if w.isascii() else as_compared(w) for w in written]
+        self._folded = np.fromiter(map(numbers.__getitem__, compared), dtype=np.int64)
         self._written_capital = np.array([w[0].isupper() for w in written], dtype=bool)
-        self.numbers, self.size = numbers, len(numbers)
+        self.numbers, self.size = dict(numbers), len(numbers)
         rarest, weights = words.rarest, words.weights
         self.weight = np.array([weights.get(w, rarest) for w in numbers], dtype=np.float64)
-        self.number = np.array([w[:1].isdigit() for w in numbers], dtype=bool)
-        self.year = np.array([len(w) == 4 and w.isdigit() and w[0] in "12" for w in numbers], dtype=bool)
+        self.number, self.year = np.zeros(self.size, dtype=bool), np.zeros(self.size, dtype=bool)
+        for n, word in enumerate(numbers):
+            if word[:1].isdigit():
+                self.number[n] = True
+                self.year[n] = len(word) == 4 and word[0] in "12" and word.isdigit()
 
     def _pairs(self, owner: Ints, word: Ints) -> tuple[Ints, Ints]:
         """Each passage's different words."""
@@ -89,7 +93,8 @@ class Candidates:
 
     def total(self, values: npt.ArrayLike, owner: Ints) -> FloatArray:
         """The sum of values by passage."""
-        return np.bincount(owner, weights=np.asarray(values, dtype=np.float64), minlength=self.n)
+        found = np.bincount(owner, weights=np.asarray(values, dtype=np.float64), minlength=self.n)
+        return np.asarray(found, dtype=np.float64)
 
     @cached_property
     def asked_words(self) -> Ints:
@@ -148,15 +153,16 @@ class Candidates:
         np.add.at(edges, np.minimum(strong + WINDOW // 2 + 1, (self.start + self.length)[owner]), -1)
         return np.cumsum(edges)[:-1] > 0
 
-    def runs(self, length: int) -> npt.NDArray[np.uint64]:
-        """By token, a number for the run of so many tokens that begins there: equal for equal runs; 0 where the
+    def runs(self, where: Ints, length: int) -> npt.NDArray[np.uint64]:
+        """By token given, a number for the run of so many tokens that begins there: equal for equal runs; 0 where the
         passage ends before."""
-        return _runs(self.token, self.at, self.length[self.owner], length)
+        left = self.length[self.owner[where]] - self.at[where]
+        return _runs(self.token, where, left, length)
 
     def asked_runs(self, length: int) -> npt.NDArray[np.uint64]:
         """The numbers of the question's runs of so many words."""
         size = len(self.asked)
-        found = _runs(self.asked, np.arange(size), np.full(size, size), length)
+        found = _runs(self.asked, np.arange(size), size - np.arange(size), length)
         return found[found > 0]
 
     @cached_property
@@ -166,17 +172,19 @@ class Candidates:
         A title that the question has, too, links nothing; nor does one of more than TITLE words.
         """
         into, out = np.zeros(self.n), np.zeros(self.n)
+        begins = np.zeros(self.size, dtype=bool)
+        begins[self.token[self.start[self.title_length > 0]]] = True
+        where = np.flatnonzero(begins[self.token] & ~self.in_title)
         for length in range(1, TITLE + 1):
             titled = np.flatnonzero(self.title_length == length)
             if not len(titled):
                 continue
-            runs = self.runs(length)
-            titles = runs[self.start[titled]]
-            distinct, which = np.unique(titles, return_inverse=True)
-            # Where a title begins in a text: by title and passage, each pair once.
+            runs = self.runs(where, length)
+            distinct, which = np.unique(self.runs(self.start[titled], length), return_inverse=True)
+            # Where a title stands in a text: by title and passage, each pair once.
             place = np.minimum(np.searchsorted(distinct, runs), len(distinct) - 1)
-            found = np.flatnonzero((distinct[place] == runs) & (runs > 0) & ~self.in_title)
-            pairs = np.unique(place[found] * self.n + self.owner[found])
+            found = np.flatnonzero(distinct[place] == runs)
+            pairs = np.unique(place[found] * self.n + self.owner[where[found]])
             holders, held = np.bincount(pairs // self.n, minlength=len(distinct)), pairs % self.n
             own = np.isin(which * self.n + titled, pairs)
             into[titled] = np.maximum(0, holders[which] - own)
@@ -185,11 +193,17 @@ class Candidates:
         return into, out
 
 
-def _runs(token: Ints, at: Ints, of: Ints, length: int) -> npt.NDArray[np.uint64]:
-    found = np.zeros(len(token), dtype=np.uint64)
-    whole = np.flatnonzero(at + length <= of)
+def _numbering() -> defaultdict[str, int]:
+    """A dictionary that gives each word asked for the next number."""
+    return defaultdict(count().__next__)
+
+
+def _runs(token: Ints, where: Ints, left: Ints, length: int) -> npt.NDArray[np.uint64]:
+    """A number for each run that begins `where`, 0 where fewer tokens are left."""
+    found = np.zeros(len(where), dtype=np.uint64)
+    whole = np.flatnonzero(left >= length)
     number = np.full(len(whole), 1469598103934665603 + length, dtype=np.uint64)
     for step in range(length):
-        number = (number ^ (token[whole + step].astype(np.uint64) + np.uint64(1))) * np.uint64(1099511628211)
+        number = (number ^ (token[where[whole] + step].astype(np.uint64) + np.uint64(1))) * np.uint64(1099511628211)
     found[whole] = number | np.uint64(1)
     return found

@@ -107,10 +107,20 @@ class CrossEncoderSelector:
         with self._lock:
             return self._score(requests)
 
-    def _score(self, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
-        found = score_pairs(self.model, requests, batch_tokens=self.batch_tokens)
+    def own_scores(self, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
+        """What the model itself says: not calibrated, and in its dtype where two passages are close, too.
+
+        Raises:
+            ModelError: a score is not finite.
+        """
+        with self._lock:
+            found = score_pairs(self.model, requests, batch_tokens=self.batch_tokens)
         if not all(np.isfinite(scores).all() for scores in found):
             raise ModelError("the selector returned NaN or infinite scores", where=self.name, hint="train it again")
+        return found
+
+    def _score(self, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
+        found = self.own_scores(requests)
         if self.dtype in ROUNDING and self.model.device.type == "cpu":
             self._settle(requests, found)
         return self._calibrated(requests, found)

@@ -1,14 +1,14 @@
 """A selector -> the same with a copy for ONNX Runtime or OpenVINO inside, which `CrossEncoderSelector` then picks up.
 
 The exporters are sentence-transformers' and optimum's own. What was learned beside the weights (calibration, lazy
-threshold) stays in the folder and applies whatever runs the model.
+threshold, trees) stays in the folder and applies whatever runs the model.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +16,13 @@ from gainrag.errors import ConfigError, DataError
 from gainrag.files.folders import open_output_folder
 from gainrag.files.streams import disk_errors, write
 from gainrag.models.loading import careful_loading
-from gainrag.prompts import selector_text
+from gainrag.prompts import question_with_choices, selector_text
 from gainrag.records import Record, Retrieved
 from gainrag.selectors.backends import RUNTIMES, Exported, need_installed, open_model
+from gainrag.selectors.boosted import is_feature_selector
 from gainrag.selectors.internals import encoder_of
+from gainrag.selectors.learned import read_learned
+from gainrag.selectors.stacked import Stack, cross_encoder_folder
 from gainrag.settings import checked
 
 if TYPE_CHECKING:
@@ -49,13 +52,12 @@ def export(
         quantize: int8 multiplies in whole numbers of eight bits: faster, and a little less exact.
 
     Raises:
-        DataError: `selector` is no selector folder, or `out` is there already.
+        DataError: `selector` is no selector folder or one of trees, or `out` is there already.
         ModelError: the backend's libraries are missing or cannot export the model.
         ConfigError: openvino with int8 has no candidates.
     """
     folder = Path(selector)
-    if not (folder / "config.json").is_file():
-        raise DataError("is no selector folder", where=str(folder), hint="make one with `gainrag train`")
+    parts = _cross_encoders(folder)
     target = Path(out) if out is not None else folder
     if target != folder and target.exists():
         raise DataError("is there already", where=str(target), hint="choose another output, or leave it out")
@@ -67,15 +69,44 @@ def export(
             hint="pass --candidates candidates.jsonl",
         )
     with disk_errors(target), tempfile.TemporaryDirectory(prefix="gainrag-export-") as scratch:
-        with careful_loading(str(folder), str(folder)):
-            _export(folder, Path(scratch), candidates, backend, quantize)
+        exported: dict[Path, Path] = {}  # by the place inside the selector folder
+        for part in parts:
+            place = part.relative_to(folder) / backend
+            made_in = Path(scratch) / str(len(exported))
+            made_in.mkdir()
+            with careful_loading(str(part), str(part)):
+                _export(part, made_in, candidates, backend, quantize)
+            exported[place] = made_in / backend
         if target == folder:
-            shutil.copytree(Path(scratch) / backend, target / backend, dirs_exist_ok=True)
+            _copy(exported, target)
         else:
             with open_output_folder(target) as made:
                 shutil.copytree(folder, made, dirs_exist_ok=True)
-                shutil.copytree(Path(scratch) / backend, made / backend, dirs_exist_ok=True)
+                _copy(exported, made)
     return target
+
+
+def _cross_encoders(folder: Path) -> list[Path]:
+    """The folders of the cross-encoders of a selector: itself, or those of a stack.
+
+    Raises:
+        DataError: it is no selector folder, or has none.
+    """
+    if stack := read_learned(folder, Stack):
+        return [cross_encoder_folder(folder, fold) for fold in range(stack.folds)]
+    if is_feature_selector(folder):
+        raise DataError(
+            "is a feature selector, which runs everywhere as it is", where=str(folder), hint="use it as it is"
+        )
+    if not (folder / "config.json").is_file():
+        raise DataError("is no selector folder", where=str(folder), hint="make one with `gainrag train`")
+    return [folder]
+
+
+def _copy(exported: Mapping[Path, Path], target: Path) -> None:
+    """Put exported models, by their place, into a selector folder."""
+    for place, source in exported.items():
+        shutil.copytree(source, target / place, dirs_exist_ok=True)
 
 
 def _export(
@@ -143,6 +174,6 @@ class _Text(Record, kw_only=True):
 
 def calibration_texts(candidates: Sequence[Retrieved], n: int) -> list[str]:
     """At most n pairs as texts, spread evenly over all questions and ranks."""
-    pairs = [(record.question, passage) for record in candidates for passage in record.ctxs]
+    pairs = [(question_with_choices(r.question, r.choices), passage) for r in candidates for passage in r.ctxs]
     spread = [pairs[i * len(pairs) // n] for i in range(n)] if len(pairs) > n else pairs
     return [f"{question} {selector_text(passage)}" for question, passage in spread]

@@ -17,7 +17,7 @@ import numpy as np
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage, Scored
 from gainrag.selectors.calibration import retrievers_of, standardised
-from gainrag.selectors.candidates import Candidates
+from gainrag.selectors.candidates import Candidates, Flags, Ints
 from gainrag.selectors.words import Words, as_compared, words_of
 
 Feature = Callable[[Candidates], FloatArray]
@@ -28,13 +28,14 @@ Feature = Callable[[Candidates], FloatArray]
 
 def _scores(c: Candidates) -> FloatArray:
     """Standardised scores, [retriever, passage]: NaN where there is none at all; of the pseudo-passage NaN."""
-    found = c.__dict__.get("_z")
+    found = c.memory.get("scores")
     if found is None:
         lists = [c.passages]
         names = [name for name in retrievers_of(lists) if _is_scored(c.passages, name)]
         found = np.array([standardised(c.passages, name) for name in names]).reshape(len(names), c.n)
+        found = found[found.std(axis=1) > 0]  # scores that are all equal say nothing
         found[:, c.generated] = np.nan
-        c.__dict__["_z"] = found
+        c.memory["scores"] = found
     return found
 
 
@@ -83,7 +84,8 @@ def retriever_z(c: Candidates, name: str) -> FloatArray:
     """The standardised score of one of this library's own retrievers, where it is known that it is that one's."""
     if not any(isinstance(p, Scored) and name in (p.scores or {}) for p in c.passages):
         return np.full(c.n, np.nan)
-    return np.where(c.generated, np.nan, standardised(c.passages, name))
+    z = standardised(c.passages, name)
+    return np.where(c.generated | (np.ptp(z) == 0), np.nan, z)
 
 
 def retriever_raw(c: Candidates, name: str) -> FloatArray:
@@ -135,7 +137,7 @@ def overlap_local(c: Candidates) -> FloatArray:
     return _share(c, c.pair_owner, c.pair_word, c.local_weight)
 
 
-def _share(c: Candidates, owner: FloatArray, word: FloatArray, weight: FloatArray) -> FloatArray:
+def _share(c: Candidates, owner: Ints, word: Ints, weight: FloatArray) -> FloatArray:
     there = c.known[word]
     whole = float(weight[c.asked_words].sum())
     return c.total(weight[word[there]], owner[there]) / (whole or 1.0)
@@ -146,7 +148,7 @@ def rarest_missing(c: Candidates) -> FloatArray:
     has = np.zeros((c.n, len(c.asked_words)), dtype=bool)
     there = c.known[c.pair_word]
     has[c.pair_owner[there], np.searchsorted(c.asked_words, c.pair_word[there])] = True
-    return (~has * c.weight[c.asked_words]).max(axis=1, initial=0.0)
+    return np.asarray((~has * c.weight[c.asked_words]).max(axis=1, initial=0.0))
 
 
 def names_missing(c: Candidates) -> FloatArray:
@@ -167,7 +169,7 @@ def bm25(c: Candidates) -> FloatArray:
 
 def density(c: Candidates) -> FloatArray:
     """What the question's words say, each time one stands there, by word of the passage."""
-    return c.total(c.weight[c.token[c.hits]], c.owner[c.hits]) / np.maximum(1, c.length)
+    return np.asarray(c.total(c.weight[c.token[c.hits]], c.owner[c.hits]) / np.maximum(1, c.length))
 
 
 def window(c: Candidates) -> FloatArray:
@@ -183,7 +185,7 @@ def window_at(c: Candidates) -> FloatArray:
     owner = c.owner[c.hits]
     first = np.flatnonzero(c.windows >= best[owner] - 1e-12)[::-1]
     at[owner[first]] = c.at[c.hits[first]]
-    return np.log1p(at)
+    return np.asarray(np.log1p(at))
 
 
 def pairs(c: Candidates) -> FloatArray:
@@ -200,10 +202,10 @@ def _runs_share(c: Candidates, length: int) -> FloatArray:
     asked = np.unique(c.asked_runs(length))
     if not len(asked):
         return np.full(c.n, np.nan)
-    runs = c.runs(length)
+    runs = c.runs(c.hits, length)
     place = np.minimum(np.searchsorted(asked, runs), len(asked) - 1)
     there = np.flatnonzero(asked[place] == runs)
-    both = np.unique(c.owner[there] * len(asked) + place[there])
+    both = np.unique(c.owner[c.hits[there]] * len(asked) + place[there])
     return np.bincount(both // len(asked), minlength=c.n) / len(asked)
 
 
@@ -249,7 +251,7 @@ def mentions(c: Candidates) -> FloatArray:
 
 def length(c: Candidates) -> FloatArray:
     """log(1 + words of title and text)."""
-    return np.log1p(c.length)
+    return np.asarray(np.log1p(c.length))
 
 
 def capitals(c: Candidates) -> FloatArray:
@@ -274,7 +276,7 @@ def rareness(c: Candidates) -> FloatArray:
     return c.total(c.weight[c.pair_word] * new, c.pair_owner) / counts
 
 
-def _new(c: Candidates, kind: FloatArray) -> FloatArray:
+def _new(c: Candidates, kind: Flags) -> FloatArray:
     found = kind[c.pair_word] & ~c.known[c.pair_word]
     return c.total(found, c.pair_owner) / np.maximum(1, c.total(np.ones(len(found)), c.pair_owner))
 
@@ -289,8 +291,8 @@ def numbers_near(c: Candidates) -> FloatArray:
     return _near(c, c.number[c.token])
 
 
-def _near(c: Candidates, kind: FloatArray) -> FloatArray:
-    return np.log1p(c.total(kind & c.near & ~c.known[c.token] & ~c.in_title, c.owner))
+def _near(c: Candidates, kind: Flags) -> FloatArray:
+    return np.asarray(np.log1p(c.total(kind & c.near & ~c.known[c.token] & ~c.in_title, c.owner)))
 
 
 # --- agreement between candidates ----------------------------------------------------------------------------------
@@ -379,7 +381,7 @@ def choice_lead(c: Candidates) -> FloatArray:
     if len(c.choices) < 2:
         return np.full(c.n, np.nan)
     ordered = np.sort(_choices(c), axis=0)
-    return ordered[-1] - ordered[-2]
+    return np.asarray(ordered[-1] - ordered[-2])
 
 
 def _choices(c: Candidates) -> FloatArray:
@@ -399,10 +401,17 @@ def _choices(c: Candidates) -> FloatArray:
 
 def relative(c: Candidates, of: Feature) -> FloatArray:
     """A feature in standard deviations from its mean over the question's candidates: what ranks within a question."""
-    values = of(c)
+    values = _once(c, of.__name__, of)
     known = np.isfinite(values)
     spread = float(values[known].std()) if known.any() else 0.0
     return (values - values[known].mean()) / spread if spread > 0 else np.where(known, 0.0, np.nan)
+
+
+def _once(c: Candidates, name: str, feature: Feature) -> FloatArray:
+    """A feature that others build on, computed once."""
+    if name not in c.memory:
+        c.memory[name] = feature(c)
+    return c.memory[name]
 
 
 def _table() -> dict[str, Feature]:
@@ -410,8 +419,8 @@ def _table() -> dict[str, Feature]:
         score_mean, score_best, score_worst, score_gap, score_rank, place, candidates, generated,
         overlap, overlap_title, overlap_local, rarest_missing, names_missing, bm25, density, window, window_at, pairs,
         triples, title_new, title_known, title_length, title_repeated, mentioned, mentions, length, capitals, numbers,
-        years, rareness, capitals_near, numbers_near, agreement, names_agreed, pseudo_shared, asking, asking_second, asked_length,
-        asked_weight, asked_numbers, choice_best, choice_lead,
+        years, rareness, capitals_near, numbers_near, agreement, names_agreed, pseudo_shared, asking, asking_second,
+        asked_length, asked_weight, asked_numbers, choice_best, choice_lead,
     )  # fmt: skip
     found: dict[str, Feature] = {feature.__name__: feature for feature in plain}
     for feature in (retriever_z, retriever_raw, retriever_gap):
@@ -446,4 +455,4 @@ def matrix(
         return np.empty((0, len(names)))
     seen = Candidates(question, passages, words)
     with np.errstate(invalid="ignore"):
-        return np.stack([FEATURES[name](seen) for name in names], axis=1)
+        return np.stack([_once(seen, name, FEATURES[name]) for name in names], axis=1)

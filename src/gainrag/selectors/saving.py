@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gainrag.files.places import check_replaceable
 from gainrag.models.hub import quiet
+from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.learned import write_learned
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
-# The file by which a selector folder is known.
-SELECTOR = "config.json"
+# The files by which a selector folder is known: of a cross-encoder, of a feature selector.
+SELECTOR = ("config.json", FEATURES_FILE)
 
 
 def check_target(out: str | Path) -> None:
@@ -43,12 +44,21 @@ def write_selector(
     Raises:
         OSError: the operating system refuses to write, such as on a full disk.
     """
-    with quiet(), _as_os_errors():
-        model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+    write_cross_encoder(model, folder)
     for learned in (calibration, laziness):
         if learned:
             write_learned(folder, learned)
     (folder / "README.md").write_text(model_card(card), encoding="utf-8")
+
+
+def write_cross_encoder(model: CrossEncoder, folder: Path) -> None:
+    """Write what `CrossEncoder(folder)` loads, and nothing else.
+
+    Raises:
+        OSError: the operating system refuses to write, such as on a full disk.
+    """
+    with quiet(), _as_os_errors():
+        model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
 
 
 @contextmanager

@@ -100,8 +100,11 @@ def _scaled(text: str, weight: float) -> Iterator[str]:
     """The trees of a model with scaled leaves, cut to what is needed."""
     for tree in re.split(r"^Tree=\d+\n", text.split("\nend of trees")[0], flags=re.MULTILINE)[1:]:
         lines = (line.partition("=") for line in tree.strip().splitlines())
-        yield "\n".join(
-            f"{key}={' '.join(f'{float(v) * weight:.6g}' for v in value.split()) if key == 'leaf_value' else value}"
-            for key, _, value in lines
-            if key in _NEEDED
-        )
+        yield "\n".join(f"{key}={_shorter(key, value, weight)}" for key, _, value in lines if key in _NEEDED)
+
+
+def _shorter(key: str, values: str, weight: float) -> str:
+    """What a line says in fewer digits: a threshold's eighth one decides nothing."""
+    if key == "leaf_value":
+        return " ".join(f"{float(value) * weight:.5g}" for value in values.split())
+    return " ".join(f"{float(value):.8g}" for value in values.split()) if key == "threshold" else values

@@ -8,6 +8,7 @@ that a selector was trained on, and the words with which people ask were found b
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,10 @@ from gainrag.metrics import fold, spaced
 from gainrag.records import Passage
 
 _WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+")
+# Most texts beyond ASCII have Latin letters and dashes: neither marks nor scripts without spaces, which a faster
+# library finds the same words in.
+_FURTHER = re.compile("[^\u0000-\u02ff\u2000-\u206f]")
+_LATIN = re.compile(r"[^\W_]+")
 _ASCII = {ord(c): " " for c in map(chr, range(128)) if c not in string.ascii_letters + string.digits}
 
 # So many words are kept with their counts; the rest counts as rarer than all of them.
@@ -36,6 +41,8 @@ def words_of(text: str) -> list[str]:
     """
     if text.isascii():
         return text.translate(_ASCII).split()
+    if not _FURTHER.search(text):
+        return _LATIN.findall(text)
     found: list[str] = _WORD.findall(spaced(text))
     return found
 
@@ -64,13 +71,16 @@ class Words(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self._weight(min(self.counts.values(), default=2) / 2)
 
     def _weight(self, count: float) -> float:
-        """log(documents / count), as a share of its highest value: 0 for a word in every passage, 1 for one in one."""
-        return math.log((self.documents + 1) / (count + 0.5)) / math.log(2 * self.documents + 2)
+        """log(documents / count), as a share of its highest value: 0 for a word in every passage. Where nothing is
+        known all words weigh 1."""
+        if not self.counts:
+            return 1.0
+        return max(0.0, math.log((self.documents + 1) / (count + 0.5)) / math.log(2 * self.documents + 2))
 
     @cached_property
     def weights(self) -> dict[str, float]:
         """How much each of the most frequent words says, from 0 to 1."""
-        return {word: max(0.0, self._weight(count)) for word, count in self.counts.items()}
+        return {word: self._weight(count) for word, count in self.counts.items()}
 
     @cached_property
     def numbers(self) -> dict[str, int]:

@@ -47,14 +47,15 @@ def fit_trees(
     seeds: int = 5,
     rounds: int = 200,
     objective: Objective = "softmax",
-    temperature: float = 0.5,
-    learning_rate: float = 0.05,
+    temperature: float = 0.25,
+    learning_rate: float = 0.1,
     leaves: int = 15,
     least: int = 40,
     words: Words | None = None,
     matrices: Sequence[FloatArray] | None = None,
     names: Sequence[str] = tuple(FEATURES),
     start: Trees | None = None,
+    alone: bool = False,
     seed: int = 0,
     threads: int = 1,
 ) -> Trees:
@@ -70,6 +71,7 @@ def fit_trees(
         words: what is known about words; learned from the examples when left out.
         matrices: the features, where they were computed before: of `names`, without `extra`.
         start: trees that the boosting goes on from; their columns come first.
+        alone: leave the trees of `start` out of those that are returned.
         seed: the first of the seeds.
         threads: of LightGBM; its threads wait busily for one another, which is slow where others work, too.
     """
@@ -125,7 +127,7 @@ def fit_trees(
         )
         texts.append(lightgbm.train(parameters, data, rounds).model_to_string())
     whole = [(text, 1 / seeds) for text in texts]
-    if start is not None:
+    if start is not None and not alone:
         whole.insert(0, (start.text, 1.0))
     return Trees(columns, words, joined(whole))
 
@@ -136,7 +138,7 @@ STEPS = 20
 
 def _steps(own: FloatArray, temperature: float) -> npt.NDArray[np.int64]:
     """Labels in whole steps: exp(-(best - label) / temperature), from 0 to STEPS."""
-    return np.round(STEPS * np.exp((own - own.max()) / temperature)).astype(np.int64)
+    return np.asarray(np.round(STEPS * np.exp((own - own.max()) / temperature)), dtype=np.int64)
 
 
 def gradient_of(objective: str, labels: FloatArray, sizes: npt.NDArray[np.int64], temperature: float) -> Gradient:
@@ -145,7 +147,7 @@ def gradient_of(objective: str, labels: FloatArray, sizes: npt.NDArray[np.int64]
 
     def softmax(values: FloatArray) -> FloatArray:
         shifted = np.exp(values - np.repeat(np.maximum.reduceat(values, starts), sizes))
-        return shifted / np.repeat(np.add.reduceat(shifted, starts), sizes)
+        return np.asarray(shifted / np.repeat(np.add.reduceat(shifted, starts), sizes))
 
     if objective == "softmax":
         teacher = softmax(labels / temperature)

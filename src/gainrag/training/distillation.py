@@ -1,4 +1,4 @@
-"""Labels -> a selector: a cross-encoder learns to rank passages as the labels do.
+"""Labels -> a selector that ranks passages as the labels do: trees over cheap features, a cross-encoder, or both.
 
 The kinds of labels are in gainrag.training.labels; training is the same for all of them. `relevance` needs no language
 model, so every training question can serve as warm start, and it is the rival that a gain selector must beat. The
@@ -19,18 +19,21 @@ from gainrag.files.folders import open_output_folder
 from gainrag.files.progress import say
 from gainrag.models.devices import choose_device, choose_dtype
 from gainrag.records import GainRecord, Retrieved
-from gainrag.selectors import CrossEncoderSelector
+from gainrag.selectors import CrossEncoderSelector, FeatureSelector, StackedSelector
 from gainrag.selectors.saving import check_target, write_selector
 from gainrag.settings import (
     Alpha,
     Device,
     Dtype,
     Epochs,
+    Folds,
     GroupSize,
     GroupsPerStep,
     Layers,
     Length,
     Name,
+    Passages,
+    Passes,
     Rate,
     Seed,
     Share,
@@ -38,9 +41,11 @@ from gainrag.settings import (
     checked,
 )
 from gainrag.training.base import open_base
+from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
 from gainrag.training.labels import AT_ALPHA, ENOUGH, Example, Labels, split, targets
-from gainrag.training.settings import Settings, check_training
+from gainrag.training.settings import Kind, Settings, check_training
+from gainrag.training.stacking import train_stack
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
 FEW, SERVED = 100, 400
@@ -52,7 +57,9 @@ def train(
     out: str | Path,
     facts: Mapping[str, Any] | None = None,
     *,
+    kind: Kind = "stack",
     base: Name = "embedded:all-minilm-l6-v2",
+    start: Name | None = None,
     labels: Labels = "gain",
     alpha: Alpha | None = None,
     temperature: Temperature = 1.0,
@@ -66,14 +73,18 @@ def train(
     dropout: Share | None = None,
     last_layers: Layers = 0,
     max_length: Length = 512,
+    folds: Folds = 2,
+    depth: Passages = 10,
+    relevance_epochs: Passes = 1,
     validation: Share | None = None,
     retrieval_prior: bool = False,
     keep_worse: bool = False,
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
-) -> CrossEncoderSelector:
-    """Train a cross-encoder and save it as a plain folder that `CrossEncoder(path)` loads, with a model card.
+) -> CrossEncoderSelector | FeatureSelector | StackedSelector:
+    """Train a selector and save it as a plain folder with a model card; of a cross-encoder it is one that
+    `CrossEncoder(path)` loads.
 
     Each epoch's training loss and held-out figures are printed on standard error.
 
@@ -81,7 +92,14 @@ def train(
         records: gain records, or for relevance labels retrieved ones with `hasanswer`.
         out: the folder to write, whole or not at all.
         facts: what the model card should say about the labels' origin (language model, prompt, data).
+        kind: cross-encoder, which reads question and passage; or features: boosted trees over cheap features, which
+            learn in a minute. Of the settings below these have start, labels, alpha, temperature, only_kept,
+            validation, keep_worse and seed. A stack is such trees that also read the scores of cross-encoders, made
+            out of fold; where these do not help, or there are fewer than 100 questions, it is features alone.
         base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
+        start: a feature selector that the trees go on from, such as embedded:gain-features: what few labels add to it
+            is used as far as folds of the questions show that it helps; or scratch. When it is left out it is the one
+            that ships with fewer than 1,000 questions to learn from, else scratch.
         labels: gain; relevance (whether a passage holds an answer); likelihood (of the answer, as REPLUG);
             information_gain (likelihood with the passage against without, each pair by itself); or choice (the gain
             normalised over a question's choices). Gain and choice have an alpha, the two between take the losses at
@@ -99,6 +117,10 @@ def train(
         dropout: while training; the base model's own when it is left out. 0 is a third faster on a CPU.
         last_layers: train only so many of the last layers, which is faster with a large base; 0 is all.
         max_length: tokens of question and passage together, cut at the passage's end.
+        folds: of a stack: how many cross-encoders, each of which leaves another part of the questions out.
+        depth: of a stack: how many passages of a question the cross-encoders read, by the retrievers' scores.
+        relevance_epochs: of a stack: passes over the questions with has-answer labels that each cross-encoder begins
+            with, where the passages are marked so.
         validation: share of the questions held out, on average; a question's id decides, alike in every training.
             When it is left out and there are 40 questions or more, a tenth is held out, or 10 questions if that is
             more. 0 learns from all questions: there are no held-out figures and no comparison with the retriever.
@@ -118,7 +140,9 @@ def train(
         ResourceError: the disk is full.
     """
     settings = Settings(
+        kind=kind,
         base=base,
+        start=start,
         labels=labels,
         alpha=alpha,
         temperature=temperature,
@@ -132,6 +156,9 @@ def train(
         dropout=dropout,
         last_layers=last_layers,
         max_length=max_length,
+        folds=folds,
+        depth=depth,
+        relevance_epochs=relevance_epochs,
         validation=validation,
         retrieval_prior=retrieval_prior,
         keep_worse=keep_worse,
@@ -139,12 +166,18 @@ def train(
         dtype=dtype,
         device=device,
     )
-    from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds
-
     check_training(settings)
     check_target(Path(out))
     learn, held = _divide(records, settings)
     _say_what_to_expect(len(learn), len(held), len(records), settings)
+    if kind == "features":
+        about = _card(facts or {}, settings, len(learn), len(held), {})
+        return train_features(records, learn, held, out, about, settings)
+    if kind == "stack":
+        about = _card(facts or {}, settings, len(learn), len(held), {})
+        return train_stack(records, learn, held, out, about, settings)
+    from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds
+
     device = choose_device(device)
     bf16 = choose_dtype(dtype, device) == "bfloat16"
     # Opened before training: what cannot be written is known at once, and a training that stops leaves nothing.
@@ -204,7 +237,7 @@ def _say_what_to_expect(learn: int, held: int, records: int, settings: Settings)
         if settings.labels == "relevance":
             why = "all of their passages contain an answer, or none does"
         elif settings.only_kept:
-            why = "the answer from the silver passage was wrong; --no-only-kept uses them, too"
+            why = "the keep-filter left them out; --no-only-kept uses them, too"
         else:
             why = "they have a single passage"
         say(f"{out} of {records} questions are not used: {why}")
@@ -222,20 +255,26 @@ def _card(
     facts: Mapping[str, Any], settings: Settings, learn: int, held: int, figures: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The facts of the model card, those on the labels' origin first."""
+    trees = settings.kind == "features"
+    shown = {"start": settings.start} if trees else {"base": facts.get("base", settings.base)}
+    more = {
+        "group size": settings.group_size,
+        "groups per step": settings.groups_per_step,
+        "epochs": settings.epochs,
+        "learning rate": settings.learning_rate,
+        "last layers trained": settings.last_layers or "all",
+    }
     return {
         **facts,
-        "base": facts.get("base", settings.base),
+        **shown,
         "labels": settings.labels,
         "questions": learn,
         "held-out questions": held,
         "alpha": settings.alpha if settings.labels in AT_ALPHA else None,
         "temperature": settings.sharpness,
         "only kept questions": settings.only_kept,
-        "group size": settings.group_size,
-        "groups per step": settings.groups_per_step,
-        "epochs": settings.epochs,
-        "learning rate": settings.learning_rate,
-        "last layers trained": settings.last_layers or "all",
+        **({} if trees else more),
+        "relevance epochs before": settings.relevance_epochs if settings.kind == "stack" else None,
         "seed": settings.seed,
         **figures,
     }

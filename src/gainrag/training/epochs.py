@@ -22,6 +22,7 @@ from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, L
 from transformers import PrinterCallback, TrainerCallback
 
 from gainrag.files.progress import progress_bar, say
+from gainrag.prompts import question_with_choices
 from gainrag.protocols import FloatArray
 from gainrag.selectors.scoring import in_parts, score_pairs
 from gainrag.training.held_out import Judgement, judge
@@ -150,7 +151,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if not self.held:
             self.best = self.groups.epoch
             return
-        found = score_pairs(self.model, [(e.record.question, e.record.ctxs) for e in self.held], bf16=self.bf16)
+        records = [e.record for e in self.held]
+        asked = [(question_with_choices(r.question, r.choices), r.ctxs) for r in records]
+        found = score_pairs(self.model, asked, bf16=self.bf16)
         self._judgements.append(judge(found, self.held, self.settings.sharpness))
         entropies = [j.cross_entropy if math.isfinite(j.cross_entropy) else math.inf for j in self._judgements]
         if entropies.index(min(entropies)) == len(entropies) - 1:

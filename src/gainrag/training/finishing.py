@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gainrag.errors import ModelError
 from gainrag.files.progress import say
 from gainrag.gain import teacher
+from gainrag.prompts import question_with_choices
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
 from gainrag.selectors.calibration import Calibration, fit
@@ -58,7 +59,7 @@ def finish(
     looked_at = [question.record for question in held or learn[:LOOKED_AT]]
     scores_of = {id(q.record): found for q, found in zip(held, scores, strict=True)}
     more = list({id(r): r for r in (*looked_at, *asked) if id(r) not in scores_of}.values())
-    found = score_pairs(model, [(r.question, r.ctxs) for r in more], bf16=bf16)
+    found = score_pairs(model, [(question_with_choices(r.question, r.choices), r.ctxs) for r in more], bf16=bf16)
     scores_of |= {id(r): own for r, own in zip(more, found, strict=True)}
     check_numbers(list(scores_of.values()))
 
@@ -72,7 +73,7 @@ def finish(
 
     check_order(final(looked_at))
     if held:
-        figures |= _compare_with_retrieval(final(looked_at), held, settings.keep_worse)
+        figures |= compare_with_retrieval(final(looked_at), held, settings.keep_worse)
     laziness = None
     if asked:
         laziness = learn_threshold([r.ctxs for r in asked], final(asked), held_out=bool(held))
@@ -102,7 +103,7 @@ def _calibrate(
     }
 
 
-def _compare_with_retrieval(
+def compare_with_retrieval(
     scores: Sequence[FloatArray], held: list[Example], keep_worse: bool
 ) -> dict[str, float | str | None]:
     """Whether the selector's first choices are as good as the retriever's; the model card says what was found.

@@ -27,7 +27,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from gainrag.errors import DataError
-from gainrag.prompts import selector_text
+from gainrag.gain import CHOICE_TEMPERATURE
+from gainrag.prompts import question_with_choices, selector_text
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
 from gainrag.synthesis import choice_gains_at, gains_at, losses_at
@@ -39,10 +40,6 @@ PLAIN: tuple[Labels, ...] = ("likelihood", "information_gain")
 # Those that are taken from losses at an alpha of their own.
 AT_ALPHA: tuple[Labels, ...] = ("gain", "choice")
 T = TypeVar("T", bound=GainRecord | Retrieved)
-
-# Of the softmax over the choices. Losses are means over an answer's tokens, and so nearer to one another than the
-# answers' own log-probabilities are.
-CHOICE_TEMPERATURE = 0.25
 
 # Log-odds of a passage with an answer against one without: almost certain, exp(-10) of the mass is left.
 RELEVANT = 10.0
@@ -99,7 +96,7 @@ def split(
     Raises:
         DataError: the labels need gains, and the records have none.
     """
-    usable = [r for r in records if _teaches(r, labels, only_kept)]
+    usable = [r for r in records if teaches(r, labels, only_kept)]
     order = [usable[i] for i in rng.permutation(len(usable))]
     share = held_out_share(validation, len(usable))
     held = [r for r in order if is_held_out(r.id, share)]
@@ -134,7 +131,7 @@ def _place(question_id: str) -> float:
     return int.from_bytes(hashlib.sha256(question_id.encode()).digest()[:8]) / 2**64
 
 
-def _teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool) -> bool:
+def teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool = False) -> bool:
     """Whether a question can teach anything: a ranking needs two passages, relevance needs both kinds."""
     if len(record.ctxs) < 2:
         return False
@@ -177,6 +174,7 @@ def as_rows(
         chosen: the passages shown, see `draw`.
         own: the label of each of the question's passages.
     """
+    asked = question_with_choices(record.question, record.choices)
     texts = [selector_text(record.ctxs[i]) for i in chosen]
     # Divided by the temperature, labels are the teacher's log-probabilities up to a constant, or its log-odds.
     scaled = [float(own[i]) / temperature for i in chosen]
@@ -184,10 +182,10 @@ def as_rows(
         from scipy.special import expit
 
         return [
-            {"question": record.question, "passage": text, "label": float(expit(x))}
+            {"question": asked, "passage": text, "label": float(expit(x))}
             for text, x in zip(texts, scaled, strict=True)
         ]
-    return [{"question": record.question, "passages": texts, "labels": scaled}]
+    return [{"question": asked, "passages": texts, "labels": scaled}]
 
 
 def regret(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> float:

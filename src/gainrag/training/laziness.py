@@ -26,7 +26,12 @@ Labelled = Retrieved | GainRecord
 
 
 def learn_threshold(
-    lists: Sequence[Sequence[Passage]], scores: Sequence[FloatArray], *, held_out: bool, at_most: float = AT_MOST
+    lists: Sequence[Sequence[Passage]],
+    scores: Sequence[FloatArray],
+    *,
+    held_out: bool,
+    at_most: float = AT_MOST,
+    alone: Sequence[FloatArray] | None = None,
 ) -> Laziness:
     """The lowest threshold, of the best retrieved scores seen, at which few enough choices change.
 
@@ -36,12 +41,15 @@ def learn_threshold(
         lists, scores: of each question its passages, the pseudo-passage among them, and their scores.
         held_out: whether the selector had not learned from these questions.
         at_most: share of all questions whose choice may change.
+        alone: of each question the scores of its retrieved passages as if there were no pseudo-passage, where these
+            differ (see `gainrag.protocols.Listwise`): they are what the threshold is compared with.
     """
     best, lost = [], []
-    for passages, own in zip(lists, scores, strict=True):
+    for n, (passages, own) in enumerate(zip(lists, scores, strict=True)):
         generated = np.array([p.origin == "generated" for p in passages])
-        best.append(float(np.max(own[~generated])))
-        lost.append(float(np.max(own[generated])) > best[-1])
+        retrieved = own[~generated]
+        best.append(float(np.max(retrieved if alone is None else alone[n])))
+        lost.append(float(np.max(own[generated])) > float(np.max(retrieved)))
     order = np.argsort(-np.array(best), kind="stable")
     thresholds, changed = np.array(best)[order], np.cumsum(np.array(lost)[order])
     # At a threshold all questions that are as high skip: of equals the last one counts.

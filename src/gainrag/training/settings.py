@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from gainrag.errors import ConfigError
 from gainrag.training.labels import POINT_WISE, Labels
 
+# What is trained: boosted trees over cheap features, a cross-encoder, or trees that read cross-encoders' scores, too.
+Kind = Literal["features", "cross-encoder", "stack"]
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The keyword-only parameters of `train`; their meanings, defaults and ranges are there."""
 
+    kind: Kind
     base: str
+    start: str | None
     labels: Labels
     alpha: float | None
     temperature: float
@@ -25,6 +32,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dropout: float | None
     last_layers: int
     max_length: int
+    folds: int
+    depth: int
+    relevance_epochs: int
     validation: float | None
     retrieval_prior: bool
     keep_worse: bool
@@ -53,6 +63,8 @@ def check_training(settings: Settings, *, tuned: bool = False, where: str = "tra
     Raises:
         ConfigError: they do not.
     """
+    if settings.kind == "stack" and settings.start is not None:
+        raise ConfigError("a stack starts from no trees", where=where, hint="leave start out, or kind = features")
     # Left out, it depends on the number of questions, and a comparison of trainings must not.
     if (settings.validation == 0 and settings.retrieval_prior) or (tuned and not settings.validation):
         what = "tuning" if tuned else "retrieval_prior"
