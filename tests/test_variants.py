@@ -162,7 +162,7 @@ def test_a_variant_has_what_tuning_chose_but_for_its_own_settings(tmp_path: Path
     plain, rival, cold = (note.settings for note in trained[-3:])
     warm = str(tmp_path / "run" / "warm_start")
     assert plain == {
-        "kind": "cross-encoder", "labels": "gain", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2,
+        "kind": "cross-encoder", "alpha": 0.0, "temperature": 2.0, "epochs": 3, "validation": 0.2,
         "base": warm, "keep_worse": True,
     }  # fmt: skip
     assert rival == {**plain, "labels": "likelihood", "alpha": 0.5, "epochs": 1}
@@ -201,7 +201,7 @@ def test_fewer_questions_are_among_more(tmp_path: Path, trained: list[Training])
         ('[[variant]]\nname = "GainRAG top-5"\n', "a retriever's"),
         ('[[variant]]\nname = "gain/loss"\n', "cannot be a file's"),
         ('[[variant]]\nname = ""\n', "cannot be a file's"),
-        ('[train]\nlabels = "likelihood"\n', r"in a run \[train\] has labels 'gain', not 'likelihood'"),
+        ('[train]\nlabels = "likelihood"\n', r"in a run \[train\] has labels 'gain' or 'choice', not 'likelihood'"),
     ],
 )
 def test_systems_have_names_of_their_own(tmp_path: Path, text: str, says: str) -> None:

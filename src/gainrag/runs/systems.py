@@ -69,7 +69,7 @@ def choose(
         name, seed = unseeded(system)
         if name == GAINRAG and PSEUDO in systems:
             alone = rank_without_pseudo(state, system, own, candidates)
-            chosen[seeded(NO_PSEUDO, seed)] = selection.cut(alone, k, pseudo=False)
+            chosen[seeded(NO_PSEUDO, seed)] = selection.cut(alone or ranked, k, pseudo=False)
         chosen[system] = selection.cut(ranked, k)
     for system, records in chosen.items():
         write(state.path("selected", f"{file_name(system)}.jsonl"), records)
@@ -103,16 +103,16 @@ def rank_without_pseudo(
     selectors: Mapping[str, str | Path],
     candidates: Sequence[Retrieved],
     training: bool = False,
-) -> list[Retrieved]:
-    """The candidates as a GainRAG selector ranks them where there is no pseudo-passage; that of one whose scores do not
-    depend on it may be among them.
+) -> list[Retrieved] | None:
+    """The candidates as a GainRAG selector ranks them where there is no pseudo-passage; None where leaving it out
+    changes no other score.
 
     Args:
         system: GainRAG, or a further seed of it.
         selectors, training: as of `rank`.
     """
     if not any(is_feature_selector(resolve(str(model))) for model in selectors.values()):
-        return rank(state, system, selectors, candidates, training)
+        return None
     left = [_with(r, [c for c in r.ctxs if c.origin != "generated"]) for r in candidates]
     return rank(state, seeded(NO_PSEUDO, unseeded(system)[1]), selectors, left, training)
 

@@ -91,11 +91,12 @@ def _read_first(
     name, seed = unseeded(system)
     ranker = seeded(GAINRAG, seed) if name == NO_PSEUDO else system
     if ranker in rankers:
-        rank = systems.rank_without_pseudo if name == NO_PSEUDO else systems.rank
-        ranked = rank(state, ranker, rankers[ranker], plain, training=True)
+        own = rankers[ranker]
+        alone = systems.rank_without_pseudo(state, ranker, own, plain, training=True) if name == NO_PSEUDO else None
+        ranked = alone or systems.rank(state, ranker, own, plain, training=True)
         scores = [{c.id: c.score or 0.0 for c in r.ctxs} for r in ranked]
         low = float("-inf")  # of a pseudo-passage that was not ranked
-        return [_best(r, [own.get(c.id, low) for c in r.ctxs], system) for r, own in zip(records, scores, strict=True)]
+        return [_best(r, [got.get(c.id, low) for c in r.ctxs], system) for r, got in zip(records, scores, strict=True)]
     if system == FIRST_WITH:
         return [_best(r, [float(holds_answer(c, r.answers)) for c in r.ctxs], system) for r in records]
     if system == ORACLE:
