@@ -136,9 +136,9 @@ def crossed(
     found: list[FloatArray] = [np.zeros(0)] * len(examples)
     fold = np.random.default_rng(1000 + seed).permutation(len(examples)) % FOLDS
     for f in range(FOLDS):
-        learn = np.flatnonzero(fold != f)
+        learn = np.flatnonzero(fold != f).tolist()
         trees = learned([examples[i] for i in learn], [matrices[i] for i in learn], words, seed)
-        for i in np.flatnonzero(fold == f):
+        for i in np.flatnonzero(fold == f).tolist():
             found[i] = trees.predict(matrices[i])
     return found
 
