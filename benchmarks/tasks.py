@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -194,11 +194,12 @@ def main() -> None:
     picks: dict[str, list[Choice]] = {}
     on_train: dict[str, list[Choice]] = {}
     collection = {c.id: c for r in (*train.records, *test.records) for c in r.ctxs}
-    for name, choose in {
+    choosers: dict[str, Callable[[Task], Choice]] = {
         "BM25's first": lambda t: [0] * len(t.records),
         "BM25 of question and choices": lambda t: bm25_with_choices(t, list(collection.values())),
         "oracle": lambda t: [int(np.argmin(x)) for x in t.losses],
-    }.items():
+    }
+    for name, choose in choosers.items():
         picks[name], on_train[name] = [choose(test)], [choose(train)]
     rng = np.random.default_rng(0)
     picks["at random"] = [[int(rng.integers(len(r.ctxs))) for r in test.records]]
