@@ -1,10 +1,11 @@
 """What selectors are worth on a task whose candidates come with it: fever, entailmentbank, dstc11.
 
-    python benchmarks/tasks.py TRAIN_GAINS TEST_GAINS --six SIX_GAINS [--seeds 3]
+    python benchmarks/tasks.py TRAIN TEST --six SIX_GAINS [--labels docs/results/trees/labels_qwen.jsonl.gz]
 
-TRAIN_GAINS and TEST_GAINS are gain records of the task (`gainrag synthesize`), whose passages carry `gold`; SIX_GAINS
-are those of the six data sets, from which the zero-shot relevance selector learns. Everything is chosen on the training
-questions; with choices an answer is the one of least loss, so nothing is generated here. All learned selectors are the
+TRAIN and TEST are gain records of the task (`gainrag synthesize`), whose passages carry `gold`; with LABELS they are
+the task's own files, of which the questions that are labelled there are used. SIX_GAINS are gain records of the six
+data sets, from which the zero-shot relevance selector learns. Everything is chosen on the training questions; with
+choices an answer is the one of least loss, so nothing is generated here. All learned selectors are the
 same boosted trees with the same features, folds and seeds, and differ in their labels alone:
 
 | name | labels |
@@ -17,17 +18,19 @@ same boosted trees with the same features, folds and seeds, and differ in their 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from common import with_error
+from msgspec import structs
 
 from gainrag.files.streams import read
-from gainrag.gain import choice_gain
+from gainrag.gain import choice_gain, gain_from_loss
 from gainrag.protocols import FloatArray
-from gainrag.records import GainRecord, Passage, right_choice
+from gainrag.records import Gained, GainRecord, Passage, Retrieved, right_choice
 from gainrag.retrievers.bm25 import BM25
 from gainrag.selectors.trees import Trees
 from gainrag.selectors.words import Words
@@ -41,11 +44,47 @@ TEMPERATURES = (0.25, 1.0)
 Choice = list[int]  # of each question, which candidate
 
 
+def labelled(path: Path, labels: Path) -> list[GainRecord]:
+    """The questions of a task's file that are labelled in another one, as gain records.
+
+    Args:
+        labels: lines of id, without (the loss of each choice without a passage), losses [passage][choice], at alpha 0.
+    """
+    with gzip.open(labels, "rt") as stream:
+        known = {row["id"]: row for row in map(json.loads, stream)}
+    made = []
+    for record in read(path, Retrieved):
+        if record.id not in known:
+            continue
+        right, row = right_choice(record, record.id), known[record.id]
+        own = [{"0.0": losses} for losses in row["losses"]]
+        gains = [float(gain_from_loss(losses[right])) for losses in row["losses"]]
+        ctxs = [
+            Gained(**structs.asdict(c), loss={"0.0": x["0.0"][right]}, choice_losses=x, gain=gain)
+            for c, x, gain in zip(record.ctxs, own, gains, strict=True)
+        ]
+        made.append(
+            GainRecord(
+                id=record.id,
+                question=record.question,
+                answers=record.answers,
+                choices=record.choices,
+                kept=True,
+                prediction="",
+                silver=int(np.argmax(gains)),
+                loss_without=row["without"][right],
+                choice_losses_without=row["without"],
+                ctxs=ctxs,
+            )
+        )
+    return made
+
+
 class Task:
     """The questions of a split, and what each candidate would bring."""
 
-    def __init__(self, path: Path) -> None:
-        self.records = list(read(path, GainRecord))
+    def __init__(self, path: Path, labels: Path | None = None) -> None:
+        self.records = list(read(path, GainRecord)) if labels is None else labelled(path, labels)
         self.losses = [np.array(losses_at(r, 0.0)) for r in self.records]
         self.has_choices = bool(self.records[0].choices)
 
@@ -167,10 +206,11 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("--six", type=Path, required=True)
+    parser.add_argument("--labels", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    train, test = Task(arguments.train), Task(arguments.test)
+    train, test = (Task(path, arguments.labels) for path in (arguments.train, arguments.test))
     shared = words_in(examples_of(train, "gain"))
     matrices, asked = (features_of(examples_of(t, "gain"), shared) for t in (train, test))
 
