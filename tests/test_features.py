@@ -371,3 +371,10 @@ def test_latin_text_has_the_words_that_any_text_has() -> None:
     letters = "".join(map(chr, (*range(0x80, 0x300), *range(0x2000, 0x2070))))
     text = " ".join(f"a{letter}b {letter}" for letter in letters)
     assert words_of(text) == [word for word in words_of(f"{text} 在") if word != "在"]
+
+
+def test_a_handful_of_questions_is_no_crash(tmp_path: Path) -> None:
+    """Unless it is told another kind, train makes a feature selector of few questions."""
+    assert isinstance(train(records(12), tmp_path / "s", keep_worse=True), FeatureSelector)
+    with pytest.raises(ModelError, match="the same score"):
+        train(records(12), tmp_path / "t", kind="features", start="scratch")

@@ -25,9 +25,7 @@ from gainrag.runs import names, systems, variants
 from gainrag.runs.config import Config
 from gainrag.runs.folder import Run
 from gainrag.selection import rank
-from gainrag.selectors import PRIOR, CrossEncoderSelector, FeatureSelector, StackedSelector, open_selector
-from gainrag.selectors.stacked import COLUMNS
-from gainrag.selectors.trees import Trees
+from gainrag.selectors import CrossEncoderSelector, FeatureSelector, StackedSelector, open_selector
 from gainrag.training.labels import is_held_out
 from tests.small_run import CONFIG, RIVERS, Model, run
 
@@ -428,10 +426,6 @@ def test_a_run_of_stacks(folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatc
     """GainRAG's selector and its rival are of one kind, each from its own labels; no warm start is made for them."""
     monkeypatch.setattr("gainrag.training.stacking.ENOUGH", 2)
     monkeypatch.setattr("gainrag.training.stacking.compare", lambda *_, **__: (1.0, 0.5))
-    # Of four questions trees cannot be grown.
-    prior = FeatureSelector(PRIOR).trees
-    grown = Trees((*prior.names, *COLUMNS), prior.words, prior.text)
-    monkeypatch.setattr("gainrag.training.stacking.fit_trees", lambda *_, **__: grown)
     text = CONFIG.replace('kind = "cross-encoder"', f'base = "{tiny}"')  # stacks are what is trained unless told else
     text += f'[[variant]]\nname = "read"\nkind = "cross-encoder"\nbase = "{tiny}"\n'
     text += '[[variant]]\nname = "cheap"\nkind = "features"\n'

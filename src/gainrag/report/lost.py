@@ -283,8 +283,8 @@ def section(data: Plain) -> Section:
     systems, oracle = found["systems"][ALL], data["roles"]["oracle"]
     text = [
         "A system answers a question right, from a passage with the answer or from others; or wrong, and it is lost in "
-        "retrieval (no candidate has the answer), in selection (a candidate has it, and others were read) or in "
-        "reading (a passage with the answer was read). Candidates include the pseudo-passage.",
+        "retrieval (none of the candidates has the answer), in selection (a candidate has it, and others were read) or "
+        "in reading (a passage with the answer was read). Candidates include the pseudo-passage.",
         "A question lost in selection is no promise: the language model may have answered it wrong from that passage, "
         "too, as it does those lost in reading.",
         *_by_what(found["gold"]),

@@ -123,7 +123,8 @@ def fit_trees(
             init_score=before,
             feature_name=[f"f{i}" for i in range(len(columns))],
             categorical_feature=[i for i, name in enumerate(columns) if name in CATEGORIES],
-            params={"verbosity": -1, "max_bin": 63},
+            # Of a few passages LightGBM would drop every column before it begins, and stop.
+            params={"verbosity": -1, "max_bin": 63, "feature_pre_filter": len(rows) >= FEW_ROWS},
         )
         texts.append(lightgbm.train(parameters, data, rounds).model_to_string())
     whole = [(text, 1 / seeds) for text in texts]
@@ -131,6 +132,9 @@ def fit_trees(
         whole.insert(0, (start.text, 1.0))
     return Trees(columns, words, joined(whole))
 
+
+# With fewer rows columns are not looked through beforehand for whether they can be split at all.
+FEW_ROWS = 1000
 
 # Steps that lambdarank's labels have.
 STEPS = 20
