@@ -134,4 +134,4 @@ def test_questions_that_are_not_used_are_counted(
     wrong = [msgspec.structs.replace(record, kept=False) for record in gains[:3]]
     right = [msgspec.structs.replace(record, kept=True) for record in gains[3:18]]
     train([*wrong, *right], tmp_path / "s", base=tiny, epochs=1, groups_per_step=4)
-    assert "3 of 18 questions are not used: the answer from the silver passage was wrong" in capfd.readouterr().err
+    assert "3 of 18 questions are not used: the keep-filter left them out" in capfd.readouterr().err

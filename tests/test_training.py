@@ -248,7 +248,7 @@ def settings(**changed: Any) -> Settings:
 
 
 def test_the_record_of_settings_has_the_parameters_of_train() -> None:
-    assert list(Settings.__struct_fields__) == list(parameters(train))
+    assert list(Settings.__struct_fields__) == list(parameters(training.train))
 
 
 @pytest.mark.parametrize(
@@ -477,7 +477,7 @@ def test_tuning_goes_on_where_a_value_destroys_the_model_and_keeps_nothing_of_it
     """None is better than retrieval here; they are compared with one another all the same."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    shared = {"base": tiny, "validation": 0.3, "epochs": 1, "learning_rate": 1e-9}
+    shared = {"kind": "cross-encoder", "base": tiny, "validation": 0.3, "epochs": 1, "learning_rate": 1e-9}
     monkeypatch.setattr("gainrag.training.finishing.check_order", refuse_second(check_order))
     trials = tune(easy, tmp_path / "s", None, shared, temperature=[0.5, 2.0], seeds=1)
     assert [trial.settings for trial in trials] == [{}, {"temperature": 2.0}]
