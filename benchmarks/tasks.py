@@ -1,6 +1,6 @@
 """What selectors are worth on a task whose candidates come with it: fever, entailmentbank, dstc11.
 
-    python benchmarks/tasks.py TRAIN TEST --six SIX_GAINS [--labels docs/results/trees/labels_qwen.jsonl.gz]
+    python benchmarks/tasks.py TRAIN TEST --six SIX_GAINS [--labels benchmarks/results/labels_qwen.jsonl.gz]
 
 TRAIN and TEST are gain records of the task (`gainrag synthesize`), whose passages carry `gold`; with LABELS they are
 the task's own files, of which the questions that are labelled there are used. SIX_GAINS are gain records of the six

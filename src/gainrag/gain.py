@@ -45,8 +45,8 @@ def gain_from_loss(loss: npt.ArrayLike) -> FloatArray:
 def choice_gain(losses: npt.ArrayLike, right: int, temperature: float = 1.0) -> FloatArray:
     """log softmax(-loss / temperature) over the choices at the right one: [.., choice] -> [..], nats; 0 is the best.
 
-    >>> choice_gain([[2.0, 2.0], [0.0, 1000.0]], right=0).round(4).tolist()
-    [-0.6931, 0.0]
+    >>> choice_gain([[2.0, 2.0], [3.0, 1.0]], right=0).round(4).tolist()
+    [-0.6931, -2.1269]
     """
     scaled = -np.asarray(losses, dtype=np.float64) / temperature
     return np.asarray(scaled[..., right] - np.logaddexp.reduce(scaled, axis=-1), dtype=np.float64)

@@ -153,14 +153,8 @@ def shares(name: str, title: str, rows: Mapping[str, tuple[float | None, int]], 
     return plot.svg
 
 
-# The parts of a stacked bar: colour, how opaque, and the colour of the number in it.
-_STACKED = [
-    ("accent", 1.0, "paper"),
-    ("accent", 0.35, "ink"),
-    ("base", 0.5, "ink"),
-    ("ink", 0.85, "paper"),
-    ("grid", 0.8, "ink"),
-]
+# The parts of a stacked bar: colour and how opaque, such that the number in it can be read in the colour of all text.
+_STACKED = [("accent", 0.6), ("accent", 0.25), ("base", 0.5), ("ink", 0.4), ("grid", 0.8)]
 
 
 def stacked(name: str, title: str, rows: Mapping[str, Sequence[float]], parts: Sequence[str], x: str) -> str:
@@ -177,14 +171,14 @@ def stacked(name: str, title: str, rows: Mapping[str, Sequence[float]], parts: S
         places = range(len(rows), 0, -1)
         for place, shares in zip(places, rows.values(), strict=True):
             left = 0.0
-            for share, (colour, opaque, ink) in zip(shares, _STACKED, strict=False):
+            for share, (colour, opaque) in zip(shares, _STACKED, strict=False):
                 bar = {"left": 100 * left, "height": 0.72, "color": _COLOURS[colour], "alpha": opaque}
                 plot.axes.barh(place, 100 * share, **bar, linewidth=0)
                 if share >= 0.05:
-                    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": _COLOURS[ink]}
+                    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": _COLOURS["ink"]}
                     plot.axes.text(100 * (left + share / 2), place, f"{100 * share:.0f}", **style)
                 left += share
-        for part, (colour, opaque, _) in zip(parts, _STACKED, strict=False):
+        for part, (colour, opaque) in zip(parts, _STACKED, strict=False):
             plot.axes.barh(0, 0, color=_COLOURS[colour], alpha=opaque, label=part)
         plot.axes.set_yticks(list(places), [written[label] for label in rows], linespacing=1.0, fontsize=9)
         plot.axes.set_xlim(0, 100)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from gainrag.models.folder import resolve
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
 from gainrag.selectors.features import FEATURES, matrix
-from gainrag.selectors.lazy import Laziness
+from gainrag.selectors.lazy import Laziness, threshold_in
 from gainrag.selectors.learned import read_learned, write_learned
 from gainrag.selectors.trees import Trees
 from gainrag.selectors.words import Words
@@ -67,9 +66,7 @@ class FeatureSelector:
     def threshold(self) -> float | None:
         """The score from which a retrieved passage makes the pseudo-passage needless: infinite where none does, None
         where it was not learned."""
-        if self.laziness is None:
-            return None
-        return math.inf if self.laziness.threshold is None else self.laziness.threshold
+        return threshold_in(self.laziness)
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""

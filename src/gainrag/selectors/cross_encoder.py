@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,7 +16,7 @@ from gainrag.protocols import FloatArray
 from gainrag.records import Passage
 from gainrag.selectors.backends import Backend, choose_backend, open_model
 from gainrag.selectors.calibration import Calibration
-from gainrag.selectors.lazy import Laziness
+from gainrag.selectors.lazy import Laziness, threshold_in
 from gainrag.selectors.learned import read_learned
 from gainrag.selectors.scoring import score_pairs
 from gainrag.settings import Batch, Device, Dtype, checked
@@ -90,9 +89,7 @@ class CrossEncoderSelector:
     def threshold(self) -> float | None:
         """The score from which a retrieved passage makes the pseudo-passage needless: infinite where none does, None
         where it was not learned."""
-        if self.laziness is None:
-            return None
-        return math.inf if self.laziness.threshold is None else self.laziness.threshold
+        return threshold_in(self.laziness)
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""

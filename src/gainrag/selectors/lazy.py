@@ -10,6 +10,7 @@ pseudo-passage though it would have been chosen. It is learned with the selector
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -38,6 +39,14 @@ class Laziness(Learned, frozen=True):
     held_out: bool
     skipped: float
     changed: float
+
+
+def threshold_in(laziness: Laziness | None) -> float | None:
+    """The threshold as `gainrag.protocols.Lazy` has it: infinite where nothing is ever skipped, None where none was
+    learned."""
+    if laziness is None:
+        return None
+    return math.inf if laziness.threshold is None else laziness.threshold
 
 
 def is_enough(passages: Sequence[Passage], scores: FloatArray, threshold: float, k: int = 1) -> bool:

@@ -13,7 +13,6 @@ score is the mean of theirs; only the passages that retrieval puts first are rea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -29,7 +28,7 @@ from gainrag.selectors.boosted import read_trees
 from gainrag.selectors.calibration import retrievers_of, standardised
 from gainrag.selectors.cross_encoder import CrossEncoderSelector
 from gainrag.selectors.features import FEATURES, matrix
-from gainrag.selectors.lazy import Laziness
+from gainrag.selectors.lazy import Laziness, threshold_in
 from gainrag.selectors.learned import Learned, read_learned
 from gainrag.settings import Batch, Device, Dtype, checked
 
@@ -137,9 +136,7 @@ class StackedSelector:
     def threshold(self) -> float | None:
         """The score from which a retrieved passage makes the pseudo-passage needless: infinite where none does, None
         where it was not learned."""
-        if self.laziness is None:
-            return None
-        return math.inf if self.laziness.threshold is None else self.laziness.threshold
+        return threshold_in(self.laziness)
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""
