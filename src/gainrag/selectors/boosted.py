@@ -15,7 +15,7 @@ from gainrag.protocols import FloatArray
 from gainrag.records import Passage
 from gainrag.selectors.features import FEATURES, matrix
 from gainrag.selectors.lazy import Laziness, threshold_in
-from gainrag.selectors.learned import read_learned, write_learned
+from gainrag.selectors.learned import facts_table, read_learned, write_learned
 from gainrag.selectors.trees import Trees
 from gainrag.selectors.words import Words
 
@@ -119,16 +119,11 @@ def write_trees(trees: Trees, folder: Path, card: Mapping[str, Any], laziness: L
 
 def model_card(facts: Mapping[str, Any]) -> str:
     """The selector's README: what it was trained for, on, and how."""
-    rows = "\n".join(
-        f"| {name} | {f'{value:.4g}' if isinstance(value, float) else value} |"
-        for name, value in facts.items()
-        if value is not None
-    )
     return (
         "---\nlibrary_name: gainrag\npipeline_tag: text-ranking\ntags: [lightgbm, gainrag]\n---\n\n"
         "# A gainrag feature selector\n\nBoosted trees that score how much a passage helps a language model to the "
         f"right answer. `{TREES_FILE}` is a LightGBM model in its text format; `{FEATURES_FILE}` lists the columns it "
         "reads and what was counted about words.\n\n"
         '```python\nfrom gainrag import FeatureSelector\n\nselector = FeatureSelector("path/to/this/folder")\n```\n\n'
-        f"| fact | value |\n|---|---|\n{rows}\n"
+        + facts_table(facts)
     )

@@ -65,13 +65,13 @@ def _reduced(c: Candidates, how: Callable[..., FloatArray]) -> FloatArray:
 
 def score_gap(c: Candidates) -> FloatArray:
     """How far the mean standardised score is below the question's best one, in standard deviations."""
-    mean = score_mean(c)
+    mean = _once(c, "score_mean", score_mean)
     return mean - np.nanmax(mean) if np.isfinite(mean).any() else mean
 
 
 def score_rank(c: Candidates) -> FloatArray:
     """log(1 + rank by the mean standardised score, from 0)."""
-    mean = score_mean(c)
+    mean = _once(c, "score_mean", score_mean)
     return np.log1p(_ranks(mean)) if np.isfinite(mean).any() else mean
 
 
@@ -100,7 +100,7 @@ def _raw(passage: Passage, name: str) -> float:
 
 def retriever_gap(c: Candidates, name: str) -> FloatArray:
     """How far the score is below the best one of the question, in the score's own unit."""
-    raw = retriever_raw(c, name)
+    raw = _once(c, f"raw_{name}", partial(retriever_raw, name=name))
     return raw - np.nanmax(raw) if np.isfinite(raw).any() else raw
 
 
@@ -181,7 +181,7 @@ def window(c: Candidates) -> FloatArray:
 
 def window_at(c: Candidates) -> FloatArray:
     """log(1 + where that place begins, in words): what a passage is about stands in front."""
-    best, at = window(c) * c.asked_weight, np.full(c.n, np.nan)
+    best, at = _once(c, "window", window) * c.asked_weight, np.full(c.n, np.nan)
     owner = c.owner[c.hits]
     first = np.flatnonzero(c.windows >= best[owner] - 1e-12)[::-1]
     at[owner[first]] = c.at[c.hits[first]]

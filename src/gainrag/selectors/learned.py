@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -41,3 +42,13 @@ def read_learned(folder: str | Path, kind: type[T]) -> T | None:
         return msgspec.convert(read_json(path), kind)
     except msgspec.ValidationError as error:
         raise DataError(str(error), where=str(path), hint="train the selector again") from None
+
+
+def facts_table(facts: Mapping[str, Any]) -> str:
+    """The facts of a model card as a Markdown table; those that are None are left out."""
+    rows = "\n".join(
+        f"| {name} | {f'{value:.4g}' if isinstance(value, float) else value} |"
+        for name, value in facts.items()
+        if value is not None
+    )
+    return f"| fact | value |\n|---|---|\n{rows}\n"

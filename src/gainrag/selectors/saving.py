@@ -13,7 +13,7 @@ from gainrag.models.hub import quiet
 from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.selectors.calibration import Calibration
 from gainrag.selectors.lazy import Laziness
-from gainrag.selectors.learned import write_learned
+from gainrag.selectors.learned import facts_table, write_learned
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -76,16 +76,11 @@ def _as_os_errors() -> Iterator[None]:
 
 def model_card(facts: Mapping[str, Any]) -> str:
     """The selector's README: what it was trained for, on, and how."""
-    rows = "\n".join(
-        f"| {name} | {f'{value:.4g}' if isinstance(value, float) else value} |"
-        for name, value in facts.items()
-        if value is not None
-    )
     return (
         "---\nlibrary_name: sentence-transformers\npipeline_tag: text-ranking\ntags: [cross-encoder, gainrag]\n---\n\n"
         "# A gainrag selector\n\nA cross-encoder that scores how much a passage helps one language model to the right "
         'answer. Score a pair (question, "title\\ntext"); the higher score is the better passage.\n\n'
         '```python\nfrom sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder("path/to/this/folder")\n'
         'model.predict([("Who wrote Emma?", "Emma (novel)\\nEmma is a novel by Jane Austen.")])\n```\n\n'
-        f"| fact | value |\n|---|---|\n{rows}\n"
+        + facts_table(facts)
     )

@@ -31,6 +31,7 @@ from gainrag.selectors.features import FEATURES, matrix
 from gainrag.selectors.lazy import Laziness, threshold_in
 from gainrag.selectors.learned import Learned, read_learned
 from gainrag.settings import Batch, Device, Dtype, checked
+from gainrag.statistics import standardise
 
 # The columns that a stack's trees read beside the features.
 COLUMNS = ("cross_encoder", "cross_encoder_z", "cross_encoder_gap")
@@ -78,9 +79,7 @@ def columns(n: int, read: Sequence[int], scores: FloatArray) -> FloatArray:
     """
     found = np.full((n, len(COLUMNS)), np.nan)
     if len(read):
-        spread = float(scores.std())
-        z = (scores - scores.mean()) / spread if spread > 0 else np.zeros(len(scores))
-        found[list(read)] = np.stack([scores, z, scores - scores.max()], axis=1)
+        found[list(read)] = np.stack([scores, standardise(scores), scores - scores.max()], axis=1)
     return found
 
 

@@ -170,12 +170,10 @@ def train(
     check_target(Path(out))
     learn, held = _divide(records, settings)
     _say_what_to_expect(len(learn), len(held), len(records), settings)
-    if kind == "features":
+    if kind != "cross-encoder":
         about = _card(facts or {}, settings, len(learn), len(held), {})
-        return train_features(records, learn, held, out, about, settings)
-    if kind == "stack":
-        about = _card(facts or {}, settings, len(learn), len(held), {})
-        return train_stack(records, learn, held, out, about, settings)
+        make = train_features if kind == "features" else train_stack
+        return make(records, learn, held, out, about, settings)
     from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds
 
     device = choose_device(device)
