@@ -425,7 +425,7 @@ def test_a_folder_that_is_no_run_is_left_alone(folder: Path) -> None:
 def test_a_run_of_stacks(folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """GainRAG's selector and its rival are of one kind, each from its own labels; no warm start is made for them."""
     monkeypatch.setattr("gainrag.training.stacking.ENOUGH", 2)
-    monkeypatch.setattr("gainrag.training.stacking.compare", lambda *_, **__: (1.0, 0.5))
+    monkeypatch.setattr("gainrag.training.stacking.compare", lambda *_, **__: (1.0, 0.5, 0.1))
     text = CONFIG.replace('kind = "cross-encoder"', f'base = "{tiny}"')  # stacks are what is trained unless told else
     text += f'[[variant]]\nname = "read"\nkind = "cross-encoder"\nbase = "{tiny}"\n'
     text += '[[variant]]\nname = "cheap"\nkind = "features"\n'

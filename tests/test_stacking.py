@@ -100,10 +100,10 @@ def test_columns_are_kept_only_where_they_help(learn: list[Example]) -> None:
     # The features cannot tell: labels by chance.
     learn = [Example(e.record, list(rng.normal(size=3))) for e in learn]
     telling = [columns(3, [0, 1, 2], np.array(e.own)) for e in learn]
-    without, with_them = compare(learn, matrices, telling, words_boost)
+    without, with_them, error = compare(learn, matrices, telling, words_boost)
     assert with_them < without / 2
     silent = [columns(3, [], np.empty(0)) for _ in learn]
-    without, with_them = compare(learn, matrices, silent, words_boost)
+    without, with_them, error = compare(learn, matrices, silent, words_boost)
     assert with_them >= without
 
 
