@@ -1,8 +1,8 @@
 """Training settings chosen on questions that a training did not learn from, one after another.
 
-What is compared is the regret of the trained selector on these questions in plain loss (alpha 0), in nats per token: how
-much higher the loss is with the passage that the selector puts first than with the best passage. It does not depend on
-the alpha and temperature used in training, so these can be compared by it, too. Of questions with choices it is the
+What is compared is the regret of the trained selector on these questions in plain loss (alpha 0), in nats per token:
+how much higher the loss is with the passage that the selector puts first than with the best passage. It does not depend
+on the alpha and temperature used in training, so these can be compared by it, too. Of questions with choices it is the
 regret in the gain normalised over the choices, in nats, as their answer is the choice of least loss. Test questions are
 not used.
 

@@ -131,7 +131,7 @@ def check_training(settings: Settings, *, tuned: bool = False, where: str = "tra
     Raises:
         ConfigError: they do not.
     """
-    # Left out, it depends on the number of questions, and a comparison of trainings must not. Trees are compared by folds.
+    # Left out, it depends on the number of questions, and a comparison of trainings must not. That of trees has folds.
     tuned = tuned and settings.kind != "features"
     if (settings.validation == 0 and settings.retrieval_prior) or (tuned and not settings.validation):
         what = "tuning" if tuned else "retrieval_prior"
