@@ -159,10 +159,13 @@ def _folds(records: Sequence[GainRecord], own: Mapping[str, Any], folds: int) ->
             where="tune",
             hint="label more questions",
         )
-    place = np.random.default_rng(own["seed"]).permutation(len(usable)) % folds
+    fold = (np.random.default_rng(own["seed"]).permutation(len(usable)) % folds).tolist()
     return [
-        Lesson(*([r for r, n in zip(usable, place, strict=True) if (n == fold) is out] for out in (False, True)))
-        for fold in range(folds)
+        Lesson(
+            records=[record for record, its in zip(usable, fold, strict=True) if its != n],
+            judges=[record for record, its in zip(usable, fold, strict=True) if its == n],
+        )
+        for n in range(folds)
     ]
 
 
