@@ -12,8 +12,9 @@ demo: $(VENV)/ready
 	$(BIN)/gainrag demo
 
 # The test that opens a report in a browser is skipped, and says so, where there is none: `make browser` installs it.
+# A process a core, four at most, as each loads the language model; threads that wait leave the core to the others.
 test: $(VENV)/ready check
-	$(BIN)/pytest -q
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks

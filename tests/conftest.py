@@ -77,10 +77,13 @@ def lm() -> Model:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model) -> Path:
-    """What a small run needs: data and config (tests/small_run.py), and a language model in place of a real one."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model, tiny: str) -> Path:
+    """What a small run needs: data and config (tests/small_run.py), the base of its selectors, found from here as
+    `tiny`, and a language model in place of a real one."""
     from tests.small_run import write_data
 
+    (tmp_path / "tiny").symlink_to(tiny)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="overlap", dtype="float32", device="cpu": lm)
     write_data(tmp_path)
     return tmp_path

@@ -348,6 +348,7 @@ max_length = 32
 
 [tune]
 labels = ["gain", "choice"]
+seeds = 2
 
 [[dataset]]
 name = "stones"

@@ -150,50 +150,66 @@ def answer(
     """
     prompts = for_model(prompt, lm)
     for record in selected:
-        where = f"question {record.id}"
-        if record.choices is not None:
-            need(
-                lm,
-                Scorer,
-                what="lm",
-                where=where,
-                hint="choices are answered by their losses; use a local model, or remove `choices` to have it write",
-            )
-            check_choices(record, where)
-        prompts.check(record.question, reserve=_reserve(prompts, record, max_new_tokens), where=where)
+        check_question(record, lm, prompts, max_new_tokens, where=f"question {record.id}")
 
     def make(part: Sequence[Retrieved]) -> list[Answer]:
-        rendered = [
-            prompts.with_passages(r.question, r.ctxs, reserve=_reserve(prompts, r, max_new_tokens))
-            if r.ctxs
-            else prompts.without(r.question)
-            for r in part
-        ]
-        made = [_unanswered(r) for r in part]
-        open_ended = [i for i, r in enumerate(part) if r.choices is None]
-        if open_ended:
-            texts = generate_answers(lm, prompts, [rendered[i] for i in open_ended], max_new_tokens)
-            for i, text in zip(open_ended, texts, strict=True):
-                made[i].prediction = text
-        if closed := [i for i, r in enumerate(part) if r.choices is not None]:
-            requests = [
-                ScoringRequest(
-                    with_prompts=[rendered[i]],
-                    without_prompt=prompts.without(part[i].question),
-                    answers=[prompts.scored_answer(choice) for choice in part[i].choices or ()],
-                )
-                for i in closed
-            ]
-            assert isinstance(lm, Scorer)  # checked above
-            for i, losses in zip(closed, losses_with(lm, requests, [0.0]), strict=True):
-                by_losses(made[i], [round(float(loss), 6) for loss in losses[0, :, 0]], threshold)
-        return made
+        return answer_together(part, lm, prompts, max_new_tokens, threshold)
 
     chunk = chunk_for(lm, CHUNK)
     own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens, "wording": wording(prompt)}
     if threshold is not None:
         own["threshold"] = msgspec.to_builtins(threshold)
     return write_resumable(out, selected, make, kind=Answer, chunk=chunk, settings=own, what="answering")
+
+
+def check_question(record: Question, lm: Generator, prompts: Prompts, max_new_tokens: int, *, where: str) -> None:
+    """Whether the model can answer a question.
+
+    Raises:
+        ConfigError: it has choices, and the model is no Scorer.
+        DataError: it is too long for the model's context, or its choices are none.
+    """
+    if record.choices is not None:
+        need(
+            lm,
+            Scorer,
+            what="lm",
+            where=where,
+            hint="choices are answered by their losses; use a local model, or remove `choices` to have it write",
+        )
+        check_choices(record, where)
+    prompts.check(record.question, reserve=_reserve(prompts, record, max_new_tokens), where=where)
+
+
+def answer_together(
+    part: Sequence[Retrieved], lm: Generator, prompts: Prompts, max_new_tokens: int, threshold: Threshold | None = None
+) -> list[Answer]:
+    """The answers to some questions, each of which `check_question` has let pass."""
+    rendered = [
+        prompts.with_passages(r.question, r.ctxs, reserve=_reserve(prompts, r, max_new_tokens))
+        if r.ctxs
+        else prompts.without(r.question)
+        for r in part
+    ]
+    made = [_unanswered(r) for r in part]
+    open_ended = [i for i, r in enumerate(part) if r.choices is None]
+    if open_ended:
+        texts = generate_answers(lm, prompts, [rendered[i] for i in open_ended], max_new_tokens)
+        for i, text in zip(open_ended, texts, strict=True):
+            made[i].prediction = text
+    if closed := [i for i, r in enumerate(part) if r.choices is not None]:
+        requests = [
+            ScoringRequest(
+                with_prompts=[rendered[i]],
+                without_prompt=prompts.without(part[i].question),
+                answers=[prompts.scored_answer(choice) for choice in part[i].choices or ()],
+            )
+            for i in closed
+        ]
+        assert isinstance(lm, Scorer)  # as `check_question` found
+        for i, losses in zip(closed, losses_with(lm, requests, [0.0]), strict=True):
+            by_losses(made[i], [round(float(loss), 6) for loss in losses[0, :, 0]], threshold)
+    return made
 
 
 def _reserve(prompts: Prompts, record: Question, max_new_tokens: int) -> int:

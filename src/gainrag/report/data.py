@@ -23,7 +23,7 @@ from gainrag.files.meta import as_json
 from gainrag.metrics import holds_answer
 from gainrag.records import Passage
 from gainrag.report import agreement, analysis, lost, variants
-from gainrag.report.analysis import Case, Plain, by_dataset
+from gainrag.report.cases import Case, Plain, by_dataset, same
 from gainrag.report.finished import Finished
 from gainrag.runs.config import Options
 from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, ORACLE
@@ -178,7 +178,7 @@ def _question(case: Case, passages: bool, keys: Sequence[str]) -> Plain:
     for system, answer in case.answered.items():
         read = []
         for ctx in answer.ctxs:
-            at = next((i for i, p in enumerate(shown) if analysis.same(p, ctx)), len(shown))
+            at = next((i for i, p in enumerate(shown) if same(p, ctx)), len(shown))
             if at == len(shown):
                 shown.append(ctx)
             read.append(at)
@@ -207,7 +207,7 @@ def _question(case: Case, passages: bool, keys: Sequence[str]) -> Plain:
 def _passage(case: Case, passage: Passage, with_text: bool) -> Plain:
     gain = case.gain(passage)
     return {
-        "candidate": any(analysis.same(c, passage) for c in case.candidates),
+        "candidate": any(same(c, passage) for c in case.candidates),
         "title": passage.title,
         **({"text": excerpt(passage.text)} if with_text else {}),
         "generated": passage.origin == "generated",

@@ -19,7 +19,7 @@ from gainrag.errors import DataError
 from gainrag.evaluation import Evaluation, score_questions
 from gainrag.files.streams import file_hash, read, read_json, read_lines
 from gainrag.records import Answer, Gained, GainRecord, Retrieved
-from gainrag.report.analysis import Case, Seed, same
+from gainrag.report.cases import Case, Seed, same
 from gainrag.runs.config import Config, Options, read_config
 from gainrag.runs.names import GAINRAG, NO_PSEUDO, ORACLE, by_seed, file_name, seeded, unseeded
 from gainrag.runs.recorded import Meta, Taught, as_type, read_meta, taught

@@ -7,7 +7,7 @@ another, against the data, and against what is on this machine.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.questions import check_apart, draw, read_all
 from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.settings import settings_of
+from gainrag.training.features import SCRATCH
 from gainrag.training.labels import AT_ALPHA, PLAIN, held_out_share
-from gainrag.training.settings import Settings, check_training
+from gainrag.training.settings import Kind, Settings, check_read, check_training, read_by
 
 # One of these lies in every model's folder, a GGUF file's aside.
 _MARKS = ("config.json", "modules.json", FEATURES_FILE)
@@ -74,6 +75,7 @@ def check(config: Config, options: Options) -> None:
         names.check_name(dataset.name, "[[dataset]]")
     names.check_systems((*(v.name for v in config.variants), *(r.name for r in config.rerankers)))
     _check_labels(config)
+    _check_read(config, options.warm_start)
     _check_pseudo(config)
     _check_depths(config, options)
     _check_alphas(config)
@@ -100,6 +102,34 @@ def _check_labels(config: Config) -> None:
                 where=f"[{table}] labels",
                 hint="a [[variant]] may learn from other labels",
             )
+
+
+def _check_read(config: Config, warm_start: bool) -> None:
+    """Whether every setting of a training is read: those of [train] by some selector of the run, as they are shared."""
+    if (kind := config.table("warm_start").get("kind", "cross-encoder")) != "cross-encoder":
+        hint = "leave it out: trees have nothing to warm up"
+        raise ConfigError(f"a warm start is a cross-encoder, not {kind!r}", where="[warm_start] kind", hint=hint)
+    check_read("cross-encoder", config.table("warm_start"), where="[warm_start]")
+    if warm_start and config.table("warm_start") and not variants.wants_warm_start(config):
+        raise ConfigError(
+            "no selector of this run starts from a warm start: only those of kind 'cross-encoder' do",
+            where=f"[warm_start] {next(iter(config.table('warm_start')))}",
+            hint="leave the table out, or set kind in [train] or a [[variant]]",
+        )
+    table = config.table("train")
+    read = set(variants.SHARED) if warm_start and variants.wants_warm_start(config) else set()
+    for variant in config.variants:
+        kind = _kind_of({**table, **variant.settings})
+        check_read(kind, variant.settings, where=f"[[variant]] {variant.name}")
+        read |= read_by(kind, table).keys() - variant.settings.keys()
+    check_read(_kind_of(table), {key: value for key, value in table.items() if key not in read}, where="[train]")
+    check_read(_kind_of(table), {k: v for k, v in config.table("tune").items() if k != "seeds"}, where="[tune]")
+
+
+def _kind_of(table: Mapping[str, Any]) -> Kind:
+    """What a training with these settings makes."""
+    kind: Kind = settings_of(training.train, table)["kind"]
+    return kind
 
 
 def _check_pseudo(config: Config) -> None:
@@ -169,7 +199,10 @@ def _check_trainings(config: Config, warm_start: bool) -> None:
     for where, table in _trainings(config, warm_start):
         own = settings_of(training.train, table)
         check_training(Settings(**own), where=where)
-        _check_layers(own["base"], own["last_layers"], where)
+        if own["kind"] != "features":
+            _check_layers(own["base"], own["last_layers"], where)
+        elif own["start"] not in (None, SCRATCH):
+            _source_of(own["start"], f"{where} start")
     for key, values in (tune := config.table("tune")).items():
         if not values:
             raise ConfigError("no value is given", where=f"[tune] {key}", hint="name values to try, or leave it out")
@@ -212,7 +245,9 @@ def check_models(config: Config) -> list[str]:
     index = settings_of(indexing.index, config.table("index"))
     if any(dataset.corpus for dataset in config.datasets) and "dense" in indexing.parts_of(index["retriever"]):
         models.append(("index", "model", indexing.index))
-    models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
+    models.append(("llm", "model", lms.open_lm))
+    if any(_kind_of(table) != "features" for _, table in _trainings(config, warm_start=False)):
+        models.append(("train", "base", training.train))
     if "base" in config.table("warm_start"):
         models.append(("warm_start", "base", training.train))
     lines = []

@@ -7,7 +7,7 @@ arrays, not a loop over passages: 101 passages of a hundred words have ten thous
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain, count
 
@@ -207,3 +207,14 @@ def _runs(token: Ints, where: Ints, left: Ints, length: int) -> npt.NDArray[np.u
         number = (number ^ (token[where[whole] + step].astype(np.uint64) + np.uint64(1))) * np.uint64(1099511628211)
     found[whole] = number | np.uint64(1)
     return found
+
+
+# One number a passage.
+Feature = Callable[[Candidates], FloatArray]
+
+
+def once(c: Candidates, name: str, feature: Feature) -> FloatArray:
+    """A feature that others build on, computed once."""
+    if name not in c.memory:
+        c.memory[name] = feature(c)
+    return c.memory[name]

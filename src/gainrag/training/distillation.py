@@ -44,7 +44,7 @@ from gainrag.training.base import open_base
 from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
 from gainrag.training.labels import AT_ALPHA, ENOUGH, Example, Labels, split, targets
-from gainrag.training.settings import Kind, Settings, check_training
+from gainrag.training.settings import Kind, Settings, check_training, reads_what_it_is_given
 from gainrag.training.stacking import train_stack
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
@@ -52,6 +52,7 @@ FEW, SERVED = 100, 400
 
 
 @checked
+@reads_what_it_is_given
 def train(
     records: Sequence[GainRecord] | Sequence[Retrieved],
     out: str | Path,
@@ -94,12 +95,14 @@ def train(
         facts: what the model card should say about the labels' origin (language model, prompt, data).
         kind: cross-encoder, which reads question and passage; or features: boosted trees over cheap features, which
             learn in a minute. Of the settings below these have start, labels, alpha, temperature, only_kept,
-            validation, keep_worse and seed. A stack is such trees that also read the scores of cross-encoders, made
-            out of fold; where these do not help, or there are fewer than 100 questions, it is features alone.
+            validation, keep_worse and seed; a setting that the kind does not have is refused. A stack is such trees
+            that also read the scores of cross-encoders, made out of fold; where these do not help by more than one
+            standard error, or there are fewer than 100 questions, it is features alone.
         base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
         start: a feature selector that the trees go on from, such as embedded:gain-features: what few labels add to it
             is used as far as folds of the questions show that it helps; or scratch. When it is left out it is the one
-            that ships with fewer than 1,000 questions to learn from, else scratch.
+            that ships with fewer than 1,000 questions to learn from, else scratch; with labels relevance always
+            scratch, as the one that ships learned from gains.
         labels: gain; relevance (whether a passage holds an answer); likelihood (of the answer, as REPLUG);
             information_gain (likelihood with the passage against without, each pair by itself); or choice (the gain
             normalised over a question's choices). Gain and choice have an alpha, the two between take the losses at
@@ -124,7 +127,7 @@ def train(
         validation: share of the questions held out, on average; a question's id decides, alike in every training.
             When it is left out and there are 40 questions or more, a tenth is held out, or 10 questions if that is
             more. 0 learns from all questions: there are no held-out figures and no comparison with the retriever.
-        retrieval_prior: also weigh what the retrievers scored, by the held-out questions.
+        retrieval_prior: of a cross-encoder: also weigh what the retrievers scored, by the held-out questions.
         keep_worse: save a selector that is worse on the held-out questions than the retriever's order, too.
         seed: of sampling, order, and the fresh head.
         dtype: bfloat16 runs matrix products in it (the weights stay float32).
@@ -133,7 +136,8 @@ def train(
     Raises:
         DataError: no question is left to learn from, all labels of each question are equal, the labels need what the
             records do not have, or `out` is not a selector folder.
-        ConfigError: a setting is out of its range, or contradicts another or the number of questions.
+        ConfigError: a setting is out of its range, is none of the kind's, or contradicts another or the number of
+            questions.
         ModelError: the base cannot be loaded; or the selector is not saved, because its scores are NaN, or equal for
             all passages of every question, or (without keep_worse) their first choices are worse than the retriever's
             on the held-out questions.

@@ -190,4 +190,14 @@ def as_rows(
 
 def regret(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> float:
     """By how much the label of the highest-scored passage falls short of the best one's, on average."""
-    return float(np.mean([max(t) - t[int(np.argmax(s))] for s, t in zip(scores, own, strict=True)]))
+    return float(np.mean(regrets(scores, own)))
+
+
+def regrets(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> FloatArray:
+    """Of each question by how much the label of the highest-scored passage falls short of the best one's."""
+    return np.array([max(t) - t[int(np.argmax(s))] for s, t in zip(scores, own, strict=True)])
+
+
+def standard_error(differences: FloatArray) -> float:
+    """Of the mean of differences, one a question."""
+    return float(differences.std() / len(differences) ** 0.5)
