@@ -36,7 +36,7 @@ from gainrag.records import Gained, GainRecord, Question, Retrieved, right_choic
 from gainrag.settings import Alpha, Some, Tokens, checked
 
 # Questions whose silver answers are generated together; also what a kill may cost. Fixed: see gainrag.files.resuming.
-CHUNK = {"cpu": 16, "cuda": 512}
+CHUNK = {"cpu": 16, "cuda": 512, "remote": 64}
 
 # An answer of more words no model repeats word for word: of such an answer the keep-filter asks for the gain.
 LONG = 10
@@ -53,7 +53,7 @@ def synthesize(
     settings: dict[str, object] | None = None,
     *,
     alpha: Alpha | Sequence[Alpha] = 0.5,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     keep: Keep = "contains",
     max_new_tokens: Tokens = 16,
 ) -> list[GainRecord]:
@@ -63,7 +63,7 @@ def synthesize(
         out: where to write records as they are made; a run that was stopped continues there.
         settings: what else they depend on (model, input), checked when a stopped run continues.
         alpha: the weight of the contrast; of several, losses are stored for all and gains are at the first.
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         keep: which questions are kept: those whose answer from the silver passage is right by contains or
             exact_match, or those whose best passage has a higher gain than no passage: gain. Questions with choices
             (by the normalised gain) and those whose answers have all more than ten words always need the latter.
@@ -111,8 +111,8 @@ def synthesize(
         return made
 
     chunk = chunk_for(lm, CHUNK)
-    own = {**(settings or {}), "alpha": alphas, "prompt": prompt, "keep": keep, "max_new_tokens": max_new_tokens}
-    own["wording"] = wording(prompt)
+    own = {**(settings or {}), "alpha": alphas, "prompt": prompts.form, "keep": keep, "max_new_tokens": max_new_tokens}
+    own["wording"] = wording(prompts.form)
     rate = lm.rate if isinstance(lm, Hardware) else None
     return write_resumable(out, candidates, make, kind=GainRecord, chunk=chunk, settings=own, what="gains", rate=rate)
 
@@ -343,7 +343,7 @@ def diagnose(
     lm: Generator,
     *,
     sample: Some = 50,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     max_new_tokens: Tokens = 16,
 ) -> dict[str, Any]:
     """How well gains tell the candidates that yield a right answer, by alpha, and the alpha to recommend.

@@ -20,6 +20,7 @@ from gainrag.runs.config import Config
 from gainrag.settings import settings_of
 
 CONFIG = "config.toml"
+CALLS = "calls.jsonl"  # what an engine answered, see gainrag.lms.remote.kept
 
 
 @dataclass
@@ -38,27 +39,30 @@ class Run:
     def lm(self) -> Any:
         """The language model, loaded when it is first asked for."""
         if not self._lm:
-            lm = lms.open_lm(**self.config.table("llm"))
-            say(f"{lm.name}: {lm.dtype} on {lm.device}")
+            table = self.config.table("llm")
+            # What an engine answered is kept for all stages: nothing is paid for twice.
+            kept = {} if lms.endpoint_of(table) is None else {"calls": self.path(CALLS)}
+            lm = lms.open_lm(**kept, **table)
+            say(lms.described(lm))
             self._lm.append(lm)
         return self._lm[0]
 
     def llm_settings(self) -> dict[str, Any]:
         """What results depend on: the model, what identifies its weights, and the dtype it really runs in. Not the
         device: labels made on a GPU are continued on a CPU, and differ by no more than the order of sums."""
-        from gainrag.models.devices import choose_device, choose_dtype
-        from gainrag.models.identity import identity
+        return lms.facts(self.config.table("llm"))
 
-        full = settings_of(lms.open_lm, self.config.table("llm"))
-        dtype = choose_dtype(full["dtype"], choose_device(full["device"]))
-        return {"model": full["model"], "dtype": dtype, "identity": identity(full["model"])}
+    def prompt_of(self, stage: Callable[..., Any], table: Mapping[str, Any]) -> str:
+        """The prompt form of a stage: its setting, or else the model's own."""
+        own: str | None = settings_of(stage, table)["prompt"]
+        return own or lms.form_of(self.config.table("llm"))
 
     def prompted(
         self, stage: Callable[..., Any], table: Mapping[str, Any], *, background: bool = False
     ) -> dict[str, Any]:
         """The settings of a stage that prompts the language model, with what results depend on beside them."""
-        own = settings_of(stage, table)
-        return {**own, "llm": self.llm_settings(), "wording": wording(own["prompt"], background=background)}
+        own = {**settings_of(stage, table), "prompt": (form := self.prompt_of(stage, table))}
+        return {**own, "llm": self.llm_settings(), "wording": wording(form, background=background)}
 
     def stage(
         self,

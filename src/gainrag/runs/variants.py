@@ -246,7 +246,7 @@ def _distil(
     facts: dict[str, Any] = {
         "data": ", ".join(sources),
         "LLM": state.llm_settings()["model"],
-        "prompt": synthesized["prompt"],
+        "prompt": state.prompt_of(synthesis.synthesize, config.table("synthesize")),
     }
     if start:
         first = settings_of(training.train, {**config.table("train"), **config.table("warm_start")})["base"]

@@ -78,6 +78,7 @@ class Call:
     reader: names what `read` makes of the answer, with its version: another reading is another key.
     tokens: about how many the engine will read and write, for the budget.
     keep: whether the answer is kept; a probe or a measurement of speed asks anew.
+    about: what errors call it, such as the end of its prompt.
     """
 
     path: str
@@ -86,6 +87,7 @@ class Call:
     reader: str = ""
     tokens: int = 0
     keep: bool = True
+    about: str = ""
 
 
 class BadAnswer(Exception):
@@ -100,6 +102,7 @@ class Failure(Exception):
     status: the HTTP status, where there was one.
     wait: seconds that the server asked to wait.
     unreachable: no connection came about.
+    hint: what to do about it, where that is known.
     """
 
     def __init__(
@@ -113,6 +116,17 @@ class Failure(Exception):
     ) -> None:
         super().__init__(what)
         self.what, self.passing, self.status, self.wait, self.unreachable = what, passing, status, wait, unreachable
+        self.hint: str | None = None
+
+    @classmethod
+    def of_connection(cls, error: BaseException) -> Failure:
+        """That of a connection, by what the HTTP library raised."""
+        import httpx2
+
+        words = str(error)[:100] or type(error).__name__
+        if isinstance(error, httpx2.ConnectError):
+            return cls(f"no connection ({words})", unreachable=True)
+        return cls(f"the connection broke ({words})")
 
 
 class EngineError(ModelError):
@@ -163,7 +177,7 @@ class Caller:
         self.address, self.limits, self.model = address, limits or Limits(), model
         self.kept = Kept() if kept is None else kept
         self.spent = Spent()
-        self._key = key
+        self.key = key
         self._http: httpx2.AsyncClient | None = None
         self._slots: asyncio.Semaphore | None = None
         self._not_before = 0.0  # by the loop's clock: a server that asks one request to wait asks all
@@ -275,7 +289,7 @@ class Caller:
                     self.spent.busy += time.monotonic() - begun
                 patient = failure.wait is None or failure.wait <= LONGEST_PAUSE
                 if not failure.passing or tries > self.limits.retries or not patient:
-                    raise self._error(failure, tries)
+                    raise self._error(call, failure, tries)
                 pause = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.0)
                 if failure.wait is not None:
                     # A little later than asked, and not all at the same moment.
@@ -329,10 +343,8 @@ class Caller:
                 content=msgspec.json.encode(call.body) if call.method == "POST" else None,
                 headers={"Content-Type": "application/json"} if call.method == "POST" else None,
             )
-        except httpx2.ConnectError as error:
-            raise Failure(f"no connection ({_words(error)})", unreachable=True) from None
         except httpx2.HTTPError as error:
-            raise Failure(f"the connection broke ({_words(error)})") from None
+            raise Failure.of_connection(error) from None
         check_status(sent.status_code, sent.headers, sent.content)
         return decode(sent.content)
 
@@ -350,24 +362,27 @@ class Caller:
                 raise ConfigError("endpoints need further libraries", where=str(self.address), hint=hint) from None
             # No time limit of its own: the whole try has one.
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=self.limits.concurrency)
-            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+            headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
             self._http = httpx2.AsyncClient(timeout=None, limits=limits, headers=headers)
         return self._http
 
-    def _error(self, failure: Failure, tries: int) -> EngineError:
+    def _error(self, call: Call, failure: Failure, tries: int) -> EngineError:
         """The one line of a failure that stays."""
         what = self.hide(failure.what) + (f", {tries} times" if tries > 1 else "")
-        return EngineError(what, where=str(self.address), hint=self._hint(failure), status=failure.status)
+        where = f"{self.address}, {call.about}" if call.about and not failure.passing else str(self.address)
+        return EngineError(what, where=where, hint=self._hint(failure), status=failure.status)
 
     def hide(self, text: str) -> str:
         """A text without the key, should a server have repeated it."""
-        return text.replace(self._key, "***") if self._key else text
+        return text.replace(self.key, "***") if self.key else text
 
     def _hint(self, failure: Failure) -> str:
+        if failure.hint is not None:
+            return failure.hint
         if failure.unreachable:
             return f"is the engine running? try: curl {self.address.base}/models"
         if failure.status in (401, 403):
-            given = "the key was refused" if self._key else "no key was sent"
+            given = "the key was refused" if self.key else "no key was sent"
             return f"{given}: put it into an environment variable, and name that in api_key_env"
         if failure.status == 404:
             return f"is the model's name right? try: curl {self.address.base}/models"
@@ -443,10 +458,6 @@ def _retry_after(value: str | None) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None
-
-
-def _words(error: Exception) -> str:
-    return str(error)[:100] or type(error).__name__
 
 
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
