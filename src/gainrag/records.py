@@ -134,8 +134,10 @@ _NESTED: dict[type[Record], type[Record]] = {Retrieved: Scored, GainRecord: Gain
 
 
 # Written behind the other fields, where files made before these were fields have them.
-_LAST = ("choices", "scores", "gold", "level", "choice_losses", "choice_losses_without", "threshold", "gold_ranks")
-_LAST += ("said", "right", "interval", "thinned", "said_without", "right_without")
+_LAST = (
+    *("choices", "scores", "gold", "level", "choice_losses", "choice_losses_without", "threshold", "gold_ranks"),
+    *("said", "right", "interval", "thinned", "said_without", "right_without"),
+)
 # A field with this value is left out of the file.
 _UNSAID = {"origin": "corpus", "level": "exact"}
 # Unknown keys are kept as they are, and so nested values must be such that they can be written again.

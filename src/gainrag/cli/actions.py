@@ -38,7 +38,7 @@ from gainrag.runs.names import by_seed
 from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
-from gainrag.settings import parameters, settings_of
+from gainrag.settings import parameters, recorded, settings_of
 
 Arguments = Mapping[str, Any]
 
@@ -55,7 +55,7 @@ def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
 
 
 def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any], **inputs: str) -> dict[str, Any]:
-    settings = {**settings_of(stage, _own(stage, arguments)), "llm": llm}
+    settings = {**recorded(stage, _own(stage, arguments)), "llm": llm}
     return {"settings": settings, "inputs": hashes(inputs)}
 
 
@@ -126,6 +126,12 @@ def _ask(stage: Callable[..., Any], source: str, arguments: Arguments, **more: A
 
 def synthesize(arguments: Arguments) -> None:
     """Candidates -> gain records, and with --diagnose how good the labels are."""
+    if arguments["diagnose"] and arguments.get("labels") == "sampled":
+        raise UsageError(
+            "--diagnose compares alphas, and sampled labels have none",
+            where="gainrag synthesize",
+            hint="leave it out: what share of the answers is right is said anyway",
+        )
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=True)
     lm, llm = _open_lm(arguments)
     memory = _memory(synthesis.synthesize, arguments, llm, candidates=arguments["candidates"])
