@@ -196,7 +196,8 @@ def _made_with(meta: Path) -> dict[str, Any]:
     llm = made.get("llm", {}) if isinstance(made, dict) else None
     if not isinstance(llm, dict):
         raise DataError("its settings are damaged", where=str(meta), hint="remove it, or make the labels again")
-    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
+    alphas = None if made.get("labels") == "sampled" else made.get("alpha")
+    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": alphas}
 
 
 def select(arguments: Arguments) -> None:

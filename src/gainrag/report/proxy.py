@@ -27,9 +27,9 @@ def section(data: Plain) -> Section | None:
     text = [
         f"Another model than the one that answers made the labels (the proxy; its labels are {one}, the answering "
         f"model's own {other}). On {found['questions']} training questions both did: Spearman's rank correlation of "
-        "their gains within a question; the share of questions where both have the same silver passage; and the regret, "
-        "by how many nats of the answering model's gain the proxy's silver passage falls short of the best candidate "
-        "(random choice: a candidate drawn at random).",
+        "their gains within a question; the share of questions where both have the same silver passage; and the "
+        "regret, by how many nats of the answering model's gain the proxy's silver passage falls short of the best "
+        "candidate (random choice: a candidate drawn at random).",
     ]
     if rho["undefined"]:
         text.append(f"The correlation is not defined on {rho['undefined']} questions and is not counted there.")

@@ -127,9 +127,7 @@ def _write(
     if sampling.n == 1:
         return continue_with(lm, rendered, sampling.max_new_tokens, stop)
     assert isinstance(lm, SamplingGenerator)  # see check_writes
-    return sample_with(
-        lm, rendered, sampling.max_new_tokens, stop, temperature=sampling.temperature, seeds=seeds
-    )
+    return sample_with(lm, rendered, sampling.max_new_tokens, stop, temperature=sampling.temperature, seeds=seeds)
 
 
 def _gained(record: Question, passage: Scored, said: list[str], sampling: Sampling) -> Gained:
