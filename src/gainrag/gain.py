@@ -11,6 +11,11 @@ Of a question with choices c, the right one r among them, there is the normalise
 
     choice_gain(p) = log( exp(-loss(r, p) / T) / sum over c of exp(-loss(c, p) / T) )      at a temperature T
 
+Of a language model that tells no probabilities n answers are drawn, c of them right:
+
+    utility(p) = (c + 1/2) / (n + 1)       the mean of Jeffreys' posterior for the chance of a right answer
+    gain(p)    = log utility(p)            nats; a softmax of it is in proportion to that chance, as of losses' gains
+
 Of a model that tells only the most likely tokens there are bounds of the loss: see `token_loss_bounds`.
 """
 
@@ -54,6 +59,15 @@ def choice_gain(losses: npt.ArrayLike, right: int, temperature: float = 1.0) -> 
     """
     scaled = -np.asarray(losses, dtype=np.float64) / temperature
     return np.asarray(scaled[..., right] - np.logaddexp.reduce(scaled, axis=-1), dtype=np.float64)
+
+
+def gain_from_answers(right: float, n: int) -> float:
+    """log((right + 1/2) / (n + 1)), the gain of a passage by `right` of n answers: finite where none is right, too.
+
+    >>> round(gain_from_answers(0, 1), 4), round(gain_from_answers(3, 5), 4)
+    (-1.3863, -0.539)
+    """
+    return float(np.log((right + 0.5) / (n + 1)))
 
 
 def silver_index(gains: npt.ArrayLike) -> int:

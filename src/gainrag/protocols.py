@@ -96,6 +96,21 @@ class StoppingGenerator(Generator, Protocol):
 
 
 @runtime_checkable
+class SamplingGenerator(Generator, Protocol):
+    """A Generator that can draw a continuation at random, too."""
+
+    def sample(
+        self, prompts: Sequence[str], max_new_tokens: int, stop: str | None, *, temperature: float, seeds: Sequence[int]
+    ) -> list[str]:
+        """One continuation of each prompt, drawn at a temperature above 0; what follows `stop` is not specified.
+
+        The same prompt and seed give the same text, whatever is in the batch, as far as the engine can. A seed is from
+        0 to 2**31 - 1, which every engine takes.
+        """
+        ...
+
+
+@runtime_checkable
 class Windowed(Protocol):
     """A language model whose context has an end."""
 
@@ -230,11 +245,33 @@ def continue_with(lm: Generator, prompts: Sequence[str], max_new_tokens: int, st
         texts = lm.generate_until(prompts, max_new_tokens, stop)
     else:
         texts = lm.generate(prompts, max_new_tokens)
-    _check_number(lm, texts, len(prompts), "texts", "prompts")
+    return _texts(lm, texts, len(prompts))
+
+
+def _texts(lm: Generator, texts: list[str], prompts: int) -> list[str]:
+    """What a generator returned, one text for each of so many prompts."""
+    _check_number(lm, texts, prompts, "texts", "prompts")
     for text in texts:
         if not isinstance(text, str):
             raise ModelError(f"the generator returned {text!r:.40}, not a text", where=name_of(lm), hint=_CUSTOM)
     return texts
+
+
+def sample_with(
+    lm: SamplingGenerator,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    stop: str | None,
+    *,
+    temperature: float,
+    seeds: Sequence[int],
+) -> list[str]:
+    """One continuation of each prompt, drawn at the temperature by its seed.
+
+    Raises:
+        ModelError: not one text for each prompt.
+    """
+    return _texts(lm, lm.sample(prompts, max_new_tokens, stop, temperature=temperature, seeds=seeds), len(prompts))
 
 
 def losses_with(lm: Scorer, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:

@@ -143,8 +143,9 @@ def _check_depths(config: Config, options: Options) -> None:
 
 
 def _check_alphas(config: Config) -> None:
-    """Whether every alpha to train on is one that losses are stored for."""
-    given = settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"]
+    """Whether every alpha to train on is one that losses are stored for; of sampled labels none is."""
+    own = settings_of(synthesis.synthesize, config.table("synthesize"))
+    given, sampled = own["alpha"], own["labels"] == "sampled"
     if given == [] or given == ():
         raise ConfigError(
             "no alpha is given", where="[synthesize] alpha", hint="0 is plain perplexity, 0.5 the published contrast"
@@ -156,13 +157,27 @@ def _check_alphas(config: Config) -> None:
         asked.append((f"[[variant]] {variant.name}: alpha is", variant.settings.get("alpha")))
         if (kind := variant.settings.get("labels")) in PLAIN:
             asked.append((f"[[variant]] {variant.name}: labels {kind} need losses at alpha", 0.0))
+    if sampled:
+        asked += [(f"{where} labels are 'choice', which take losses at", 0.0) for where in _by_choice(config)]
     for what, wanted in asked:
+        if sampled and wanted is not None:
+            raise ConfigError(
+                f"{what} {wanted}, but [synthesize] makes sampled labels, which have no losses",
+                where="alpha",
+                hint="leave it out, or use labels = \"losses\" in [synthesize]",
+            )
         if wanted is not None and float(wanted) not in stored:
             raise ConfigError(
                 f"{what} {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
                 where="alpha",
                 hint="add it to the alphas of [synthesize]",
             )
+
+
+def _by_choice(config: Config) -> list[str]:
+    """Where a training of the run learns from the gain normalised over the choices."""
+    own = [where for where, table in _trainings(config, warm_start=False) if table.get("labels") == "choice"]
+    return own + (["[tune]"] if "choice" in config.table("tune").get("labels", ()) else [])
 
 
 def _check_trainings(config: Config, warm_start: bool) -> None:
@@ -219,6 +234,8 @@ def check_models(config: Config) -> list[str]:
     else:
         models.append(("llm", "model", lms.open_lm))
     models.append(("train", "base", training.train))
+    if config.table("run").get("proxy") is not None:
+        models.append(("run", "proxy", Options))
     if "base" in config.table("warm_start"):
         models.append(("warm_start", "base", training.train))
     for table, key, stage in models:
