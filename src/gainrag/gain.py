@@ -178,9 +178,9 @@ def _least(
 ) -> float:
     """The least sum of f(x, y) = x^(1 + alpha) y^(-alpha) over the tokens that are not known on both sides.
 
-    By duality, for any ratio r: f(x, y) >= (1 + alpha) r^alpha x - alpha r^(1 + alpha) y, the tangent plane where x is
-    r y. A token whose cut-off keeps it from this ratio counts at its cut-off. Every r gives a bound; that of the masses that
-    are left gives the best.
+    By duality, for any ratio r: f(x, y) >= (1 + alpha) r^alpha x - alpha r^(1 + alpha) y, the tangent plane where
+    x = r y. A token whose cut-off keeps it from this ratio counts at its cut-off. Every r gives a bound; that of the
+    masses that are left gives the best.
 
     Args:
         x_only: p of the tokens that are known in p alone; y_only: q of those in q alone.

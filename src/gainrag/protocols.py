@@ -162,6 +162,16 @@ class Hardware(Protocol):
 
 
 @runtime_checkable
+class BoundedScorer(Scorer, Protocol):
+    """A Scorer that may know its losses only within bounds: where its level is `bounded`."""
+
+    def loss_bounds(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
+        """Bounds of the losses of each request as an array [passage, answer, alpha, 2] (low, high), in nats per token;
+        an upper one may be infinite, and the lower one is the estimate that `losses` gives."""
+        ...
+
+
+@runtime_checkable
 class BatchSelector(Selector, Protocol):
     """A Selector that is faster with several questions at a time."""
 
@@ -286,6 +296,28 @@ def losses_with(lm: Scorer, requests: Sequence[ScoringRequest], alphas: Sequence
         _array(lm, losses, (len(r.with_prompts), len(r.answers), len(alphas)), "losses")
         for losses, r in zip(found, requests, strict=True)
     ]
+
+
+def bounds_with(lm: Scorer, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
+    """The bounds of the losses of each request, [passage, answer, alpha, 2] (low, high), in nats per token; both are
+    the loss where the model knows it.
+
+    Raises:
+        ModelError: a lower bound is not finite or above the upper one, or they are not of this shape.
+    """
+    if lm.level != "bounded" or not isinstance(lm, BoundedScorer):
+        return [np.stack([losses, losses], axis=-1) for losses in losses_with(lm, requests, alphas)]
+    found = lm.loss_bounds(requests, alphas)
+    _check_number(lm, found, len(requests), "arrays of bounds", "requests")
+    checked = []
+    for bounds, r in zip(found, requests, strict=True):
+        shape = (len(r.with_prompts), len(r.answers), len(alphas))
+        low, high = (np.asarray(bounds, dtype=np.float64)[..., i] for i in (0, 1))
+        low = _array(lm, low, shape, "lower bounds")
+        if high.shape != low.shape or not (low <= high).all():
+            raise ModelError("its lower bounds are above its upper ones", where=name_of(lm), hint=_CUSTOM)
+        checked.append(np.stack([low, high], axis=-1))
+    return checked
 
 
 def scores_with(selector: Selector, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:

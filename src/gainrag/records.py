@@ -53,6 +53,8 @@ class Gained(Scored, kw_only=True):
     """A scored passage with its contrastive loss (nats per token, least over the answers) by alpha, and its gain.
 
     choice_losses: where the question has choices, the loss of each in their order, by alpha; `loss` is the right one's.
+    loss_low, loss_high: where the record's level is bounded, between what the loss lies, by alpha; an alpha without an
+        upper bound is not in the latter.
     said: where labels are sampled, what the language model answered with this passage, once a sample; `loss` is empty
         then, and `gain` is the log utility, see gainrag.gain.
     right: how many of these answers were right, each counting from 0 to 1.
@@ -62,6 +64,8 @@ class Gained(Scored, kw_only=True):
     loss: dict[str, float]
     gain: float
     choice_losses: dict[str, list[float]] | None = None
+    loss_low: dict[str, float] | None = None
+    loss_high: dict[str, float] | None = None
     said: list[str] | None = None
     right: float | None = None
     interval: tuple[float, float] | None = None
@@ -136,7 +140,7 @@ _NESTED: dict[type[Record], type[Record]] = {Retrieved: Scored, GainRecord: Gain
 # Written behind the other fields, where files made before these were fields have them.
 _LAST = (
     *("choices", "scores", "gold", "level", "choice_losses", "choice_losses_without", "threshold", "gold_ranks"),
-    *("said", "right", "interval", "thinned", "said_without", "right_without"),
+    *("loss_low", "loss_high", "said", "right", "interval", "thinned", "said_without", "right_without"),
 )
 # A field with this value is left out of the file.
 _UNSAID = {"origin": "corpus", "level": "exact"}
@@ -337,6 +341,7 @@ def _check_gains(record: GainRecord, where: str) -> None:
             raise DataError(what, where=where, hint=again)
         for alpha, loss in passage.loss.items():
             _check_finite(loss, where, f"ctxs[{i}].loss.{alpha}")
+        _check_bounds(passage, record, where, f"ctxs[{i}]")
         if passage.choice_losses is not None:
             if passage.choice_losses.keys() != passage.loss.keys():
                 what = f"field ctxs[{i}].choice_losses has alphas {_listed(passage.choice_losses)}, loss has others"
@@ -347,6 +352,25 @@ def _check_gains(record: GainRecord, where: str) -> None:
         _check_share(record.right_without, len(record.said_without or ()), where, "right_without")
     if record.choice_losses_without is not None:
         _check_choice_losses(record.choice_losses_without, record, where, "choice_losses_without")
+
+
+def _check_bounds(passage: Gained, record: GainRecord, where: str, at: str) -> None:
+    """Whether the bounds of a loss are there where they must be, and around it."""
+    again = "run `gainrag synthesize` again"
+    if (passage.loss_low is not None) != (record.level == "bounded"):
+        what = "is missing" if passage.loss_low is None else f"is there, and the level is {record.level}"
+        raise DataError(f"field {at}.loss_low {what}", where=where, hint=again)
+    low, high = passage.loss_low or {}, passage.loss_high or {}
+    if low and low.keys() != passage.loss.keys():
+        what = f"field {at}.loss_low has alphas {_listed(low)}, loss {_listed(passage.loss)}"
+        raise DataError(what, where=where, hint=again)
+    for name, bounds in (("loss_low", low), ("loss_high", high)):
+        for alpha, bound in bounds.items():
+            _check_finite(bound, where, f"{at}.{name}.{alpha}")
+            loss = passage.loss.get(alpha)
+            if loss is None or (bound > loss if name == "loss_low" else bound < loss):
+                what = f"field {at}.{name}.{alpha} is {bound}, and the loss {loss}"
+                raise DataError(what, where=where, hint=again)
 
 
 def _check_sampled(passage: Gained, record: GainRecord, where: str, at: str) -> None:

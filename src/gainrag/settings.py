@@ -52,6 +52,8 @@ Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
 Tries = Annotated[int, Meta(ge=0, le=100)]  # further ones
 Budget = Annotated[int, Meta(ge=1, le=10**12)]  # requests or tokens
 Price = Annotated[float, Meta(ge=0.0, le=1e6)]  # of a million tokens
+Alternatives = Annotated[int, Meta(ge=0, le=100_000)]  # tokens that an engine names beside the one that it is asked for
+Engine = Literal["auto", "vllm", "sglang", "llama.cpp", "echo", "other"]
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|(cuda|xpu|mps)(:\d+)?)$", description="auto, cpu, cuda or cuda:N")]
 Name = Annotated[str, Meta(min_length=1, description="a name that is not empty")]  # of a model, a file, a key
 Dtype = Literal["auto", "float32", "bfloat16"]

@@ -308,6 +308,12 @@ def validate(arguments: Arguments) -> None:
     print("valid", file=sys.stderr)
 
 
+def engines(arguments: Arguments) -> None:
+    """An endpoint -> what it can do."""
+    for line in lms.examine(arguments["url"], **_own(lms.examine, arguments)):
+        print(line, flush=True)
+
+
 def demo(arguments: Arguments) -> None:
     """The run on the data set that ships with the package."""
     from gainrag.demo import demo as run_demo

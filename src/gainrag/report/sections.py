@@ -392,6 +392,8 @@ def _measured(data: Plain) -> str:
         text = ", which is sampled: the logarithm of the share of right answers"
     else:
         text = f" at alpha {data['analyses']['selector']['alpha']:g}, that of the labels ({levels['gains']} losses)"
+    if (certain := data["summaries"].get("gains/train", {}).get("certain")) is not None:
+        text += f"; of {certain:.1%} of the training questions it is certain which passage is the silver one"
     return text if levels["gains"] == levels["labels"] else f"{text} (the labels are {levels['labels']})"
 
 

@@ -59,7 +59,7 @@ class Run:
         table = dict(self.config.table("llm"))
         if proxy is None:
             return table
-        left_out = ("dtype", "device") if lms.is_endpoint(proxy) else ()
+        left_out = ("dtype", "device") if lms.is_endpoint(proxy) else lms.SCORING
         return {k: v for k, v in table.items() if k not in ("base_url", *left_out)} | {"model": proxy}
 
     def tells_losses(self) -> bool:

@@ -57,7 +57,7 @@ def validate(config: Config) -> list[str]:
         questions = " and ".join(f"{counts[dataset.name, split]} {split}" for split in splits)
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
         lines.append(f"{dataset.name}: {questions} questions{passages}")
-    return lines + models
+    return lines + models + [f"[llm] {line}" for line in lms.look_over(config.table("llm"))]
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

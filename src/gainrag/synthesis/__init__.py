@@ -23,6 +23,7 @@ from gainrag.synthesis.reading import (
     choice_gains_at,
     choice_losses_of,
     gains_at,
+    is_certain,
     level_of,
     losses_at,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "diagnose",
     "evenly_spaced",
     "gains_at",
+    "is_certain",
     "level_of",
     "losses_at",
     "requests_for",

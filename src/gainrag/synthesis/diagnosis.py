@@ -18,14 +18,15 @@ from gainrag.protocols import Generator
 from gainrag.records import GainRecord
 from gainrag.settings import Some, Tokens, checked
 from gainrag.statistics import mean_interval, rank_correlation, share_interval
-from gainrag.synthesis.reading import choice_losses_of, gains_at, level_of
+from gainrag.synthesis.reading import choice_losses_of, gains_at, has_upper_bounds, is_certain, level_of
 
 
 def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
     """The quality of the labels in figures: their level, shares of kept questions, of silver passages that hold an
     answer or are the pseudo-passage, and the teacher's mean entropy (nats) at temperature 1 beside that of a flat one.
-    Of sampled labels also `answers` (a passage), `right`, the share of them that is right, and `telling`, the share of
-    questions whose passages differ in it: no others teach anything.
+    Of bounded labels also `certain`, the share of questions whose silver passage is the best whatever is not known, and
+    whether there are `upper_bounds`. Of sampled ones `answers` (a passage), `right`, the share of them that is right,
+    and `telling`, the share of questions whose passages differ in it: no others teach anything.
 
     Raises:
         DataError: there is no record, or they are of several levels.
@@ -45,6 +46,15 @@ def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
         "teacher_entropy": float(np.mean([entropy(teacher(gains_at(r, None))) for r in records])),
         "flat_entropy": float(np.mean([np.log(len(r.ctxs)) for r in records])),
         **(_sampled(records) if level == "sampled" else {}),
+        **(_bounded(records) if level == "bounded" else {}),
+    }
+
+
+def _bounded(records: Sequence[GainRecord]) -> dict[str, Any]:
+    """The figures of bounded labels alone."""
+    return {
+        "certain": float(np.mean([is_certain(record) for record in records])),
+        "upper_bounds": all(has_upper_bounds(record) for record in records),
     }
 
 
@@ -144,6 +154,10 @@ def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -
             f"labels: sampled, {summary['answers']} answers a passage, {summary['right']:.1%} of them right; in "
             f"{summary['telling']:.1%} of the questions some passages yield more right answers than others"
         )
+    elif level == "bounded":
+        why = "" if summary["upper_bounds"] else " (there are no upper bounds: set floor, or use alpha 0)"
+        certain = f"the silver passage is certain for {summary['certain']:.1%} of the questions"
+        lines.append(f"labels: bounded; {certain}{why}")
     else:
         lines.append(f"labels: {level}")
     return "\n".join([*lines, describe_diagnosis(diagnosis)] if diagnosis else lines)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import msgspec
+import numpy as np
 
 from gainrag.answering import decide, generate_answers
 from gainrag.errors import ConfigError, DataError, unknown
@@ -23,12 +24,15 @@ from gainrag.files.resuming import write_resumable
 from gainrag.gain import best_loss, gain_from_loss, silver_index
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import (
+    FloatArray,
     Generator,
     Hardware,
+    Level,
+    Scorer,
     ScorerGenerator,
     ScoringRequest,
+    bounds_with,
     chunk_for,
-    losses_with,
     need,
 )
 from gainrag.records import Gained, GainRecord, Question, Retrieved, right_choice
@@ -187,9 +191,9 @@ def _label_by_losses(
         longest: of a silver answer, in tokens.
     """
     requests = [with_nothing_last(scoring_request(prompts, record, longest)) for record in part]
-    # Rounded before anything is derived, so that what is read from the file is what was decided on.
-    every = [found.round(6) for found in losses_with(lm, requests, alphas)]
-    made = [_unanswered(r, losses, alphas) for r, losses in zip(part, every, strict=True)]
+    found = bounds_with(lm, requests, alphas)
+    level = level_at(lm, alphas)
+    made = [_unanswered(r, bounds, alphas, level) for r, bounds in zip(part, found, strict=True)]
     open_ended = [i for i, record in enumerate(made) if not record.choices]
     read = [requests[i].with_prompts[made[i].silver] for i in open_ended]
     texts = generate_answers(lm, prompts, read, longest) if read else []
@@ -245,12 +249,20 @@ def with_nothing_last(request: ScoringRequest) -> ScoringRequest:
     )
 
 
-def _unanswered(record: Retrieved, losses: Any, alphas: Sequence[float]) -> GainRecord:
+def level_at(lm: Scorer, alphas: Sequence[float]) -> Level:
+    """What a model's losses are at these alphas: a part of the vocabulary leaves nothing open at alpha 0."""
+    return "gold" if lm.level == "bounded" and not any(alphas) else lm.level
+
+
+def _unanswered(record: Retrieved, bounds: Any, alphas: Sequence[float], level: Level) -> GainRecord:
     """The label record without what an open question is answered.
 
     Args:
-        losses: of each passage and, as the last "passage", of none: [passage, answer, alpha], nats per token.
+        bounds: of each passage and, as the last "passage", of none: [passage, answer, alpha, 2], nats per token.
+        level: what the losses are.
     """
+    # Rounded before anything is derived, so that what is read from the file is what was decided on.
+    losses = bounds[..., 0].round(6)
     right = right_choice(record, f"question {record.id}") if record.choices else None
     own = best_loss(losses) if right is None else losses[:, right]  # [passage, alpha]
     gains = gain_from_loss(own[:-1])[:, 0]
@@ -261,6 +273,8 @@ def _unanswered(record: Retrieved, losses: Any, alphas: Sequence[float]) -> Gain
         if record.choices:
             scored.choice_losses = _named(names, every.T)
         ctxs.append(scored)
+    if level == "bounded":
+        _put_bounds(ctxs, bounds.min(axis=1) if right is None else bounds[:, right], names)
     made = GainRecord(
         id=record.id,
         question=record.question,
@@ -270,6 +284,7 @@ def _unanswered(record: Retrieved, losses: Any, alphas: Sequence[float]) -> Gain
         kept=False,
         prediction="",
         silver=silver,
+        level=level,
         loss_without=float(own[-1, 0]),
         ctxs=ctxs,
     )
@@ -277,6 +292,15 @@ def _unanswered(record: Retrieved, losses: Any, alphas: Sequence[float]) -> Gain
         made.choice_losses_without = losses[-1, :, 0].tolist()
         made.prediction = decide(record.choices, losses[silver, :, list(alphas).index(0.0)].tolist())
     return made
+
+
+def _put_bounds(ctxs: Sequence[Gained], bounds: FloatArray, names: Sequence[str]) -> None:
+    """Write the bounds of each passage's loss [passage, alpha, 2] into it. They are rounded outward; an upper bound
+    that is infinite is left out."""
+    for ctx, own in zip(ctxs, bounds, strict=False):
+        low, high = np.floor(own[:, 0] * 1e6) / 1e6, np.ceil(own[:, 1] * 1e6) / 1e6
+        ctx.loss_low = {name: min(float(x), ctx.loss[name]) for name, x in zip(names, low, strict=True)}
+        ctx.loss_high = {n: max(float(x), ctx.loss[n]) for n, x in zip(names, high, strict=True) if np.isfinite(x)}
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, Any]:

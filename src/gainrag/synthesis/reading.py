@@ -28,6 +28,29 @@ def level_of(records: Iterable[GainRecord], where: str) -> Level | None:
     return next(iter(found), None)
 
 
+def is_certain(record: GainRecord) -> bool:
+    """Whether no other candidate can be better than the silver passage, at the run's alpha, whatever is unknown of the
+    losses: its upper bound lies below the lower bound of each of them. Exact losses leave nothing open.
+
+    Raises:
+        DataError: the labels are sampled.
+    """
+    if record.level == "sampled":
+        raise _sampled(record)
+    if record.level != "bounded":
+        return True
+    silver = record.ctxs[record.silver]
+    alpha = next(iter(silver.loss))
+    high = (silver.loss_high or {}).get(alpha)
+    others = [(ctx.loss_low or ctx.loss)[alpha] for i, ctx in enumerate(record.ctxs) if i != record.silver]
+    return high is not None and all(high < low for low in others)
+
+
+def has_upper_bounds(record: GainRecord) -> bool:
+    """Whether the losses of a record at the run's alpha are bounded from above."""
+    return all(next(iter(ctx.loss)) in (ctx.loss_high or {}) for ctx in record.ctxs)
+
+
 def gains_at(record: GainRecord, alpha: float | None) -> list[float]:
     """The gains of a record's candidates at an alpha for which losses are stored; None is the run's own.
 

@@ -29,7 +29,7 @@ class Echo(Listing):
     def __init__(self, caller: Caller, tokens: Tokens | None = None) -> None:
         super().__init__(caller, tokens, top=0)
 
-    def known(self, pairs: Sequence[Pair], *, keep: bool = True) -> list[list[Known]]:
+    def known(self, pairs: Sequence[Pair], top: int, *, keep: bool = True) -> list[list[Known]]:
         """What is known of each token of each pair's answer: its own log-probability."""
         calls = [
             Call(

@@ -57,10 +57,11 @@ class Listing(ABC):
         self.level: Level = "bounded" if top else "gold"
 
     @abstractmethod
-    def known(self, pairs: Sequence[Pair], *, keep: bool = True) -> list[list[Known]]:
+    def known(self, pairs: Sequence[Pair], top: int, *, keep: bool = True) -> list[list[Known]]:
         """For each pair, for each token of its answer, what is known of its distribution; the gold token comes first.
 
         Args:
+            top: how many alternatives to ask for.
             keep: whether what the engine tells is kept.
         """
 
@@ -84,7 +85,7 @@ class Listing(ABC):
         # The prompt without a passage is read once for all passages, and not at all at alpha 0.
         asked = [pair for rows in pairs for row in (rows if contrast else rows[1:]) for pair in row]
         different = list({(pair.prompt, pair.answer): pair for pair in asked}.values())
-        told = self.known(different, keep=keep)
+        told = self.known(different, self.top if contrast else 0, keep=keep)
         found = {(pair.prompt, pair.answer): known for pair, known in zip(different, told, strict=True)}
 
         def loss(pair: Pair, without: Pair, alpha: float) -> FloatArray:

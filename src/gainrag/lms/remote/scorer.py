@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from gainrag.errors import ConfigError, GainragError, ModelError
 from gainrag.lms.remote.calls import Caller, Limits
 from gainrag.lms.remote.echo import Echo
-from gainrag.lms.remote.facts import Facts
+from gainrag.lms.remote.facts import Engine, Facts
 from gainrag.lms.remote.generation import RemoteLM
 from gainrag.lms.remote.llama_cpp import LlamaCpp
 from gainrag.lms.remote.positions import prompt_ids
@@ -57,25 +58,38 @@ class ScoringEngine(Protocol):
         ...
 
 
-def adapter(facts: Facts, *, tokenizer: str | None, top: int | None, floor: float) -> Callable[[Caller], ScoringEngine]:
-    """What makes the adapter of an engine.
+@dataclass(frozen=True)
+class Scoring:
+    """How an engine is asked for log-probabilities.
 
-    Args:
-        tokenizer: a model on this machine whose tokenizer is the engine's.
-        top: alternatives to ask for at each token.
-        floor: see `gainrag.gain.token_loss_bounds`.
+    engine: which it is; found out when left out.
+    tokenizer: a model on this machine whose tokenizer is the engine's; the engine's own endpoint when left out.
+    top: alternatives to ask for at each token; the engine's usual number when left out.
+    floor: see `gainrag.gain.token_loss_bounds`.
+    """
+
+    engine: Engine | None = None
+    tokenizer: str | None = None
+    top: int | None = None
+    floor: float = 0.0
+
+
+def adapter(facts: Facts, scoring: Scoring | None = None) -> Callable[[Caller], ScoringEngine]:
+    """What makes the adapter of an engine.
 
     Raises:
         ConfigError: the engine has no such setting, or it does not score.
         ModelError: the tokenizer cannot be loaded.
     """
+    scoring = scoring or Scoring()
+    top, floor = scoring.top, scoring.floor
     if facts.engine not in ("vllm", "sglang") and (top is not None or floor):
         name = "top_logprobs" if top is not None else "floor"
         what = f"{name} is of engines that tell a part of the vocabulary, and this is {facts.engine}"
         raise ConfigError(what, where=f"llm {name}", hint="leave it out")
     if floor and top == 0:
         raise ConfigError("floor is of bounds, and top_logprobs is 0", where="llm floor", hint="leave it out")
-    own = FolderTokens(tokenizer) if tokenizer else None
+    own = FolderTokens(scoring.tokenizer) if scoring.tokenizer else None
 
     def make(caller: Caller) -> ScoringEngine:
         engine: LlamaCpp | Vllm | Sglang | Echo
@@ -115,6 +129,10 @@ class RemoteScorer(RemoteLM):
         self.context = (facts.context or UNBOUNDED) - TEMPLATE
         self._probing = threading.Lock()
         self._probed = False
+
+    def described(self) -> str:
+        """A line that says what this is."""
+        return f"{super().described()}; {self.engine.name}: losses are {self.level}"
 
     # --- as a Scorer --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ answers is computed once. The number of alternatives has no cap.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from gainrag.gain import Known
@@ -29,8 +30,9 @@ class Sglang(Listing):
             caller, tokens, top=TOP if top is None else top, floor=floor, vocabulary=facts.vocabulary
         )
 
-    def known(self, pairs: Sequence[Pair], *, keep: bool = True) -> list[list[Known]]:
+    def known(self, pairs: Sequence[Pair], top: int, *, keep: bool = True) -> list[list[Known]]:
         """What is known of each token of each pair's answer."""
+        read = partial(self._read, top=top)
         calls = [
             Call(
                 "/generate",
@@ -39,7 +41,7 @@ class Sglang(Listing):
                     "sampling_params": {"max_new_tokens": 1, "temperature": 0.0},
                     "return_logprob": True,
                     "logprob_start_len": len(pair.prompt_ids) - 1,
-                    "top_logprobs_num": self.top,
+                    "top_logprobs_num": top,
                 },
                 reader=f"sglang 1: the last {len(pair.answer_ids)}",
                 tokens=len(pair.prompt_ids) + len(pair.answer_ids) + 1,
@@ -47,9 +49,9 @@ class Sglang(Listing):
             )
             for pair in pairs
         ]
-        return [[unpacked(token) for token in told] for told in ask_about(self._caller, calls, pairs, self._read)]
+        return [[unpacked(token) for token in told] for told in ask_about(self._caller, calls, pairs, read)]
 
-    def _read(self, value: Any, pair: Pair) -> list[Any]:
+    def _read(self, value: Any, pair: Pair, top: int) -> list[Any]:
         """The answer's tokens in `meta_info`: input_token_logprobs has [log-probability, id, text] from the prompt's
         last token on, whose own is null; input_top_logprobs a list of such for each, null for the first.
 
@@ -61,16 +63,16 @@ class Sglang(Listing):
             rows, wanted = meta["input_token_logprobs"], len(pair.answer_ids) + 1
             if len(rows) != wanted:
                 raise BadAnswer(f"{len(rows)} log-probabilities for {wanted} tokens")
-            tops = meta["input_top_logprobs"] if self.top else [[]] * wanted
+            tops = meta["input_top_logprobs"] if top else [[]] * wanted
             if len(tops) != wanted:
                 raise BadAnswer(f"{len(tops)} lists of alternatives for {wanted} tokens")
             told = []
-            for token, row, top in zip(pair.answer_ids, rows[1:], tops[1:], strict=True):
+            for token, row, listed in zip(pair.answer_ids, rows[1:], tops[1:], strict=True):
                 if row[1] != token:
                     raise BadAnswer(f"token {row[1]} for token {token}")
-                if len(top) < self.top:
-                    raise BadAnswer(f"{len(top)} of {self.top} alternatives at token {token}")
-                told.append(packed((token, row[0]), [(entry[1], entry[0]) for entry in top]))
+                if len(listed) < top:
+                    raise BadAnswer(f"{len(listed)} of {top} alternatives at token {token}")
+                told.append(packed((token, row[0]), [(entry[1], entry[0]) for entry in listed]))
         except (KeyError, IndexError, TypeError) as error:
             raise BadAnswer(f"no meta_info as SGLang has it ({type(error).__name__}: {error})") from None
         return told

@@ -7,6 +7,7 @@ than 20 alternatives must be allowed when the server is started, by --max-logpro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from gainrag.gain import Known
@@ -30,8 +31,9 @@ class Vllm(Listing):
             caller, tokens, top=TOP if top is None else top, floor=floor, vocabulary=facts.vocabulary
         )
 
-    def known(self, pairs: Sequence[Pair], *, keep: bool = True) -> list[list[Known]]:
+    def known(self, pairs: Sequence[Pair], top: int, *, keep: bool = True) -> list[list[Known]]:
         """What is known of each token of each pair's answer."""
+        read = partial(self._read, top=top)
         calls = [
             Call(
                 "completions",
@@ -40,7 +42,7 @@ class Vllm(Listing):
                     "prompt": [*pair.prompt_ids, *pair.answer_ids],
                     "max_tokens": 1,  # it wants to write one
                     "temperature": 0.0,
-                    "prompt_logprobs": self.top,
+                    "prompt_logprobs": top,
                 },
                 reader=f"vllm 1: the last {len(pair.answer_ids)}",
                 tokens=len(pair.prompt_ids) + len(pair.answer_ids) + 1,
@@ -48,9 +50,9 @@ class Vllm(Listing):
             )
             for pair in pairs
         ]
-        return [[unpacked(token) for token in told] for told in ask_about(self._caller, calls, pairs, self._read)]
+        return [[unpacked(token) for token in told] for told in ask_about(self._caller, calls, pairs, read)]
 
-    def _read(self, value: Any, pair: Pair) -> list[Any]:
+    def _read(self, value: Any, pair: Pair, top: int) -> list[Any]:
         """The answer's tokens in `prompt_logprobs`: for each token of the prompt null or {id: {logprob, rank, ..}},
         with the token itself beside the most likely ones.
 
@@ -66,10 +68,10 @@ class Vllm(Listing):
             told = []
             for token, row in zip(pair.answer_ids, rows[-len(pair.answer_ids) :], strict=True):
                 own = {int(i): (entry["logprob"], entry["rank"]) for i, entry in row.items()}
-                top = [(i, log) for i, (log, rank) in own.items() if rank <= self.top]
-                if token not in own or len(top) < self.top:
-                    raise BadAnswer(f"{len(top)} of {self.top} alternatives at token {token}")
-                told.append(packed((token, own[token][0]), top))
+                listed = [(i, log) for i, (log, rank) in own.items() if rank <= top]
+                if token not in own or len(listed) < top:
+                    raise BadAnswer(f"{len(listed)} of {top} alternatives at token {token}")
+                told.append(packed((token, own[token][0]), listed))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise BadAnswer(f"no prompt_logprobs as vLLM has them ({type(error).__name__}: {error})") from None
         return told
