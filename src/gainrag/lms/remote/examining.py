@@ -17,7 +17,7 @@ from gainrag.settings import count
 
 # A question to measure the speed with: passages of 100 words, of which no two begin alike, and a short answer.
 PASSAGES = 5
-SENTENCE = "the old bridge over the river was built of stone in the spring that the harbour was closed for repairs and then "
+SENTENCE = "the old bridge over the river was built of stone in the spring that the harbour was closed for repairs, "
 ANSWER = " in the spring"
 
 

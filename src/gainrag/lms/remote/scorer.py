@@ -36,9 +36,9 @@ TEMPLATE = 64
 UNBOUNDED = 2**31
 # A model that reads its prompt finds the first answer likely, and the second one not.
 PROBE = ScoringRequest(
-    with_prompts=["1, 2, 3, 4, 5, 6, 7,"],
+    with_prompts=["one, two, three, four, five, six,"],
     without_prompt="Some words: apple, pear,",
-    answers=[" 8, 9, 10", " purple cow"],
+    answers=[" seven,", " purple"],
 )
 # How much more likely it is, in nats per token, at the least.
 CLEARLY = 1.0
