@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ class Bounded(OverlapLM):
         super().__init__()
         self.width = width
 
-    def loss_bounds(self, requests: list[ScoringRequest], alphas: list[float]) -> list[FloatArray]:
+    def loss_bounds(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
         """The losses, and so much above them."""
         wide = np.array([0.0 if alpha == 0 else np.inf if self.width is None else self.width for alpha in alphas])
         return [np.stack([found, found + wide], axis=-1) for found in self.losses(requests, alphas)]
