@@ -35,6 +35,7 @@ class FaultyServer(ThreadingHTTPServer):
 
     faults: in the order in which a prompt meets them; `share` of the tries of a prompt fail, at most `most` of them.
     retry_after: what a 429 says.
+    silence: seconds that it hangs, before it closes the connection.
     asked, answered: tries by prompt, and those that were answered in full.
     """
 
@@ -44,7 +45,7 @@ class FaultyServer(ThreadingHTTPServer):
     def __init__(self, faults: Sequence[str] = FAULTS, share: float = 0.3, most: int = 3) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults, self.share, self.most = tuple(faults), share, most
-        self.retry_after = "0.05"
+        self.retry_after, self.silence = "0.05", 30.0
         self.key: str | None = None
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
@@ -120,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "close":
             self.close_connection = True
         elif fault == "hang":
-            self.server.ending.wait(30)
+            self.server.ending.wait(self.server.silence)
             self.close_connection = True
         elif fault == "429":
             self.reply(429, {"error": {"message": "slow down"}}, {"Retry-After": self.server.retry_after})

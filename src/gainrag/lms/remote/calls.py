@@ -363,7 +363,9 @@ class Caller:
             # No time limit of its own: the whole try has one.
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=self.limits.concurrency)
             headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-            self._http = httpx2.AsyncClient(timeout=None, limits=limits, headers=headers)
+            # Without TLS there are no certificates to read, which takes longer than many requests.
+            tls = self.address.base.lower().startswith("https")
+            self._http = httpx2.AsyncClient(timeout=None, limits=limits, headers=headers, verify=tls)
         return self._http
 
     def _error(self, call: Call, failure: Failure, tries: int) -> EngineError:

@@ -152,7 +152,7 @@ class RemoteLM:
         if new:
             line += f", about {read:,} tokens to read and at most {written:,} to write"
             if (cost := self.prices.cost(read, written)) is not None:
-                line += f", at most about {cost:.2f} by the given prices"
+                line += f", at most about {cost:,.{2 if cost >= 10 else 4}f} by the given prices"
         say(line + (f"; {count(there, 'answer')} of an earlier start are there" if there else ""))
         limits, spent = self.caller.limits, self.caller.spent
         for name, limit, used, wanted in (
@@ -160,9 +160,10 @@ class RemoteLM:
             ("max_total_tokens", limits.max_total_tokens, spent.tokens, read),
         ):
             if limit is not None and used + wanted > limit:
-                before = f" after {used} before" if used else ""
+                unit = "request" if name == "max_requests" else "token"
+                before = f" after {used:,}" if used else ""
                 raise ConfigError(
-                    f"{what} wants {wanted}{before}, and {name} is {limit}",
+                    f"{what}: {wanted:,} more {unit}{'s' * (wanted != 1)}{before}, and {name} is {limit}",
                     where=str(self.address),
                     hint="raise it, or ask fewer questions; nothing was asked",
                 )
@@ -205,7 +206,9 @@ class RemoteLM:
         extra = {name: body.pop(name) for name in self.extra}
         create: Any = client.chat.completions if call.path == CHAT else client.completions
         try:
-            sent = await create.with_raw_response.create(**body, extra_body=extra or None)
+            # Without a key no header: the client would make one up, or take OpenAI's.
+            headers = None if self.caller.key else {"Authorization": openai.Omit()}
+            sent = await create.with_raw_response.create(**body, extra_body=extra or None, extra_headers=headers)
         except openai.APIStatusError as error:
             try:
                 check_status(error.response.status_code, error.response.headers, error.response.content)
@@ -240,18 +243,15 @@ class RemoteLM:
         if self._client is None:
             from openai import AsyncOpenAI, Omit
 
-            http, key = self.caller.http(), self.caller.key
             silent: Any = {"OpenAI-Organization": Omit(), "OpenAI-Project": Omit()}
-            if not key:
-                silent["Authorization"] = Omit()
             self._client = AsyncOpenAI(
-                api_key=key or "none",
+                api_key=self.caller.key or "none",
                 admin_api_key="",
                 base_url=self.address.base,
                 max_retries=0,
                 timeout=None,
                 default_headers=silent,
-                http_client=http,
+                http_client=self.caller.http(),
             )
         return self._client
 
