@@ -50,7 +50,7 @@ CHUNK = {"cpu": 16, "cuda": 512}
 
 # What labels are made of: the losses of the gold answers, or answers that the model writes.
 Labels = Literal["losses", "sampled"]
-_NO_LOSSES = "use a model that tells log-probabilities, or --labels sampled, for which any will do"
+_NO_LOSSES = "pass open_lm(..) or another model that tells losses, or use --labels sampled, which takes any that writes"
 _Label = Callable[[Sequence[Retrieved]], list[GainRecord]]
 
 
