@@ -135,10 +135,26 @@ class Chat(Protocol):
 
 
 @runtime_checkable
-class Hardware(Protocol):
-    """A language model that runs on this machine."""
+class ChatFirst(Protocol):
+    """A language model that may want the chat form unless one asks for the other."""
 
-    kind: str  # cpu, or cuda for any GPU
+    chat_first: bool
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A language model whose every prompt costs something."""
+
+    def announce(self, what: str, prompts: Sequence[str], max_new_tokens: int, stop: str | None = None) -> None:
+        """Say what these prompts will cost, before the first is asked; ConfigError where that is too much."""
+        ...
+
+
+@runtime_checkable
+class Hardware(Protocol):
+    """A language model that says what it runs on."""
+
+    kind: str  # cpu, cuda for any GPU, or remote
 
     def rate(self) -> str:
         """How fast scoring went so far, in a few words for a progress line."""

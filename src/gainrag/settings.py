@@ -47,9 +47,23 @@ Folds = Annotated[int, Meta(ge=2, le=20)]
 Layers = Annotated[int, Meta(ge=0, le=1000)]
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]  # learning rate
 Confidence = Annotated[float, Meta(gt=0.0, lt=1.0)]  # level of an interval
+InFlight = Annotated[int, Meta(ge=1, le=1000)]  # requests to an engine at a time
+Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
+Tries = Annotated[int, Meta(ge=0, le=100)]  # further ones
+Budget = Annotated[int, Meta(ge=1, le=10**12)]  # requests or tokens
+Price = Annotated[float, Meta(ge=0.0, le=1e6)]  # of a million tokens
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|(cuda|xpu|mps)(:\d+)?)$", description="auto, cpu, cuda or cuda:N")]
 Name = Annotated[str, Meta(min_length=1, description="a name that is not empty")]  # of a model, a file, a key
 Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+def count(n: int, thing: str) -> str:
+    """A number of things in words.
+
+    >>> count(1, "request"), count(1200, "request")
+    ('1 request', '1,200 requests')
+    """
+    return f"{n:,} {thing}" + "s" * (n != 1)
 
 
 def further_seed(seed: int, n: int) -> int:

@@ -111,7 +111,7 @@ def _output(help: str, **more: Any) -> Argument:
 
 
 def _llm() -> Argument:
-    names = "embedded:NAME, a Hugging Face id, a folder or a GGUF file"
+    names = "embedded:NAME, a Hugging Face id, a folder, a GGUF file, or an endpoint: http://HOST:PORT/v1#NAME"
     return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
 
 

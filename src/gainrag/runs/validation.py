@@ -79,6 +79,7 @@ def check(config: Config, options: Options) -> None:
     _check_alphas(config)
     _check_trainings(config, options.warm_start)
     _check_devices(config)
+    lms.check(config.table("llm"))
     for reranker in config.rerankers:
         _source_of(reranker.model, f"[[reranker]] {reranker.name} model")
 
@@ -227,12 +228,16 @@ def check_models(config: Config) -> list[str]:
     index = settings_of(indexing.index, config.table("index"))
     if any(dataset.corpus for dataset in config.datasets) and "dense" in indexing.parts_of(index["retriever"]):
         models.append(("index", "model", indexing.index))
-    models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
+    lines = []
+    if (found := lms.look_up(config.table("llm"))) is not None:
+        lines.append(f"[llm] model: {lms.endpoint_of(config.table('llm'))} ({found})")
+    else:
+        models.append(("llm", "model", lms.open_lm))
+    models.append(("train", "base", training.train))
     if config.table("run").get("proxy") is not None:
         models.append(("run", "proxy", Options))
     if "base" in config.table("warm_start"):
         models.append(("warm_start", "base", training.train))
-    lines = []
     for table, key, stage in models:
         name = settings_of(stage, config.table(table))[key]
         lines.append(f"[{table}] {key}: {name} ({_source_of(name, f'[{table}] {key}')})")

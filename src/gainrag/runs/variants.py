@@ -247,7 +247,7 @@ def _distil(
         "data": ", ".join(sources),
         "LLM": state.llm_settings()["model"],
         **({"labelled by": state.proxy} if state.proxy else {}),
-        "prompt": synthesized["prompt"],
+        "prompt": state.prompt_of(synthesis.synthesize, config.table("synthesize"), state.proxy),
     }
     if start:
         first = settings_of(training.train, {**config.table("train"), **config.table("warm_start")})["base"]

@@ -70,7 +70,7 @@ def diagnose(
     lm: Generator,
     *,
     sample: Some = 50,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     max_new_tokens: Tokens = 16,
 ) -> dict[str, Any]:
     """How well gains tell the candidates that yield a right answer, by alpha, and the alpha to recommend.

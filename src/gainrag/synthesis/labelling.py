@@ -46,7 +46,7 @@ from gainrag.synthesis.sampled import (
 )
 
 # Questions whose silver answers are generated together; also what a kill may cost. Fixed: see gainrag.files.resuming.
-CHUNK = {"cpu": 16, "cuda": 512}
+CHUNK = {"cpu": 16, "cuda": 512, "remote": 64}
 
 # What labels are made of: the losses of the gold answers, or answers that the model writes.
 Labels = Literal["losses", "sampled"]
@@ -63,7 +63,7 @@ def synthesize(
     settings: dict[str, object] | None = None,
     *,
     alpha: Alpha | Sequence[Alpha] = 0.5,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     keep: Keep = "contains",
     max_new_tokens: Tokens = 16,
     labels: Labels = "losses",
@@ -79,7 +79,7 @@ def synthesize(
         out: where to write records as they are made; a run that was stopped continues there.
         settings: what else they depend on (model, input), checked when a stopped run continues.
         alpha: the weight of the contrast; of several, losses are stored for all and gains are at the first.
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         keep: which questions are kept: those whose answer from the silver passage is right by contains or
             exact_match, or those whose best passage has a higher gain than no passage: gain. Questions with choices
             (by the normalised gain) and those whose answers have all more than ten words always need the latter.
@@ -127,8 +127,8 @@ def synthesize(
             f"{other} of {len(candidates)} questions have choices or answers of more than {LONG} words: these are kept "
             "where the best passage has a higher gain than no passage"
         )
-    own = {**(settings or {}), "alpha": alphas, "prompt": prompt, "keep": keep, "max_new_tokens": max_new_tokens}
-    own["wording"] = wording(prompt)
+    own = {**(settings or {}), "alpha": alphas, "prompt": prompts.form, "keep": keep, "max_new_tokens": max_new_tokens}
+    own["wording"] = wording(prompts.form)
     if at_most is not None:
         own["at_most"] = at_most
     label: _Label

@@ -30,7 +30,7 @@ from gainrag.statistics import chance_interval
 from gainrag.synthesis.candidates import FILTERS, Keep, by_gain, is_long
 
 # Questions asked together; also what a kill may cost, and that is money where the model is another's.
-SAMPLED_CHUNK = {"cpu": 4, "cuda": 128}
+SAMPLED_CHUNK = {"cpu": 4, "cuda": 128, "remote": 64}
 
 Right = Literal["contains", "exact_match", "f1"]
 _METRICS = {"contains": metrics.contains, "exact_match": metrics.exact_match, "f1": metrics.f1}

@@ -1,0 +1,94 @@
+"""Which engine listens at an address, by its own endpoints, and what it says of itself.
+
+| engine | known by | says |
+|---|---|---|
+| llama.cpp | GET /props has default_generation_settings | context of a request, the model's first token |
+| SGLang | GET /model_info (before: /get_model_info) has is_generation | GET /server_info: version |
+| vLLM | GET /version, and owned_by vllm in the list of models | version |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gainrag.errors import ModelError
+from gainrag.lms.remote.calls import Call, Caller, EngineError
+
+# `echo` is any server whose completions repeat the prompt with its log-probabilities; `other` one that only writes.
+Engine = Literal["vllm", "sglang", "llama.cpp", "echo", "other"]
+_NAMES = "leave engine out, or name another: vllm, sglang, llama.cpp, echo, other"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an engine says of itself; None where it does not say.
+
+    context: tokens of prompt and answer together.
+    vocabulary: tokens that there are.
+    slots: requests that it works on at a time, where each has a cache of its own.
+    bos: the model's own first token, as text.
+    """
+
+    engine: Engine
+    version: str | None = None
+    context: int | None = None
+    vocabulary: int | None = None
+    slots: int | None = None
+    bos: str = ""
+
+
+def ask_facts(caller: Caller, card: Mapping[str, Any], context: int | None, engine: Engine | None = None) -> Facts:
+    """What listens at an address.
+
+    Args:
+        caller: one that does not try long.
+        card: what the engine's list says of the model, see `gainrag.lms.remote.opening.Report`.
+        context: the tokens of its context, where that list says so.
+        engine: which it is; found out when left out.
+
+    Raises:
+        EngineError: nothing answers, or the key is refused.
+        ModelError: it is another engine than the one that is named.
+    """
+    props = _get(caller, "/props") if engine in (None, "llama.cpp") else {}
+    if isinstance(settings := props.get("default_generation_settings"), dict):
+        return Facts(
+            "llama.cpp",
+            version=_text(props.get("build_info")),
+            context=_number(settings.get("n_ctx")) or context,
+            vocabulary=_number(card.get("n_vocab")),
+            slots=_number(props.get("total_slots")),
+            bos=_text(props.get("bos_token")) or "",
+        )
+    if engine in (None, "sglang"):
+        info = _get(caller, "/model_info") or _get(caller, "/get_model_info")
+        if "is_generation" in info:
+            return Facts("sglang", version=_text(_get(caller, "/server_info").get("version")), context=context)
+    if engine in (None, "vllm"):
+        version = _text(_get(caller, "/version").get("version"))
+        if version is not None and (engine == "vllm" or card.get("owned_by") == "vllm"):
+            return Facts("vllm", version=version, context=context)
+    if engine in (None, "echo", "other"):
+        return Facts(engine or "other", context=context)
+    raise ModelError(f"it has no endpoints of {engine}", where=str(caller.address), hint=_NAMES)
+
+
+def _get(caller: Caller, path: str) -> dict[str, Any]:
+    """A JSON object from the engine's own endpoint; empty where there is no such endpoint, or what it says is none."""
+    try:
+        value = caller.ask([Call(path, method="GET", keep=False)], lambda value: value)[0]
+    except EngineError as error:
+        if error.status is None or error.status in (404, 405, 501):
+            return {}
+        raise
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
