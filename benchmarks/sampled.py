@@ -4,9 +4,9 @@
 
 GAINS are gain records with losses at alpha 0, of the language model --llm. Of their questions that no training holds
 out the first --questions, drawn by the seed, are labelled again by sampled answers; labels/ keeps what was answered,
-and a run that was stopped goes on there. Then feature selectors learn, from scratch, from the exact and from the sampled
-labels of the same questions. They are judged on --judge held-out questions by the exact losses: by how many nats a
-token the loss of the passage that they put first is above the best one's. Beside their first choice stand the
+and a run that was stopped goes on there. Then feature selectors learn, from scratch, from the exact and from the
+sampled labels of the same questions. They are judged on --judge held-out questions by the exact losses: by how many
+nats a token the loss of the passage that they put first is above the best one's. Beside their first choice stand the
 retriever's and one by chance. The shipped selector is no start here: it has learned from questions like these.
 """
 

@@ -25,6 +25,7 @@ from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import (
     Generator,
     Hardware,
+    Metered,
     ScorerGenerator,
     ScoringRequest,
     chunk_for,
@@ -39,6 +40,7 @@ from gainrag.synthesis.sampled import (
     SAMPLED_CHUNK,
     Right,
     Sampling,
+    announce,
     check_writes,
     describe_requests,
     label_by_answers,
@@ -135,6 +137,8 @@ def synthesize(
     if sampled:
         own |= {"labels": labels, **given}
         say(describe_requests(candidates, sampling, keep, at_most))
+        if isinstance(lm, Metered):
+            announce(candidates, lm, prompts, sampling, keep, at_most)
         label = partial(label_by_answers, lm=lm, prompts=prompts, sampling=sampling, keep=keep)
     else:
         assert isinstance(lm, ScorerGenerator)  # checked above
