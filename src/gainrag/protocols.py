@@ -145,8 +145,18 @@ class ChatFirst(Protocol):
 class Metered(Protocol):
     """A language model whose every prompt costs something."""
 
-    def announce(self, what: str, prompts: Sequence[str], max_new_tokens: int, stop: str | None = None) -> None:
-        """Say what these prompts will cost, before the first is asked; ConfigError where that is too much."""
+    def announce(
+        self,
+        what: str,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        stop: str | None = None,
+        *,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        """Say what these prompts will cost, before the first is asked; ConfigError where that is too much. With seeds,
+        one a prompt, they are drawn."""
         ...
 
 

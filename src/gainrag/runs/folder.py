@@ -55,12 +55,13 @@ class Run:
         return self._lms[name]
 
     def _llm(self, proxy: str | None) -> dict[str, Any]:
-        """The table [llm], or of a proxy what its settings are there: its name holds all that it needs."""
+        """The table [llm], or of a proxy what its settings are there: its name holds all that it needs. The key that is
+        named there is for the model there alone."""
         table = dict(self.config.table("llm"))
         if proxy is None:
             return table
         left_out = ("dtype", "device") if lms.is_endpoint(proxy) else lms.SCORING
-        return {k: v for k, v in table.items() if k not in ("base_url", *left_out)} | {"model": proxy}
+        return {k: v for k, v in table.items() if k not in ("base_url", "api_key_env", *left_out)} | {"model": proxy}
 
     def tells_losses(self) -> bool:
         """Whether the language model tells losses. One on this machine does, and is not loaded to know that."""

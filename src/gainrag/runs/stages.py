@@ -110,7 +110,7 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     options, folder = Options(**settings), Path(out)
     validation.check(config, options)
     if not (folder / "config.toml").exists():  # a run that was begun may hold all that a model is needed for
-        validation.check_models(config)
+        validation.check_models(config, options.proxy)
     found = read_all(config)
     validation.check_questions(config, options, found)
     state = State(Run(folder, config, update, options.proxy), options, found)

@@ -44,7 +44,7 @@ def validate(config: Config) -> list[str]:
     """
     options = Options(**config.table("run"))
     check(config, options)
-    models = check_models(config)
+    models = check_models(config, options.proxy)
     found = read_all(config)
     check_questions(config, options, found)
     # Several data sets may search one corpus: 21 million passages are read once.
@@ -218,8 +218,11 @@ def _check_devices(config: Config) -> None:
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def check_models(config: Config) -> list[str]:
+def check_models(config: Config, proxy: str | None = None) -> list[str]:
     """Look every model of a run up, without loading it; a line each.
+
+    Args:
+        proxy: the model that labels, where there is one.
 
     Raises:
         ModelError: one is not there.
@@ -234,8 +237,9 @@ def check_models(config: Config) -> list[str]:
     else:
         models.append(("llm", "model", lms.open_lm))
     models.append(("train", "base", training.train))
-    if config.table("run").get("proxy") is not None:
-        models.append(("run", "proxy", Options))
+    if proxy is not None:
+        found = lms.look_up({"model": proxy}) or _source_of(proxy, "[run] proxy")
+        lines.append(f"[run] proxy: {proxy} ({found})")
     if "base" in config.table("warm_start"):
         models.append(("warm_start", "base", training.train))
     for table, key, stage in models:

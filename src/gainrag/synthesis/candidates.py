@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal
 
 import msgspec
 
 from gainrag import metrics
 from gainrag.errors import DataError
+from gainrag.protocols import Selector
 from gainrag.records import Question, Retrieved, right_choice
 from gainrag.selection import score_all, top
 from gainrag.selectors import PRIOR, open_selector
@@ -47,6 +49,12 @@ def is_long(record: Question) -> bool:
     return all(len(answer.split()) > LONG for answer in record.answers)
 
 
+@cache
+def _thinner() -> Selector:
+    """The selector that thins, which is read once and not for every part of a file."""
+    return open_selector(PRIOR)
+
+
 def thin(records: Sequence[Retrieved], at_most: int) -> tuple[list[Retrieved], list[list[str]]]:
     """Of each question the candidates that the shipped selector scores highest, in the order they had. The
     pseudo-passage is always among them.
@@ -57,8 +65,7 @@ def thin(records: Sequence[Retrieved], at_most: int) -> tuple[list[Retrieved], l
     Returns:
         The records with these candidates alone, and the ids of the others.
     """
-    selector = open_selector(PRIOR)
-    scores = score_all(selector, [(record, record.ctxs) for record in records])
+    scores = score_all(_thinner(), [(record, record.ctxs) for record in records])
     found, others = [], []
     for record, own in zip(records, scores, strict=True):
         first = [float("inf") if c.origin == "generated" else score for c, score in zip(record.ctxs, own, strict=True)]

@@ -61,7 +61,7 @@ def _bounded(records: Sequence[GainRecord]) -> dict[str, Any]:
 def _sampled(records: Sequence[GainRecord]) -> dict[str, Any]:
     """The figures of sampled labels alone."""
     answers = [len(ctx.said or ()) for r in records for ctx in r.ctxs]
-    shares = [[(ctx.right or 0.0) / len(ctx.said or " ") for ctx in r.ctxs] for r in records]
+    shares = [[(ctx.right or 0.0) / max(1, len(ctx.said or ())) for ctx in r.ctxs] for r in records]
     return {
         "answers": max(answers),
         "right": float(np.mean([share for own in shares for share in own])),

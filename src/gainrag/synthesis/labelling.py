@@ -28,6 +28,7 @@ from gainrag.protocols import (
     Generator,
     Hardware,
     Level,
+    Metered,
     Scorer,
     ScorerGenerator,
     ScoringRequest,
@@ -43,6 +44,7 @@ from gainrag.synthesis.sampled import (
     SAMPLED_CHUNK,
     Right,
     Sampling,
+    announce,
     check_writes,
     describe_requests,
     label_by_answers,
@@ -54,7 +56,7 @@ CHUNK = {"cpu": 16, "cuda": 512, "remote": 64}
 
 # What labels are made of: the losses of the gold answers, or answers that the model writes.
 Labels = Literal["losses", "sampled"]
-_NO_LOSSES = "use a model that tells log-probabilities, or --labels sampled, for which any will do"
+_NO_LOSSES = "pass open_lm(..) or another model that tells losses, or use --labels sampled, which takes any that writes"
 _Label = Callable[[Sequence[Retrieved]], list[GainRecord]]
 
 
@@ -139,6 +141,8 @@ def synthesize(
     if sampled:
         own |= {"labels": labels, **given}
         say(describe_requests(candidates, sampling, keep, at_most))
+        if isinstance(lm, Metered):
+            announce(candidates, lm, prompts, sampling, keep, at_most)
         label = partial(label_by_answers, lm=lm, prompts=prompts, sampling=sampling, keep=keep)
     else:
         assert isinstance(lm, ScorerGenerator)  # checked above

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,10 +24,10 @@ from gainrag import metrics
 from gainrag.gain import gain_from_answers, silver_index
 from gainrag.metrics import normalise
 from gainrag.prompts import Prompts, question_with_choices
-from gainrag.protocols import Generator, SamplingGenerator, continue_with, need, sample_with
+from gainrag.protocols import Generator, Metered, SamplingGenerator, continue_with, need, sample_with
 from gainrag.records import Gained, GainRecord, Question, Retrieved, Scored
 from gainrag.statistics import chance_interval
-from gainrag.synthesis.candidates import FILTERS, Keep, by_gain, is_long
+from gainrag.synthesis.candidates import FILTERS, Keep, by_gain, is_long, thin
 
 # Questions asked together; also what a kill may cost, and that is money where the model is another's.
 SAMPLED_CHUNK = {"cpu": 4, "cuda": 128, "remote": 64}
@@ -91,6 +91,34 @@ def label_by_answers(
     part: Sequence[Retrieved], lm: Generator, prompts: Prompts, sampling: Sampling, keep: Keep
 ) -> list[GainRecord]:
     """The records of some questions, by the answers that the model gives with each candidate."""
+    rendered, seeds = _asked(part, prompts, sampling, keep)
+    texts = iter([prompts.cut(text) for text in _write(lm, rendered, seeds, prompts.stop, sampling)])
+    made = []
+    for record in part:
+        ctxs = [_gained(record, passage, [next(texts) for _ in range(sampling.n)], sampling) for passage in record.ctxs]
+        without = [next(texts) for _ in range(sampling.n)] if needs_nothing(record, keep) else None
+        made.append(_record(record, ctxs, without, sampling, keep))
+    return made
+
+
+def announce(
+    candidates: Sequence[Retrieved], lm: Metered, prompts: Prompts, sampling: Sampling, keep: Keep, at_most: int | None
+) -> None:
+    """Have a model whose requests cost something say what these will cost.
+
+    Raises:
+        ConfigError: it is more than its budget allows.
+    """
+    few = candidates if at_most is None else thin(candidates, at_most)[0]
+    rendered, seeds = _asked(few, prompts, sampling, keep)
+    drawn: dict[str, Any] = {"temperature": sampling.temperature, "seeds": seeds} if sampling.n > 1 else {}
+    lm.announce("sampled labels", rendered, sampling.max_new_tokens, prompts.stop, **drawn)
+
+
+def _asked(
+    part: Sequence[Retrieved], prompts: Prompts, sampling: Sampling, keep: Keep
+) -> tuple[list[str], list[int]]:
+    """Every prompt that is asked of some questions, n times each, and the seed of each answer."""
     rendered: list[str] = []
     seeds: list[int] = []
     for record in part:
@@ -99,13 +127,7 @@ def label_by_answers(
             prompt = _prompt(prompts, record, passage, sampling.max_new_tokens)
             rendered += [prompt] * sampling.n
             seeds += [_seed_of(sampling.seed, record, passage, i) for i in range(sampling.n)]
-    texts = iter([prompts.cut(text) for text in _write(lm, rendered, seeds, prompts.stop, sampling)])
-    made = []
-    for record in part:
-        ctxs = [_gained(record, passage, [next(texts) for _ in range(sampling.n)], sampling) for passage in record.ctxs]
-        without = [next(texts) for _ in range(sampling.n)] if needs_nothing(record, keep) else None
-        made.append(_record(record, ctxs, without, sampling, keep))
-    return made
+    return rendered, seeds
 
 
 def _prompt(prompts: Prompts, record: Retrieved, passage: Scored | None, max_new_tokens: int) -> str:
