@@ -48,6 +48,11 @@ def distribution(beginning: bytes) -> FloatArray:
     return np.asarray(logits - np.logaddexp.reduce(logits))
 
 
+def number(value: float) -> float | None:
+    """As JSON has it."""
+    return None if np.isnan(value) else float(value)
+
+
 def behind(ids: Sequence[int]) -> FloatArray:
     return distribution(bytes(i - 1 for i in ids if i > 0))
 
@@ -72,7 +77,7 @@ class StubEngine(ThreadingHTTPServer):
     """The server.
 
     engine: vllm, sglang or echo.
-    fault: what it does wrong: "ignores echo", "one too few", "nan", "merges" (a token reaches over the prompt's end).
+    fault: what it does wrong: "ignores echo", "one too few", "null", "merges" (a token reaches over the prompt's end).
     seen: bodies by path.
     """
 
@@ -152,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
     def told(self, ids: Sequence[int], start: int = 1) -> list[FloatArray]:
         """The distributions of the tokens from a place on."""
         found = [behind(ids[:i]) for i in range(start, len(ids))]
-        if self.server.fault == "nan":
+        if self.server.fault == "null":
             found = [np.full(SIZE, np.nan) for _ in found]
         return found[:-1] if self.server.fault == "one too few" else found
 
@@ -185,17 +190,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def row(self, token: int, p: FloatArray, top: int) -> dict[str, Any]:
         """vLLM's: the token itself first, then the most likely ones by their rank."""
-        own = {str(token): {"logprob": float(p[token]), "rank": int((p >= p[token]).sum()), "decoded_token": "?"}}
+        own = {str(token): {"logprob": number(p[token]), "rank": int((p >= p[token]).sum()), "decoded_token": "?"}}
         best = np.argsort(-p, kind="stable")[:top]
         return own | {
-            str(i): {"logprob": float(p[i]), "rank": rank, "decoded_token": "?"} for rank, i in enumerate(best, 1)
+            str(i): {"logprob": number(p[i]), "rank": rank, "decoded_token": "?"} for rank, i in enumerate(best, 1)
         }
 
     def echoed(self, ids: Sequence[int], written: Sequence[int]) -> dict[str, Any]:
         """OpenAI's: tokens as texts, the first one's log-probability null; the token that was written comes last."""
         whole = [*ids, *written]
         texts = [text_of([i]) for i in whole]
-        logs: list[float | None] = [None, *(float(p[i]) for i, p in zip(whole[1:], self.told(whole), strict=False))]
+        logs: list[float | None] = [None, *(number(p[i]) for i, p in zip(whole[1:], self.told(whole), strict=False))]
         if self.server.fault == "merges":  # two bytes are a token, the prompt's last one and the answer's first, too
             odd, end = (len(ids) - 1) % 2, len(ids)
             texts = [*texts[: 1 + odd], *("".join(texts[i : i + 2]) for i in range(1 + odd, end, 2)), *texts[end:]]
@@ -215,12 +220,12 @@ class Handler(BaseHTTPRequestHandler):
             "cached_tokens": 0,
             "input_token_logprobs": [
                 [None, ids[start], None],
-                *([float(p[i]), i, None] for i, p in zip(ids[start + 1 :], told, strict=False)),
+                *([number(p[i]), i, None] for i, p in zip(ids[start + 1 :], told, strict=False)),
             ],
             "output_token_logprobs": [[-1.0, 1, None]],
         }
         if top:
-            listed = [[[float(p[i]), int(i), None] for i in b] for p, b in zip(told, best, strict=True)]
+            listed = [[[number(p[i]), int(i), None] for i in b] for p, b in zip(told, best, strict=True)]
             meta["input_top_logprobs"] = [None, *listed]
             meta["output_top_logprobs"] = [None]
         return {"text": "?", "output_ids": [1], "meta_info": meta}

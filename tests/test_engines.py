@@ -102,9 +102,9 @@ def test_an_echo_endpoint_tells_the_answer_alone() -> None:
     ("engine", "fault", "said"),
     [
         ("vllm", "one too few", "log-probabilities for"),
-        ("vllm", "nan", "log-probability"),
+        ("vllm", "null", "log-probability"),
         ("sglang", "one too few", "log-probabilities for"),
-        ("sglang", "nan", "log-probability"),
+        ("sglang", "null", "log-probability"),
         ("echo", "ignores echo", "ignores echo"),
         ("echo", "merges", "name the model's tokenizer"),
     ],
