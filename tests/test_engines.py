@@ -60,14 +60,22 @@ def test_without_a_floor_only_the_lower_bound_is_finite(server: StubEngine) -> N
 
 
 def test_an_answer_is_asked_for_once_and_prompts_go_as_ids(server: StubEngine) -> None:
+    def scored() -> list[list[int]]:
+        return [body.get("input_ids") or body["prompt"] for _, body in server.seen if "logprob" in str(body)]
+
     lm = opened(server)
-    first = lm.losses([REQUEST], [0.0, 0.5])
-    asked = len(server.seen)
+    first, asked = lm.losses([REQUEST], [0.0, 0.5]), scored()
     np.testing.assert_array_equal(lm.losses([REQUEST], [0.0, 0.5])[0], first[0])
-    assert len(server.seen) == asked
-    sent = [body.get("input_ids") or body["prompt"] for path, body in server.seen if "logprob" in str(body)]
+    assert scored() == asked
     prompt = stub_engine.ids_of(REQUEST.with_prompts[0], special=True)
-    assert [*prompt, *stub_engine.ids_of(" four", special=False)] in sent
+    assert [*prompt, *stub_engine.ids_of(" four", special=False)] in asked
+
+
+def test_what_losses_will_cost_is_said_before(server: StubEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    opened(server).announce_losses("labels", [REQUEST], [0.0, 0.5])
+    assert "labels: about 12 requests" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="nothing was asked"):
+        opened(server, max_requests=11).announce_losses("labels", [REQUEST], [0.0, 0.5])
 
 
 def test_a_chat_prompt_goes_through_the_engines_template(server: StubEngine) -> None:
@@ -93,6 +101,8 @@ def test_an_echo_endpoint_tells_the_answer_alone() -> None:
         np.testing.assert_allclose(lm.losses([REQUEST], [0.0])[0], exact_losses(REQUEST, [0.0]), atol=1e-9)
         with pytest.raises(ConfigError, match="use --alpha 0"):
             lm.losses([REQUEST], [0.5])
+        with pytest.raises(ConfigError, match="tokenizer"):
+            lm.losses([ScoringRequest([lm.render_chat("Who?")], lm.render_chat("Who?"), ["Ann"])], [0.0])
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------

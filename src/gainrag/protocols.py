@@ -9,7 +9,7 @@ A hosted chat model is a Generator and no Scorer: scoring needs the whole vocabu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -178,6 +178,15 @@ class BoundedScorer(Scorer, Protocol):
     def loss_bounds(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
         """Bounds of the losses of each request as an array [passage, answer, alpha, 2] (low, high), in nats per token;
         an upper one may be infinite, and the lower one is the estimate that `losses` gives."""
+        ...
+
+
+@runtime_checkable
+class MeteredScorer(Scorer, Protocol):
+    """A Scorer whose every request costs something."""
+
+    def announce_losses(self, what: str, requests: Iterable[ScoringRequest], alphas: Sequence[float]) -> None:
+        """Say what these losses will cost, before the first is asked for; ConfigError where that is too much."""
         ...
 
 

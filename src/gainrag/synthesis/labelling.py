@@ -29,6 +29,7 @@ from gainrag.protocols import (
     Hardware,
     Level,
     Metered,
+    MeteredScorer,
     Scorer,
     ScorerGenerator,
     ScoringRequest,
@@ -148,6 +149,11 @@ def synthesize(
         assert isinstance(lm, ScorerGenerator)  # checked above
         # A choice is answered by the plain losses.
         scored = as_alphas([*alphas, 0.0]) if any(record.choices for record in candidates) else alphas
+        if isinstance(lm, MeteredScorer):
+            # Which candidates are left out is not known yet, only how many.
+            few = (msgspec.structs.replace(record, ctxs=record.ctxs[:at_most]) for record in candidates)
+            asked_for = (with_nothing_last(scoring_request(prompts, record, max_new_tokens)) for record in few)
+            lm.announce_losses("labels", asked_for, scored)
         label = partial(_label_by_losses, lm=lm, prompts=prompts, alphas=scored, keep=keep, longest=max_new_tokens)
 
     def make(part: Sequence[Retrieved]) -> list[GainRecord]:

@@ -16,6 +16,7 @@ import numpy as np
 from gainrag.errors import ConfigError, DataError, ModelError
 from gainrag.gain import Known, token_loss_bounds
 from gainrag.lms.remote.calls import BadAnswer, Call, Caller
+from gainrag.lms.remote.generation import Message
 from gainrag.lms.remote.tokens import Tokens
 from gainrag.protocols import FloatArray, Level, ScoringRequest
 
@@ -115,9 +116,13 @@ def _pairs(requests: Sequence[ScoringRequest], tokens: Tokens | None) -> list[li
 
     Raises:
         DataError: a request without passages or answers, or an answer without tokens.
+        ConfigError: a chat prompt, and no tokenizer.
     """
     for request in requests:
         check_request(request)
+    if tokens is None and any(isinstance(prompt, Message) for r in requests for prompt in r.with_prompts):
+        hint = "name the model's tokenizer, or use --prompt completion"
+        raise ConfigError("a chat prompt cannot be scored without the model's template", where="llm", hint=hint)
     ids = _Ids(requests, tokens)
     return [
         [[ids.pair(prompt, answer) for answer in r.answers] for prompt in (r.without_prompt, *r.with_prompts)]
@@ -159,8 +164,6 @@ class _Ids:
 
 def prompt_ids(tokens: Tokens, prompts: Sequence[str]) -> dict[str, list[int]]:
     """The ids of every different prompt; of a chat message inside its template."""
-    from gainrag.lms.remote.generation import Message
-
     chats = list(dict.fromkeys(p for p in prompts if isinstance(p, Message)))
     plain = list(dict.fromkeys(p for p in prompts if not isinstance(p, Message)))
     found = dict(zip(chats, tokens.chats(chats), strict=True))

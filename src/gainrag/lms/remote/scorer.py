@@ -12,17 +12,18 @@ Before its first use an engine is probed: one that ignores what it is asked is r
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from gainrag.errors import ConfigError, GainragError, ModelError
+from gainrag.files.progress import say
 from gainrag.lms.remote.calls import Caller, Limits
 from gainrag.lms.remote.echo import Echo
 from gainrag.lms.remote.facts import Engine, Facts
-from gainrag.lms.remote.generation import RemoteLM
+from gainrag.lms.remote.generation import BYTES_PER_TOKEN, RemoteLM
 from gainrag.lms.remote.llama_cpp import LlamaCpp
 from gainrag.lms.remote.positions import prompt_ids
 from gainrag.lms.remote.sglang import Sglang
@@ -151,6 +152,34 @@ class RemoteScorer(RemoteLM):
         """The same with an upper bound beside it: [passage, answer, alpha, 2]."""
         self.probe()
         return self.engine.loss_bounds(requests, alphas)
+
+    def announce_losses(self, what: str, requests: Iterable[ScoringRequest], alphas: Sequence[float]) -> None:
+        """Say what these losses will cost, before the first is asked for.
+
+        Raises:
+            ConfigError: it is more than the budget allows.
+        """
+        asked = read = 0
+        for request in requests:
+            prompts = request.with_prompts if not any(alphas) else [*request.with_prompts, request.without_prompt]
+            longest = [len(answer.encode()) // BYTES_PER_TOKEN + 1 for answer in request.answers]
+            # llama.cpp is asked for each of an answer's tokens, and reads the prompt for the first alone.
+            stepping = self.facts.engine == "llama.cpp"
+            tokens = sum(len(prompt.encode()) // BYTES_PER_TOKEN for prompt in prompts)
+            asked += len(prompts) * (sum(longest) if stepping else len(longest))
+            read += tokens * (1 if stepping else len(longest)) + len(prompts) * sum(longest)
+        cost = self.prices.cost(read, 0.0 if self.facts.engine == "llama.cpp" else asked)
+        line = f"{what}: about {asked:,} requests to {self.address}, and {read:,} tokens to read"
+        say(line + (f", about {cost:.2f} by the given prices" if cost is not None else ""))
+        limits, spent = self.caller.limits, self.caller.spent
+        for name, limit, used, wanted in (
+            ("max_requests", limits.max_requests, spent.sent, asked),
+            ("max_total_tokens", limits.max_total_tokens, spent.tokens, read),
+        ):
+            if limit is not None and used + wanted > limit:
+                what_is_wrong = f"{what} want about {wanted:,}, and {name} is {limit:,}"
+                hint = "raise it, or label fewer questions; nothing was asked"
+                raise ConfigError(what_is_wrong, where=str(self.address), hint=hint)
 
     def probe(self) -> None:
         """Find out whether the engine does what it is asked, once.

@@ -1,7 +1,8 @@
 """Texts as token ids, by the engine's own endpoint or by a tokenizer's folder on this machine.
 
 Ids are sent wherever an engine takes them: prompt and answer are tokenized apart and stand one behind the other, so the
-prompt's ids are the beginning of what is scored whatever the answer is, as they are for a local model.
+prompt's ids are the beginning of what is scored whatever the answer is, as they are for a local model. Ids are not kept
+on disk: they are cheap to ask for, and longer than the texts.
 
 | engine | ids of a text | of a chat | text of ids |
 |---|---|---|---|
@@ -54,7 +55,8 @@ class LlamaCppTokens:
 
     def chats(self, messages: Sequence[str]) -> list[list[int]]:
         """Ids of messages inside the chat template."""
-        calls = [Call("/apply-template", {"messages": [{"role": "user", "content": text}]}) for text in messages]
+        said = [{"messages": [{"role": "user", "content": str(text)}]} for text in messages]
+        calls = [Call("/apply-template", body, keep=False) for body in said]
         return self._ids(self._caller.ask(calls, lambda value: text_of(value, "prompt")), special=True)
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
@@ -64,13 +66,14 @@ class LlamaCppTokens:
     def beginning(self, text: str, tokens: int) -> str:
         """The beginning of a text."""
         ids = self._ids([text], special=False)[0][: max(0, tokens)]
-        return _cut(self._caller, Call("/detokenize", {"tokens": ids}), "content", ids)
+        return _cut(self._caller, Call("/detokenize", {"tokens": ids}, keep=False), "content", ids)
 
     def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         calls = []
         for text in texts:
             own = special and not (self._bos and text.startswith(self._bos))
-            calls.append(Call("/tokenize", {"content": text, "add_special": own, "parse_special": True}))
+            body = {"content": text, "add_special": own, "parse_special": True}
+            calls.append(Call("/tokenize", body, keep=False))
         return self._caller.ask(calls, ids_of)
 
 
@@ -102,10 +105,10 @@ class ServerTokens:
     def beginning(self, text: str, tokens: int) -> str:
         """The beginning of a text."""
         ids = self.answers([text])[0][: max(0, tokens)]
-        return _cut(self._caller, Call("/detokenize", {**self._model, "tokens": ids}), self._text, ids)
+        return _cut(self._caller, Call("/detokenize", {**self._model, "tokens": ids}, keep=False), self._text, ids)
 
     def _ids(self, bodies: Sequence[dict[str, Any]]) -> list[list[int]]:
-        return self._caller.ask([Call("/tokenize", {**self._model, **body}) for body in bodies], ids_of)
+        return self._caller.ask([Call("/tokenize", {**self._model, **body}, keep=False) for body in bodies], ids_of)
 
 
 class FolderTokens:
