@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,15 @@ def smollm() -> LocalLM:
     from gainrag.lms import open_lm
 
     return open_lm(model="embedded:smollm2-135m-instruct", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def llama_server() -> Iterator[str]:
+    """The base URL of llama.cpp's server, started once; its model is called smollm2. Keep what it writes short."""
+    from tests.llama_server import running
+
+    with running() as base:
+        yield base
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,21 @@ import numpy as np
 from gainrag.errors import DataError
 from gainrag.files.resuming import write_resumable
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
-from gainrag.protocols import Generator, Scorer, ScoringRequest, chunk_for, continue_with, losses_with, need
+from gainrag.protocols import (
+    Generator,
+    Metered,
+    Scorer,
+    ScoringRequest,
+    chunk_for,
+    continue_with,
+    losses_with,
+    need,
+)
 from gainrag.records import Answer, Question, Retrieved, check_choices, gold_ranks, right_choice
 from gainrag.settings import Tokens, checked
 
 # Questions answered together. Fixed, not a setting of the moment: see gainrag.files.resuming.
-CHUNK = {"cpu": 64, "cuda": 512}
+CHUNK = {"cpu": 64, "cuda": 512, "remote": 256}
 
 
 def generate_answers(lm: Generator, prompts: Prompts, rendered: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -129,7 +138,7 @@ def answer(
     settings: dict[str, object] | None = None,
     threshold: Threshold | None = None,
     *,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     max_new_tokens: Tokens = 16,
 ) -> list[Answer]:
     """Answer every question from all of its passages; one without passages is answered from the question alone. One
@@ -139,7 +148,7 @@ def answer(
         out: where to write answers as they are made; a run that was stopped continues there.
         settings: what else the answers depend on (model, input), checked when a stopped run continues.
         threshold: of the margin of two choices, see `calibrate`; 0 when it is left out.
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest answer, in tokens.
 
     Raises:
@@ -152,11 +161,16 @@ def answer(
     for record in selected:
         check_question(record, lm, prompts, max_new_tokens, where=f"question {record.id}")
 
+    if isinstance(lm, Metered):
+        asked = [_rendered(record, prompts, max_new_tokens) for record in selected if record.choices is None]
+        lm.announce("answers", asked, max_new_tokens, prompts.stop)
+
     def make(part: Sequence[Retrieved]) -> list[Answer]:
         return answer_together(part, lm, prompts, max_new_tokens, threshold)
 
     chunk = chunk_for(lm, CHUNK)
-    own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens, "wording": wording(prompt)}
+    own = {**(settings or {}), "prompt": prompts.form, "max_new_tokens": max_new_tokens}
+    own["wording"] = wording(prompts.form)
     if threshold is not None:
         own["threshold"] = msgspec.to_builtins(threshold)
     return write_resumable(out, selected, make, kind=Answer, chunk=chunk, settings=own, what="answering")
@@ -185,12 +199,7 @@ def answer_together(
     part: Sequence[Retrieved], lm: Generator, prompts: Prompts, max_new_tokens: int, threshold: Threshold | None = None
 ) -> list[Answer]:
     """The answers to some questions, each of which `check_question` has let pass."""
-    rendered = [
-        prompts.with_passages(r.question, r.ctxs, reserve=_reserve(prompts, r, max_new_tokens))
-        if r.ctxs
-        else prompts.without(r.question)
-        for r in part
-    ]
+    rendered = [_rendered(record, prompts, max_new_tokens) for record in part]
     made = [_unanswered(r) for r in part]
     open_ended = [i for i, r in enumerate(part) if r.choices is None]
     if open_ended:
@@ -210,6 +219,13 @@ def answer_together(
         for i, losses in zip(closed, losses_with(lm, requests, [0.0]), strict=True):
             by_losses(made[i], [round(float(loss), 6) for loss in losses[0, :, 0]], threshold)
     return made
+
+
+def _rendered(record: Retrieved, prompts: Prompts, max_new_tokens: int) -> str:
+    """What the model reads: the question with all of its passages, or alone where it has none."""
+    if not record.ctxs:
+        return prompts.without(record.question)
+    return prompts.with_passages(record.question, record.ctxs, reserve=_reserve(prompts, record, max_new_tokens))
 
 
 def _reserve(prompts: Prompts, record: Question, max_new_tokens: int) -> int:

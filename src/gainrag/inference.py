@@ -73,7 +73,7 @@ class GainRAG:
         pseudo: when it writes a candidate of its own: eager (or True), for every question; lazy, where no retrieved
             passage reaches the selector's threshold; never (or False); auto, lazy where the selector has learned a
             threshold, else eager.
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest answer, in tokens.
         background_tokens: the longest pseudo-passage, in tokens.
 
@@ -92,7 +92,7 @@ class GainRAG:
         depth: Passages = 100,
         k: Passages = 1,
         pseudo: Pseudo | Literal["auto"] | bool = "auto",
-        prompt: PromptForm = "completion",
+        prompt: PromptForm | None = None,
         max_new_tokens: Tokens = 16,
         background_tokens: Tokens = 128,
     ) -> None:
@@ -111,8 +111,8 @@ class GainRAG:
         self.threshold = threshold_of(selector) if self.pseudo == "lazy" else None
         self.answered = self.skipped = 0
         self._counting = threading.Lock()
-        self.prompt: PromptForm = prompt
         self.prompts = for_model(prompt, llm)
+        self.prompt = self.prompts.form
         self.max_new_tokens, self.background_tokens = max_new_tokens, background_tokens
 
     def answer(

@@ -17,7 +17,7 @@ import msgspec
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.files.meta import digest
-from gainrag.protocols import Chat, Windowed
+from gainrag.protocols import Chat, ChatFirst, Windowed
 from gainrag.records import Passage
 
 PromptForm = Literal["completion", "chat"]
@@ -195,12 +195,22 @@ class Prompts:
         return template.format(n=n, title="", text=passage.text)
 
 
-def for_model(form: str, lm: object) -> Prompts:
+def own_form(lm: object) -> PromptForm:
+    """The form of a model's prompts where none is asked for: completion, which small models answer best (see above);
+    chat behind an endpoint."""
+    return "chat" if isinstance(lm, ChatFirst) and lm.chat_first else "completion"
+
+
+def for_model(form: str | None, lm: object) -> Prompts:
     """The prompts of a form for a model: inside its chat template for `chat`, cut to its context where it has one.
+
+    Args:
+        form: completion or chat; None is the model's own.
 
     Raises:
         ConfigError: no such form, or `chat` for a model without a chat template.
     """
+    form = own_form(lm) if form is None else form
     if form not in TEMPLATES:
         raise ConfigError(f"unknown prompt form {form!r}", where="prompt", hint="use completion or chat")
     prompts = Prompts(form=form, template=TEMPLATES[form])

@@ -27,9 +27,9 @@ from gainrag import (
 from gainrag.errors import DataError, UsageError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, meta_path, write_meta
-from gainrag.files.places import check_output
+from gainrag.files.places import calls_path, check_output
 from gainrag.files.streams import read, read_json, write, write_json
-from gainrag.models.identity import identity
+from gainrag.prompts import for_model
 from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
@@ -38,7 +38,7 @@ from gainrag.runs.names import by_seed
 from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
-from gainrag.settings import parameters, settings_of
+from gainrag.settings import parameters, recorded, settings_of
 
 Arguments = Mapping[str, Any]
 
@@ -49,14 +49,19 @@ def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
 
 
 def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
-    lm = lms.open_lm(**{**_own(lms.open_lm, arguments), "model": arguments["llm"]})
-    print(f"{lm.name}: {lm.dtype} on {lm.device}", file=sys.stderr)
-    return lm, {"model": lm.name, "dtype": lm.dtype, "identity": identity(lm.name)}
+    """The model of a command, and what identifies it. What an engine answers is kept beside the command's output."""
+    own = {**_own(lms.open_lm, arguments), "model": arguments["llm"]}
+    kept = {} if lms.address_of(own["model"], own.get("base_url")) is None else {"calls": calls_path(arguments["out"])}
+    lm = lms.open_lm(**kept, **own)
+    print(lms.described(lm), file=sys.stderr)
+    return lm, lms.facts(own)
 
 
-def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any], **inputs: str) -> dict[str, Any]:
-    settings = {**settings_of(stage, _own(stage, arguments)), "llm": llm}
-    return {"settings": settings, "inputs": hashes(inputs)}
+def _memory(
+    stage: Callable[..., Any], arguments: Arguments, lm: Any, llm: dict[str, Any], **inputs: str
+) -> dict[str, Any]:
+    own = recorded(stage, _own(stage, arguments))
+    return {"settings": {**own, "prompt": for_model(own["prompt"], lm).form, "llm": llm}, "inputs": hashes(inputs)}
 
 
 def _read_config(path: str | Path, arguments: Arguments) -> config.Config:
@@ -119,16 +124,22 @@ def _ask(stage: Callable[..., Any], source: str, arguments: Arguments, **more: A
     """
     records = ingestion.read_retrieved(arguments[source], need_answers=False)
     lm, llm = _open_lm(arguments)
-    memory = _memory(stage, arguments, llm, **{source: arguments[source]})
+    memory = _memory(stage, arguments, lm, llm, **{source: arguments[source]})
     stage(records, lm, arguments["out"], memory, **_own(stage, arguments), **more)
     write_meta(arguments["out"], {**memory["settings"], **msgspec.to_builtins(more)}, memory["inputs"])
 
 
 def synthesize(arguments: Arguments) -> None:
     """Candidates -> gain records, and with --diagnose how good the labels are."""
+    if arguments["diagnose"] and arguments.get("labels") == "sampled":
+        raise UsageError(
+            "--diagnose compares alphas, and sampled labels have none",
+            where="gainrag synthesize",
+            hint="leave it out: what share of the answers is right is said anyway",
+        )
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=True)
     lm, llm = _open_lm(arguments)
-    memory = _memory(synthesis.synthesize, arguments, llm, candidates=arguments["candidates"])
+    memory = _memory(synthesis.synthesize, arguments, lm, llm, candidates=arguments["candidates"])
     out, sample = arguments["out"], arguments["diagnose"]
     if sample and is_current(out, **memory):
         print(f"{out}: reused, made with the same settings from the same candidates", file=sys.stderr)
@@ -190,7 +201,8 @@ def _made_with(meta: Path) -> dict[str, Any]:
     llm = made.get("llm", {}) if isinstance(made, dict) else None
     if not isinstance(llm, dict):
         raise DataError("its settings are damaged", where=str(meta), hint="remove it, or make the labels again")
-    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
+    alphas = None if made.get("labels") == "sampled" else made.get("alpha")
+    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": alphas}
 
 
 def select(arguments: Arguments) -> None:
@@ -294,6 +306,12 @@ def validate(arguments: Arguments) -> None:
     for line in validation.validate(read):
         print(line, file=sys.stderr)
     print("valid", file=sys.stderr)
+
+
+def engines(arguments: Arguments) -> None:
+    """An endpoint -> what it can do."""
+    for line in lms.examine(arguments["url"], **_own(lms.examine, arguments)):
+        print(line, flush=True)
 
 
 def demo(arguments: Arguments) -> None:

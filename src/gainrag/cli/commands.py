@@ -111,7 +111,7 @@ def _output(help: str, **more: Any) -> Argument:
 
 
 def _llm() -> Argument:
-    names = "embedded:NAME, a Hugging Face id, a folder or a GGUF file"
+    names = "embedded:NAME, a Hugging Face id, a folder, a GGUF file, or an endpoint: http://HOST:PORT/v1#NAME"
     return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
 
 
@@ -323,6 +323,13 @@ COMMANDS: tuple[Command, ...] = (
         "Check everything that can be checked before compute is spent.",
         actions.validate,
         (_input("config", "a TOML config"), _data("the config's folder")),
+    ),
+    Command(
+        "engines",
+        "Find out what a language model behind HTTP can do: its engine, what its losses are, its context, its speed.",
+        actions.engines,
+        (Argument(("url",), {"help": "http://HOST:PORT/v1#NAME; NAME may be left out where there is one model"}),),
+        (lms.examine,),
     ),
     Command(
         "demo",

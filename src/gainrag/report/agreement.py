@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gainrag import statistics
 from gainrag.errors import ConfigError
 from gainrag.gain import teacher
 from gainrag.report import cells, figures
@@ -37,16 +38,10 @@ def rank_correlation(cases: Sequence[Case], system: str, **interval: int | float
         n; `undefined`, the questions with fewer than two candidates or with all scores or gains equal, which count
         nowhere else; mean with low and high; median; `histogram` with `edges` and `counts`.
     """
-    from scipy.stats import spearmanr
-
-    found = []
-    for case in cases:
-        scores, gains = case.scored[system], case.gains()
-        if len(set(scores)) > 1 and len(set(gains)) > 1:
-            found.append(float(spearmanr(scores, gains).statistic))
+    every = [statistics.rank_correlation(case.scored[system], case.gains()) for case in cases]
+    found = [rho for rho in every if rho is not None]
     low, high = mean_interval(found, **interval)  # type: ignore[arg-type]
-    # Sums of ranks are exact, their quotient is not: 1.0000000000000002 belongs into the last bin.
-    counts, _ = np.histogram(np.clip(found, -1.0, 1.0), bins=_EDGES)
+    counts, _ = np.histogram(found, bins=_EDGES)
     return {
         "n": len(found),
         "undefined": len(cases) - len(found),
@@ -147,7 +142,7 @@ def section(data: Plain) -> Section:
                 ]
             )
     text = [
-        f"On each test question's candidates, by their true gain at alpha {found['alpha']:g}, that of the labels: "
+        f"On each test question's candidates, by their true gain{_measured(data)}: "
         "Spearman's rank correlation of the selector's score and the true gain; "
         "the regret, by how many nats of gain the first choice falls short of the best candidate (random choice: a "
         "candidate drawn at random); and the share of questions where the first choice is the best.",
@@ -174,3 +169,15 @@ def section(data: Plain) -> Section:
     if len(by_dataset) > 1:
         tables.append(Table("Agreement of the order with the true gains, by data set", by_dataset, folded=True))
     return Section("selector", title, text, tables, drawn)
+
+
+def _measured(data: Plain) -> str:
+    """How the true gains were measured, and how the labels, where that is another way."""
+    levels = data["levels"]
+    if levels["gains"] == "sampled":
+        text = ", which is sampled: the logarithm of the share of right answers"
+    else:
+        text = f" at alpha {data['analyses']['selector']['alpha']:g}, that of the labels ({levels['gains']} losses)"
+    if (certain := data["summaries"].get("gains/train", {}).get("certain")) is not None:
+        text += f"; of {certain:.1%} of the training questions it is certain which passage is the silver one"
+    return text if levels["gains"] == levels["labels"] else f"{text} (the labels are {levels['labels']})"

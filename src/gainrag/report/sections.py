@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gainrag.evaluation import ACCURACY, GOLD_RECALL, Estimate, Evaluation
-from gainrag.report import agreement, cells, figures, lost, variants
+from gainrag.report import agreement, cells, figures, lost, proxy, variants
 from gainrag.report.cases import ALL, Plain
 from gainrag.report.parts import Section, Table, Tile, first
 from gainrag.runs import printing
@@ -26,6 +26,7 @@ def sections(data: Plain) -> list[Section]:
         _pseudo(data),
         _comparison(data),
         agreement.section(data),
+        proxy.section(data),
         variants.section(data),
         _run(data),
     ]
