@@ -104,9 +104,9 @@ def test_nothing_of_the_environment_is_sent_but_the_key_that_is_named(monkeypatc
     with serving([]) as server:
         opened(server).generate(["a"], 4)
         assert KEY not in json.dumps(server.headers)
-        assert "Authorization" not in server.headers[-1]
+        assert "authorization" not in server.headers[-1]
         opened(server, api_key_env="OPENAI_API_KEY").generate(["a"], 4)
-        assert server.headers[-1]["Authorization"] == f"Bearer {KEY}"
+        assert server.headers[-1]["authorization"] == f"Bearer {KEY}"
 
 
 # --- what comes back -----------------------------------------------------------------------------------------------
