@@ -271,8 +271,6 @@ def test_levels_are_never_mixed(sampled: list[GainRecord], candidates: list[Retr
     assert "labels: exact" in describe(summarize(exact))
     said = describe(summarize(sampled))
     assert "labels: sampled, 3 answers a passage, 33.3% of them right; in 100.0% of the questions" in said
-    # has-answer labels are of no level
-    train(mixed, tmp_path / "s", kind="features", labels="relevance", validation=0.0)
 
 
 @pytest.mark.parametrize(("field", "value"), [("right", None), ("right", 9.0), ("said", ["a"]), ("loss", {"0.0": 1.0})])
