@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,20 @@ def test_where_nothing_changed_nothing_is_said(
     narrow.losses(REQUESTS, [0.5])
     assert narrow.way == Way(packed=True, wide=True)
     assert not caplog.records
+
+
+def test_a_projection_that_may_round_loses_nothing_that_bfloat16_has(
+    smollm: LocalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    make(tmp_path, smollm, "llama")
+    lm, before = LocalLM(str(tmp_path), dtype="bfloat16"), torch.backends.mkldnn.matmul.fp32_precision
+    rounded = lm.losses(REQUESTS, [0.0, 0.5])
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    monkeypatch.setattr(scoring, "rounded_already", lambda model: nullcontext())
+    for found, expected in zip(rounded, lm.losses(REQUESTS, [0.0, 0.5]), strict=True):
+        assert np.abs(found - expected).max() < 1e-5
 
 
 def garbled(*_: Any, **__: Any) -> Any:

@@ -21,7 +21,7 @@ from gainrag.errors import DataError, ModelError
 from gainrag.lms.attention import packed, segments_of, stack_of
 from gainrag.lms.packing import AnswerTree, Row, make_even_packs
 from gainrag.lms.plain import fill_in
-from gainrag.lms.precision import wider
+from gainrag.lms.precision import rounded_already, wider
 from gainrag.lms.projection import Job, layers_skipped, on_device, parts_of, reduce_hidden
 from gainrag.lms.ways import Way, choose_way
 from gainrag.models.hub import quiet
@@ -79,7 +79,7 @@ def _score(lm: LoadedModel, jobs: Sequence[Job], alphas: Sequence[float], way: W
             packs = make_even_packs(rows, tokens=PACK_TOKENS[lm.kind], workers=workers)
             with packed(lm.model):
                 each(packs, lambda pack: _run(lm, pack, jobs), device=lm.device)
-            with layers_skipped(lm.model):
+            with layers_skipped(lm.model), rounded_already(lm.model):
                 parts = [(j, part) for j in window for part in parts_of(lm, jobs[j], -(-workers // len(window)))]
                 each(parts, lambda part: reduce_hidden(lm, jobs[part[0]], part[1], alphas), device=lm.device)
             for j in window:
