@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         with server.guard:
             server.asked[prompt] += 1
             server.seen.append(body)
-            server.headers.append(dict(self.headers))
+            server.headers.append({name.lower(): value for name, value in self.headers.items()})
             server.times.append(time.monotonic())
             server.in_flight += 1
             server.most_in_flight = max(server.most_in_flight, server.in_flight)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,9 @@ def test_nothing_of_the_environment_is_sent_but_the_key_that_is_named(monkeypatc
     with serving([]) as server:
         opened(server).generate(["a"], 4)
         assert KEY not in json.dumps(server.headers)
-        assert "Authorization" not in server.headers[-1]
+        assert "authorization" not in server.headers[-1]
         opened(server, api_key_env="OPENAI_API_KEY").generate(["a"], 4)
-        assert server.headers[-1]["Authorization"] == f"Bearer {KEY}"
+        assert server.headers[-1]["authorization"] == f"Bearer {KEY}"
 
 
 # --- what comes back -----------------------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ def test_the_estimate_says_requests_tokens_and_cost(tmp_path: Path, capsys: pyte
         first = capsys.readouterr().err
         augment(questions(5), opened(server, **settings), max_new_tokens=10)
         again = capsys.readouterr().err
-        with pytest.raises(ConfigError, match=r"pseudo-passages: 5 more requests.*max_requests is 2.*nothing was asked"):
+        with pytest.raises(ConfigError, match=r"passages: 5 more requests.*max_requests is 2.*nothing was asked"):
             augment(questions(10), opened(server, max_requests=2, **settings), max_new_tokens=10)
     assert "pseudo-passages: 3 requests" in first
     assert "at most 30 to write, at most about 0." in first
@@ -182,9 +183,6 @@ def test_the_estimate_says_requests_tokens_and_cost(tmp_path: Path, capsys: pyte
 
 # --- a thousand requests -------------------------------------------------------------------------------------------
 
-# A request that hangs costs a whole deadline: they are few.
-PLAN = tuple(fault for fault in FAULTS if fault != "hang") * 4 + ("hang",)
-
 
 def killed_after(answered: int, server: FaultyServer, work: Callable[[], object]) -> None:
     """Run work in a process of its own, and kill it once the server has answered so often."""
@@ -192,8 +190,9 @@ def killed_after(answered: int, server: FaultyServer, work: Callable[[], object]
     if not child:
         try:
             work()
-        finally:
-            os._exit(1)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
     deadline = time.monotonic() + 300
     while sum(server.answered.values()) < answered:
         assert time.monotonic() < deadline, "the server is not asked"
@@ -210,11 +209,11 @@ def test_a_thousand_requests_to_a_faulty_server_killed_twice(tmp_path: Path) -> 
     out, records, in_flight, retries = tmp_path / "answers.jsonl", questions(1000), 16, 8
 
     def ask() -> list[Answer]:
-        # The deadline is short for the sake of the requests that hang.
-        settings = {"concurrency": in_flight, "timeout": 5.0, "retries": retries, "calls": tmp_path / "calls"}
+        settings = {"concurrency": in_flight, "timeout": 60.0, "retries": retries, "calls": tmp_path / "calls"}
         return answer(records, opened(server, **settings), out, max_new_tokens=8)
 
-    with serving(PLAN, 0.2) as server:
+    with serving(FAULTS, 0.2) as server:
+        server.silence = 0.2
         killed_after(250, server, ask)
         assert not out.exists()
         killed_after(600, server, ask)
