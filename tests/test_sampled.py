@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from gainrag.cli import main as cli
 from gainrag.errors import ConfigError, DataError, GainragError, StaleError
 from gainrag.files.streams import read, read_json, write
 from gainrag.gain import gain_from_answers, teacher
+from gainrag.lms import open_lm
 from gainrag.lms.local import LocalLM
 from gainrag.prompts import for_model
 from gainrag.records import GainRecord, Retrieved, Scored
@@ -29,6 +31,7 @@ from gainrag.synthesis.sampled import SAMPLED_CHUNK, choice_said
 from gainrag.testing import EchoGenerator, OverlapLM
 from gainrag.training import train
 from gainrag.training.labels import targets
+from tests.faulty_server import NAME, serving
 from tests.small_run import CONFIG, run
 from tests.test_synthesis import Killed
 
@@ -194,11 +197,11 @@ def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path: Path, lives: int) -> 
 @pytest.mark.parametrize(
     "changed", [{"n": 4}, {"seed": 1}, {"right": "f1"}, {"sampling_temperature": 0.5}, {"at_most": 2}]
 )
-def test_a_run_begun_with_other_settings_is_not_continued(tmp_path: Path, changed: dict[str, object]) -> None:
+def test_a_run_begun_with_other_settings_is_not_continued(tmp_path: Path, changed: dict[str, Any]) -> None:
     with pytest.raises(Killed):
         synthesize(two_names(8), Writer(12 * CHUNK), tmp_path / "g.jsonl", labels="sampled", n=3)
     with pytest.raises(StaleError, match=next(iter(changed))):
-        synthesize(two_names(8), Writer(), tmp_path / "g.jsonl", **{"labels": "sampled", "n": 3, **changed})  # type: ignore[arg-type]
+        synthesize(two_names(8), Writer(), tmp_path / "g.jsonl", **{"labels": "sampled", "n": 3, **changed})
 
 
 def test_settings_of_other_labels_are_refused(candidates: list[Retrieved]) -> None:
@@ -227,7 +230,7 @@ def test_thinning_keeps_the_pseudo_passage_and_the_order_and_records_the_rest() 
     assert len(kept) == 3
     assert sorted([*kept, *others[0]]) == sorted(ctx.id for ctx in record.ctxs)
     for labels in ("losses", "sampled"):
-        made = synthesize([record], OverlapLM(), labels=labels, at_most=3)[0]  # type: ignore[arg-type]
+        made = synthesize([record], OverlapLM(), labels=labels, at_most=3)[0]
         assert ([ctx.id for ctx in made.ctxs], made.thinned) == (kept, others[0])
     assert synthesize([record], OverlapLM(), at_most=5)[0].thinned is None
 
@@ -268,8 +271,6 @@ def test_levels_are_never_mixed(sampled: list[GainRecord], candidates: list[Retr
     assert "labels: exact" in describe(summarize(exact))
     said = describe(summarize(sampled))
     assert "labels: sampled, 3 answers a passage, 33.3% of them right; in 100.0% of the questions" in said
-    # has-answer labels are of no level
-    train(mixed, tmp_path / "s", kind="features", labels="relevance", validation=0.0)
 
 
 @pytest.mark.parametrize(("field", "value"), [("right", None), ("right", 9.0), ("said", ["a"]), ("loss", {"0.0": 1.0})])
@@ -380,6 +381,28 @@ def test_the_command_line(
     assert "sampled labels: 160 requests" in capsys.readouterr().err
     made = json.loads(Path("g.jsonl").read_text().splitlines()[0])
     assert (made["level"], len(made["thinned"]), len(made["ctxs"][0]["said"])) == ("sampled", 1, 2)
+
+
+# --- an endpoint -----------------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_draws_by_seeds_says_what_it_costs_and_is_asked_for_nothing_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(faults=()) as server:
+        asked: dict[str, Any] = {"model": f"{server.base}#{NAME}", "calls": tmp_path / "calls.jsonl"}
+        records = synthesize(two_names(2), open_lm(**asked), labels="sampled", n=2)
+        assert "sampled labels: 16 requests to" in capsys.readouterr().err
+        assert {(body["temperature"], body["max_tokens"]) for body in server.seen} == {(1.0, 16)}
+        assert len({body["seed"] for body in server.seen}) == 16 == len(server.seen)
+        assert all((ctx.right, len(ctx.said or ())) == (0.0, 2) for record in records for ctx in record.ctxs)
+        more = synthesize(two_names(2), open_lm(**asked), labels="sampled", n=3)
+        assert "sampled labels: 8 requests to" in capsys.readouterr().err
+        assert len(server.seen) == 24
+        assert [[(c.said or [])[:2] for c in r.ctxs] for r in more] == [[c.said for c in r.ctxs] for r in records]
+        with pytest.raises(ConfigError, match="max_requests is 5"):
+            synthesize(two_names(2), open_lm(**asked, max_requests=5), labels="sampled", n=4)
+        assert len(server.seen) == 24
 
 
 # --- a real model ----------------------------------------------------------------------------------------------------
