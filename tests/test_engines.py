@@ -160,7 +160,7 @@ def test_engines_says_what_an_endpoint_can_do(server: StubEngine) -> None:
     assert server.engine in lines[0]
     assert "4,096 tokens" in lines[1]
     assert "bounded" in lines[2]
-    assert "in 0." in lines[3]
+    assert "scored at alpha 0 in" in lines[3]
 
 
 def test_engines_finds_out_whether_an_unknown_one_echoes() -> None:

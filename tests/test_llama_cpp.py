@@ -25,7 +25,7 @@ REQUEST = ScoringRequest(
 
 @pytest.fixture(scope="module")
 def lm(llama_server: str) -> RemoteScorer:
-    found = open_lm(model=f"{llama_server}#smollm2", concurrency=2)
+    found = open_lm(model=f"{llama_server}#smollm2", concurrency=2, timeout=600.0)
     assert isinstance(found, RemoteScorer)
     return found
 
@@ -57,7 +57,7 @@ def test_it_tokenizes_as_the_model_does_here(lm: RemoteScorer, smollm: LocalLM) 
 
 
 def test_its_completions_ignore_echo(llama_server: str) -> None:
-    lm = open_lm(model=f"{llama_server}#smollm2", engine="echo", retries=0)
+    lm = open_lm(model=f"{llama_server}#smollm2", engine="echo", retries=0, timeout=600.0)
     assert isinstance(lm, RemoteScorer)
     with pytest.raises(ModelError, match="echo"):
         lm.losses([REQUEST], [0.0])
@@ -69,7 +69,7 @@ def test_it_takes_no_settings_of_bounds(llama_server: str) -> None:
 
 
 def test_engines_says_what_it_can_do(llama_server: str) -> None:
-    lines = list(examine(llama_server))
+    lines = list(examine(llama_server, timeout=600.0))
     assert "llama.cpp" in lines[0]
     assert "2,048 tokens" in lines[1]
     assert "exact, at every alpha" in lines[2]

@@ -176,6 +176,7 @@ def _check_alphas(config: Config) -> None:
     """Whether every alpha to train on is one that losses are stored for; of sampled labels none is."""
     own = settings_of(synthesis.synthesize, config.table("synthesize"))
     given, sampled = own["alpha"], own["labels"] == "sampled"
+    synthesis.check_source(config.table("synthesize"), "[synthesize] ")
     if given == [] or given == ():
         raise ConfigError(
             "no alpha is given", where="[synthesize] alpha", hint="0 is plain perplexity, 0.5 the published contrast"

@@ -17,7 +17,7 @@ from gainrag.synthesis.diagnosis import (
     evenly_spaced,
     summarize,
 )
-from gainrag.synthesis.labelling import CHUNK, as_alphas, scoring_request, synthesize
+from gainrag.synthesis.labelling import CHUNK, as_alphas, check_source, scoring_request, synthesize
 from gainrag.synthesis.reading import (
     choice_gain_without,
     choice_gains_at,
@@ -34,6 +34,7 @@ __all__ = [
     "LONG",
     "agree",
     "as_alphas",
+    "check_source",
     "choice_gain_without",
     "choice_gains_at",
     "choice_losses_of",

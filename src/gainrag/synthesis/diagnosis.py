@@ -184,9 +184,10 @@ def agree(one: Sequence[GainRecord], other: Sequence[GainRecord]) -> dict[str, A
 
     Returns:
         `questions`; `levels`, of either; `rank_correlation`: mean with low and high (95%) of Spearman's correlation of
-        the gains within a question, and how many are `undefined`, one model's gains being all equal; `same_silver`: k
-        of n with Wilson's interval; `regret`: by how many nats of the other's gain the silver passage of the one falls
-        short of the best, mean with low and high, and `chance`, that of a passage drawn at random.
+        the gains within a question, and how many are `undefined`, one model's gains being all equal; `same_silver`:
+        of k of n questions the silver passage of the one is the other's, too, or as good to it, with Wilson's
+        interval; `regret`: by how many nats of the other's gain it falls short of the best, mean with low and high, and
+        `chance`, that of a passage drawn at random.
 
     Raises:
         DataError: they have no question in common, or either is of several levels.
@@ -204,7 +205,7 @@ def agree(one: Sequence[GainRecord], other: Sequence[GainRecord]) -> dict[str, A
         mine, own = [gain for gain, _ in pairs], [gain for _, gain in pairs]
         rhos.append(rank_correlation(mine, own))
         chosen = silver_index(mine)
-        same.append(chosen == silver_index(own))
+        same.append(own[chosen] == max(own))
         lost.append(max(own) - own[chosen])
         chance.append(max(own) - float(np.mean(own)))
     if not same:

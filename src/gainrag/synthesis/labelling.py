@@ -9,7 +9,7 @@ Records are written as they are made, see gainrag.files.resuming.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -38,7 +38,7 @@ from gainrag.protocols import (
     need,
 )
 from gainrag.records import Gained, GainRecord, Question, Retrieved, right_choice
-from gainrag.settings import Alpha, AtMost, Samples, Seed, Tokens, Warmth, added_later, checked, parameters
+from gainrag.settings import Alpha, AtMost, Samples, Seed, Tokens, Warmth, added_later, checked, parameters, settings_of
 from gainrag.synthesis.candidates import FILTERS, LONG, Keep, by_gain, check_candidates, thin
 from gainrag.synthesis.reading import choice_gain_without, choice_gains_at
 from gainrag.synthesis.sampled import (
@@ -58,10 +58,11 @@ CHUNK = {"cpu": 16, "cuda": 512, "remote": 64}
 # What labels are made of: the losses of the gold answers, or answers that the model writes.
 Labels = Literal["losses", "sampled"]
 _NO_LOSSES = "pass open_lm(..) or another model that tells losses, or use --labels sampled, which takes any that writes"
+_OF_SAMPLES = ("n", "right", "sampling_temperature", "seed")
 _Label = Callable[[Sequence[Retrieved]], list[GainRecord]]
 
 
-@added_later("labels", "n", "right", "sampling_temperature", "seed", "at_most")
+@added_later("labels", *_OF_SAMPLES, "at_most")
 @checked
 def synthesize(
     candidates: Sequence[Retrieved],
@@ -116,7 +117,7 @@ def synthesize(
     if keep not in get_args(Keep):
         raise ConfigError(unknown("filter", keep, get_args(Keep)), where="keep")
     given = {"n": n, "right": right, "sampling_temperature": sampling_temperature, "seed": seed}
-    _check_source(labels, alphas, given)
+    check_source({"labels": labels, "alpha": alpha, **given})
     sampled = labels == "sampled"
     sampling = Sampling(n=n, right=right, temperature=sampling_temperature, seed=seed, max_new_tokens=max_new_tokens)
     if sampled:
@@ -170,21 +171,26 @@ def synthesize(
     return write_resumable(out, candidates, make, kind=GainRecord, chunk=chunk, settings=own, what="gains", rate=rate)
 
 
-def _check_source(labels: Labels, alphas: Sequence[float], given: dict[str, Any]) -> None:
+def check_source(settings: Mapping[str, Any], where: str = "") -> None:
     """Whether what is set is of the labels that are made: a setting of the others would change nothing.
+
+    Args:
+        settings: some of the stage's own; those that are left out stand at their default.
+        where: what to write before a setting's name.
 
     Raises:
         ConfigError: it is not.
     """
-    known = parameters(synthesize)
-    if labels == "sampled":
-        if alphas != [known["alpha"].default]:
+    known, own = parameters(synthesize), settings_of(synthesize, settings)
+    if own["labels"] == "sampled":
+        if as_alphas(own["alpha"]) != [known["alpha"].default]:
             what = "sampled labels have no losses, and so no alpha"
-            raise ConfigError(what, where="alpha", hint="leave it out, or use labels = losses")
+            raise ConfigError(what, where=f"{where}alpha", hint="leave it out, or use labels = losses")
         return
-    for name, value in given.items():
-        if value != known[name].default:
-            raise ConfigError(f"{name} is of sampled labels", where=name, hint="set labels = sampled, or leave it out")
+    for name in _OF_SAMPLES:
+        if own[name] != known[name].default:
+            what, hint = f"{name} is of sampled labels", "set labels = sampled, or leave it out"
+            raise ConfigError(what, where=f"{where}{name}", hint=hint)
 
 
 def _label_by_losses(

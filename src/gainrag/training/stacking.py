@@ -143,8 +143,8 @@ def train_stack(
             say(f"no cross-encoder is trained: {len(learn)} questions are fewer than {ENOUGH}")
             made = Stacked(None, None, {"cross-encoders": "none: few questions"})
         else:
-            begun, start = start_of(settings, len(learn)), None
-            if begun != SCRATCH:
+            start: Trees | None = None
+            if (begun := start_of(settings, len(learn))) != SCRATCH:
                 start, boost = FeatureSelector(begun).trees, partial(boost, **size_for(len(learn)))
             made = fit_stack(learn, settings, folder, device=device, bf16=bf16, boost=boost, start=start)
         if made.trees is None or made.stack is None:

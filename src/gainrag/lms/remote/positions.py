@@ -29,9 +29,7 @@ VOCABULARY = 2**19
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt and an answer behind it, as texts and, where the engine takes them, as token ids.
-
-    """
+    """A prompt and an answer behind it, as texts and, where the engine takes them, as token ids."""
 
     prompt: str
     answer: str

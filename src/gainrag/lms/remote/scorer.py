@@ -190,7 +190,8 @@ class RemoteScorer(RemoteLM):
         with self._probing:
             if self._probed:
                 return
-            caller = Caller(self.address, Limits(concurrency=2, timeout=60.0, retries=1), key=self.caller.key)
+            limits = Limits(concurrency=2, timeout=self.caller.limits.timeout, retries=1)
+            caller = Caller(self.address, limits, key=self.caller.key)
             try:
                 probe(self._make(caller), str(self.address))
             finally:

@@ -95,7 +95,7 @@ class ServerTokens:
     def chats(self, messages: Sequence[str]) -> list[list[int]]:
         """Ids of messages inside the chat template."""
         return self._ids(
-            [{"messages": [{"role": "user", "content": m}], "add_generation_prompt": True} for m in messages]
+            [{"messages": [{"role": "user", "content": str(m)}], "add_generation_prompt": True} for m in messages]
         )
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
