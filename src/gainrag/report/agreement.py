@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gainrag import statistics
 from gainrag.errors import ConfigError
 from gainrag.gain import teacher
 from gainrag.report.analysis import Case, Plain, share
@@ -34,16 +35,10 @@ def rank_correlation(cases: Sequence[Case], system: str, **interval: int | float
         n; `undefined`, the questions with fewer than two candidates or with all scores or gains equal, which count
         nowhere else; mean with low and high; median; `histogram` with `edges` and `counts`.
     """
-    from scipy.stats import spearmanr
-
-    found = []
-    for case in cases:
-        scores, gains = case.scored[system], case.gains()
-        if len(set(scores)) > 1 and len(set(gains)) > 1:
-            found.append(float(spearmanr(scores, gains).statistic))
+    every = [statistics.rank_correlation(case.scored[system], case.gains()) for case in cases]
+    found = [rho for rho in every if rho is not None]
     low, high = mean_interval(found, **interval)  # type: ignore[arg-type]
-    # Sums of ranks are exact, their quotient is not: 1.0000000000000002 belongs into the last bin.
-    counts, _ = np.histogram(np.clip(found, -1.0, 1.0), bins=_EDGES)
+    counts, _ = np.histogram(found, bins=_EDGES)
     return {
         "n": len(found),
         "undefined": len(cases) - len(found),

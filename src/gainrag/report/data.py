@@ -8,6 +8,7 @@
 | `analyses`  | what report.analysis, agreement and variants found, by data set where there are several            |
 | `absent`    | parts that cannot be made, with the reason                                                         |
 | `questions` | every test question: candidates with gains and selector scores, each system's answer, what it read |
+| `levels`    | of the labels, and of the test questions' gains; `agreement` of a proxy's labels with the reader's |
 | `settings`  | of each artefact; `versions`, `config`, `commands`, `selector_card`, `diagnosis`                   |
 """
 
@@ -111,6 +112,8 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         "versions": _versions(run.metas),
         "selector_card": run.card,
         "diagnosis": run.diagnosis,
+        "levels": {"labels": run.labels, "gains": run.level},
+        "agreement": run.agreement,
         "config": run.config.text,
         "commands": [
             " ".join([f"gainrag run config.toml --data FOLDER -o runs/{run.name}", *_run_flags(run)]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gainrag.evaluation import ACCURACY, GOLD_RECALL, Estimate, Evaluation
-from gainrag.report import cells, figures, lost, variants
+from gainrag.report import cells, figures, lost, proxy, variants
 from gainrag.report.analysis import ALL, Plain
 from gainrag.report.parts import Section, Table, Tile, first
 from gainrag.runs import printing
@@ -26,6 +26,7 @@ def sections(data: Plain) -> list[Section]:
         _pseudo(data),
         _comparison(data),
         _selector(data),
+        proxy.section(data),
         variants.section(data),
         _run(data),
     ]
@@ -355,7 +356,7 @@ def _selector(data: Plain) -> Section:
                 ]
             )
     text = [
-        f"On each test question's candidates, by their true gain at alpha {found['alpha']:g}, that of the labels: "
+        f"On each test question's candidates, by their true gain{_measured(data)}: "
         "Spearman's rank correlation of the selector's score and the true gain; "
         "the regret, by how many nats of gain the first choice falls short of the best candidate (random choice: a "
         "candidate drawn at random); and the share of questions where the first choice is the best.",
@@ -382,6 +383,18 @@ def _selector(data: Plain) -> Section:
     if len(by_dataset) > 1:
         tables.append(Table("Agreement of the order with the true gains, by data set", by_dataset, folded=True))
     return Section("selector", title, text, tables, drawn)
+
+
+def _measured(data: Plain) -> str:
+    """How the true gains were measured, and how the labels, where that is another way."""
+    levels = data["levels"]
+    if levels["gains"] == "sampled":
+        text = ", which is sampled: the logarithm of the share of right answers"
+    else:
+        text = f" at alpha {data['analyses']['selector']['alpha']:g}, that of the labels ({levels['gains']} losses)"
+    if (certain := data["summaries"].get("gains/train", {}).get("certain")) is not None:
+        text += f"; of {certain:.1%} of the training questions it is certain which passage is the silver one"
+    return text if levels["gains"] == levels["labels"] else f"{text} (the labels are {levels['labels']})"
 
 
 def _run(data: Plain) -> Section:

@@ -28,6 +28,7 @@ from gainrag.protocols import BatchSelector
 from gainrag.records import GainRecord
 from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Seeds, Temperature, checked, further_seed, settings_of
 from gainrag.statistics import spread
+from gainrag.synthesis import level_of
 from gainrag.training import train
 from gainrag.training.labels import AT_ALPHA, Labels, regret, split, targets
 from gainrag.training.settings import Settings, check_training
@@ -169,10 +170,12 @@ def _attempt(
 
 def plain_regret(selector: BatchSelector, held: Sequence[GainRecord]) -> float:
     """Mean loss of the passages a selector puts first above that of the best ones, in nats per token, at alpha 0 (at
-    the run's own alpha where losses at 0 are not stored)."""
+    the run's own alpha where losses at 0 are not stored); of sampled labels, mean gain below that of the best."""
     scores = selector.score_many([(question_with_choices(r.question, r.choices), r.ctxs) for r in held])
     if all(ctx.choice_losses for record in held for ctx in record.ctxs):
         return regret(scores, [targets(record, "choice", 0.0) for record in held])
+    if level_of(held, "tune") == "sampled":
+        return regret(scores, [targets(record, "gain") for record in held])
     names = ["0.0" if "0.0" in record.ctxs[0].loss else next(iter(record.ctxs[0].loss)) for record in held]
     return regret(scores, [[-ctx.loss[name] for ctx in r.ctxs] for r, name in zip(held, names, strict=True)])
 

@@ -44,7 +44,7 @@ def validate(config: Config) -> list[str]:
     """
     options = Options(**config.table("run"))
     check(config, options)
-    models = check_models(config)
+    models = check_models(config, options.proxy)
     found = read_all(config)
     check_questions(config, options, found)
     # Several data sets may search one corpus: 21 million passages are read once.
@@ -57,7 +57,7 @@ def validate(config: Config) -> list[str]:
         questions = " and ".join(f"{counts[dataset.name, split]} {split}" for split in splits)
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
         lines.append(f"{dataset.name}: {questions} questions{passages}")
-    return lines + models
+    return lines + models + [f"[llm] {line}" for line in lms.look_over(config.table("llm"))]
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -143,8 +143,10 @@ def _check_depths(config: Config, options: Options) -> None:
 
 
 def _check_alphas(config: Config) -> None:
-    """Whether every alpha to train on is one that losses are stored for."""
-    given = settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"]
+    """Whether every alpha to train on is one that losses are stored for; of sampled labels none is."""
+    own = settings_of(synthesis.synthesize, config.table("synthesize"))
+    given, sampled = own["alpha"], own["labels"] == "sampled"
+    synthesis.check_source(config.table("synthesize"), "[synthesize] ")
     if given == [] or given == ():
         raise ConfigError(
             "no alpha is given", where="[synthesize] alpha", hint="0 is plain perplexity, 0.5 the published contrast"
@@ -156,13 +158,27 @@ def _check_alphas(config: Config) -> None:
         asked.append((f"[[variant]] {variant.name}: alpha is", variant.settings.get("alpha")))
         if (kind := variant.settings.get("labels")) in PLAIN:
             asked.append((f"[[variant]] {variant.name}: labels {kind} need losses at alpha", 0.0))
+    if sampled:
+        asked += [(f"{where} labels are 'choice', which take losses at", 0.0) for where in _by_choice(config)]
     for what, wanted in asked:
+        if sampled and wanted is not None:
+            raise ConfigError(
+                f"{what} {wanted}, but [synthesize] makes sampled labels, which have no losses",
+                where="alpha",
+                hint="leave it out, or use labels = \"losses\" in [synthesize]",
+            )
         if wanted is not None and float(wanted) not in stored:
             raise ConfigError(
                 f"{what} {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
                 where="alpha",
                 hint="add it to the alphas of [synthesize]",
             )
+
+
+def _by_choice(config: Config) -> list[str]:
+    """Where a training of the run learns from the gain normalised over the choices."""
+    own = [where for where, table in _trainings(config, warm_start=False) if table.get("labels") == "choice"]
+    return own + (["[tune]"] if "choice" in config.table("tune").get("labels", ()) else [])
 
 
 def _check_trainings(config: Config, warm_start: bool) -> None:
@@ -203,8 +219,11 @@ def _check_devices(config: Config) -> None:
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def check_models(config: Config) -> list[str]:
+def check_models(config: Config, proxy: str | None = None) -> list[str]:
     """Look every model of a run up, without loading it; a line each.
+
+    Args:
+        proxy: the model that labels, where there is one.
 
     Raises:
         ModelError: one is not there.
@@ -219,6 +238,9 @@ def check_models(config: Config) -> list[str]:
     else:
         models.append(("llm", "model", lms.open_lm))
     models.append(("train", "base", training.train))
+    if proxy is not None:
+        found = lms.look_up({"model": proxy}) or _source_of(proxy, "[run] proxy")
+        lines.append(f"[run] proxy: {proxy} ({found})")
     if "base" in config.table("warm_start"):
         models.append(("warm_start", "base", training.train))
     for table, key, stage in models:

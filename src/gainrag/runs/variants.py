@@ -246,7 +246,8 @@ def _distil(
     facts: dict[str, Any] = {
         "data": ", ".join(sources),
         "LLM": state.llm_settings()["model"],
-        "prompt": state.prompt_of(synthesis.synthesize, config.table("synthesize")),
+        **({"labelled by": state.proxy} if state.proxy else {}),
+        "prompt": state.prompt_of(synthesis.synthesize, config.table("synthesize"), state.proxy),
     }
     if start:
         first = settings_of(training.train, {**config.table("train"), **config.table("warm_start")})["base"]
@@ -258,7 +259,8 @@ def _distil(
         settings["identity"] = identity(settings["base"])
     elif settings["start"] is not None:
         settings["identity"] = identity(settings["start"])
-    if settings["labels"] in AT_ALPHA and settings["alpha"] is None:
+    sampled = synthesized["labels"] == "sampled"
+    if settings["labels"] in AT_ALPHA and settings["alpha"] is None and not sampled:
         facts["alpha of the gains"] = synthesis.as_alphas(synthesized["alpha"])[0]
     if grid:
         settings["tune"] = dict(grid)

@@ -40,6 +40,7 @@ from gainrag.settings import (
     Temperature,
     checked,
 )
+from gainrag.synthesis import level_of
 from gainrag.training.base import open_base
 from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
@@ -170,8 +171,9 @@ def train(
     check_target(Path(out))
     learn, held = _divide(records, settings)
     _say_what_to_expect(len(learn), len(held), len(records), settings)
+    facts = {**(facts or {}), **_level(records, settings)}
     if kind != "cross-encoder":
-        about = _card(facts or {}, settings, len(learn), len(held), {})
+        about = _card(facts, settings, len(learn), len(held), {})
         make = train_features if kind == "features" else train_stack
         return make(records, learn, held, out, about, settings)
     from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds
@@ -186,7 +188,7 @@ def train(
         best, scores = fit(model, learn, held, settings, bf16=bf16, scratch=folder)
         finished = finish(model, records, learn, held, scores, settings, bf16=bf16)
         figures = {"best epoch": best if held else None, **finished.figures}
-        card = _card(facts or {}, settings, len(learn), len(held), figures)
+        card = _card(facts, settings, len(learn), len(held), figures)
         write_selector(model, folder, card, finished.calibration, finished.laziness)
     return CrossEncoderSelector(str(out), device=device)
 
@@ -201,6 +203,8 @@ def _divide(
         ConfigError: the settings need held-out questions, and there are none.
     """
     every: list[GainRecord | Retrieved] = list(records)
+    if settings.labels != "relevance":
+        level_of([record for record in records if isinstance(record, GainRecord)], "train")
     rng = np.random.default_rng(settings.seed)
     parts = split(every, settings.labels, settings.only_kept, settings.validation, rng)
     learn, held = ([Example(r, targets(r, settings.labels, settings.alpha)) for r in part] for part in parts)
@@ -226,6 +230,16 @@ def _divide(
             hint="set validation, such as 0.2",
         )
     return learn, held
+
+
+def _level(records: Sequence[GainRecord] | Sequence[Retrieved], settings: Settings) -> dict[str, Any]:
+    """What the model card says of the labels' level; nothing of labels that no language model made."""
+    first = records[0]
+    if settings.labels == "relevance" or not isinstance(first, GainRecord):
+        return {}
+    if first.level != "sampled":
+        return {"level of the labels": first.level}
+    return {"level of the labels": f"sampled, {len(first.ctxs[0].said or ())} answers a passage"}
 
 
 def _say_what_to_expect(learn: int, held: int, records: int, settings: Settings) -> None:

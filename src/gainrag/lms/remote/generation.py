@@ -100,25 +100,21 @@ class RemoteLM:
         """
         return self.caller.ask([self._call(p, max_new_tokens, stop) for p in prompts], self._text, self._send)
 
-    def write(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int,
-        *,
-        stop: str | None = None,
-        temperature: float = 0.0,
-        n: int = 1,
-        seed: int = 0,
-    ) -> list[list[str]]:
-        """So many texts for each prompt, drawn at a temperature with the seed and those after it. A text is a request:
-        not every engine takes `n`, and each is kept by itself, so that more of them can be asked for later."""
-        calls = [
-            self._call(prompt, max_new_tokens, stop, temperature=temperature, seed=seed + i)
-            for prompt in prompts
-            for i in range(n)
+    def sample(
+        self, prompts: Sequence[str], max_new_tokens: int, stop: str | None, *, temperature: float, seeds: Sequence[int]
+    ) -> list[str]:
+        """One continuation of each prompt, drawn at the temperature by its seed, as far as the engine honours seeds. An
+        answer that was paid for is kept with its seed, and not asked for again."""
+        calls = self._drawn(prompts, max_new_tokens, stop, temperature, seeds)
+        return self.caller.ask(calls, self._text, self._send)
+
+    def _drawn(
+        self, prompts: Sequence[str], max_new_tokens: int, stop: str | None, temperature: float, seeds: Sequence[int]
+    ) -> list[Call]:
+        return [
+            self._call(prompt, max_new_tokens, stop, temperature=temperature, seed=seed)
+            for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        texts = self.caller.ask(calls, self._text, self._send)
-        return [texts[i : i + n] for i in range(0, len(texts), n)]
 
     def render_chat(self, message: str) -> str:
         """One user message, marked as such: the template is the engine's."""
@@ -134,13 +130,23 @@ class RemoteLM:
         spent = self.caller.spent
         return f"{spent.sent} requests, {spent.tokens_read:,} tokens read, {spent.tokens_written:,} written"
 
-    def announce(self, what: str, prompts: Sequence[str], max_new_tokens: int, stop: str | None = None) -> None:
-        """Say what asking these prompts will cost, before the first is asked.
+    def announce(
+        self,
+        what: str,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        stop: str | None = None,
+        *,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        """Say what asking these prompts will cost, before the first is asked. With seeds, one a prompt, they are drawn.
 
         Raises:
             ConfigError: it is more than the budget allows.
         """
-        self.say_estimate(what, [self._call(p, max_new_tokens, stop) for p in prompts], max_new_tokens)
+        calls = self._drawn(prompts, max_new_tokens, stop, temperature, [0] * len(prompts) if seeds is None else seeds)
+        self.say_estimate(what, calls, max_new_tokens)
 
     def say_estimate(self, what: str, calls: Sequence[Call], max_new_tokens: int) -> None:
         """`announce`, of calls."""

@@ -12,8 +12,10 @@ import msgspec
 from gainrag.errors import ConfigError, GainragError, unknown
 from gainrag.lms.remote.address import Address
 from gainrag.lms.remote.calls import BadAnswer, Call, Caller, EngineError, Limits
+from gainrag.lms.remote.facts import Facts, ask_facts
 from gainrag.lms.remote.generation import Prices, RemoteLM
 from gainrag.lms.remote.kept import Kept
+from gainrag.lms.remote.scorer import RemoteScorer, Scoring, adapter
 
 # Read when no other variable is named. Whoever sets it means gainrag: no other program's key is sent anywhere.
 KEY = "GAINRAG_API_KEY"
@@ -28,7 +30,7 @@ _OWN = {"model", "messages", "prompt", "max_tokens", "max_completion_tokens", "t
 # What engines said of their models, by address.
 _SEEN: dict[Address, dict[str, Any] | None] = {}
 # An engine that is there lists its models at once.
-_LOOK = Limits(concurrency=1, timeout=20.0, retries=2)
+_LOOK = Limits(concurrency=1, timeout=30.0, retries=1)
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,12 @@ def look(address: Address, key: str | None = None) -> Report:
         EngineError: nothing answers there, or it answers no.
         ConfigError: the engine has no such model.
     """
-    caller = Caller(address, _LOOK, key=key)
     try:
-        models = caller.ask([Call("models", method="GET", keep=False)], _models)[0]
+        models = models_of(address, key)
     except EngineError as error:
         if error.status in (404, 405, 501):  # an API without a list: its answers will tell
             return Report()
         raise
-    finally:
-        caller.close()
     own = next((model for model in models if address.name in _names(model)), None)
     if own is None:
         known = [str(model["id"]) for model in models]
@@ -104,6 +103,19 @@ def look(address: Address, key: str | None = None) -> Report:
     identity |= {name: meta[name] for name in _STABLE_META if name in meta}
     context = own.get("max_model_len") or meta.get("n_ctx")
     return Report(identity, context if type(context) is int else None)
+
+
+def models_of(address: Address, key: str | None = None) -> list[dict[str, Any]]:
+    """What an engine's list of models says of each.
+
+    Raises:
+        EngineError: nothing answers there, or it answers no.
+    """
+    caller = Caller(address, _LOOK, key=key)
+    try:
+        return caller.ask([Call("models", method="GET", keep=False)], _models)[0]
+    finally:
+        caller.close()
 
 
 def _models(value: Any) -> list[dict[str, Any]]:
@@ -133,11 +145,13 @@ def open_endpoint(
     calls: str | Path | None = None,
     prices: Prices | None = None,
     extra_body: str = "",
+    scoring: Scoring | None = None,
 ) -> RemoteLM:
-    """The language model of an endpoint.
+    """The language model of an endpoint; one that scores, where its engine tells log-probabilities.
 
     Args:
         calls: the file in which answers are kept; in memory when left out.
+        scoring: which engine it is, and how it is asked for log-probabilities.
 
     Raises:
         EngineError: nothing answers there, or it answers no.
@@ -148,9 +162,20 @@ def open_endpoint(
     _SEEN[address] = report.identity
     model = msgspec.json.encode(report.identity, order="deterministic").decode()
     caller = Caller(address, limits, key=key, kept=Kept(calls), model=model)
-    return RemoteLM(
-        address, caller, identity=report.identity, context=report.context, prices=prices, extra=extra
-    )
+    facts = about(address, report, key, scoring)
+    own: dict[str, Any] = {"identity": report.identity, "prices": prices, "extra": extra}
+    if facts.engine == "other":
+        return RemoteLM(address, caller, context=facts.context, **own)
+    return RemoteScorer(caller, facts, adapter(facts, scoring), **own)
+
+
+def about(address: Address, report: Report, key: str | None, scoring: Scoring | None = None) -> Facts:
+    """What an engine says of itself, see `gainrag.lms.remote.facts`."""
+    caller = Caller(address, _LOOK, key=key)
+    try:
+        return ask_facts(caller, report.identity, report.context, scoring.engine if scoring else None)
+    finally:
+        caller.close()
 
 
 def identify(address: Address, api_key_env: str = KEY) -> dict[str, Any] | None:
@@ -160,5 +185,5 @@ def identify(address: Address, api_key_env: str = KEY) -> dict[str, Any] | None:
         try:
             _SEEN[address] = look(address, key_from(api_key_env)).identity
         except GainragError:
-            return None
+            _SEEN[address] = None  # until it is opened: not every stage should wait for it
     return _SEEN[address]
