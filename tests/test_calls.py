@@ -133,7 +133,7 @@ def test_a_pause_that_one_request_is_asked_for_holds_for_all() -> None:
 def test_a_pause_of_an_hour_is_for_a_person_to_decide() -> None:
     with serving(["429"], share=1.0) as server:
         server.retry_after = "3600"
-        with pytest.raises(EngineError, match="HTTP 429"):
+        with pytest.raises(EngineError, match=r"HTTP 429.*a pause of 3,600 s"):
             caller(server).ask([score(1)], read)
         assert sum(server.asked.values()) == 1
 
@@ -254,6 +254,7 @@ def test_a_key_that_the_server_repeats_is_in_no_error() -> None:
             own.ask([score(1)], read)
     assert key not in str(caught.value)
     assert key not in repr(own)
+    assert own.hide(f"Bad key: {key[:-3]}") == "Bad key: ***"
 
 
 def test_what_is_kept_is_json_that_people_can_read(tmp_path: Path) -> None:
