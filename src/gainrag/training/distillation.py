@@ -64,7 +64,7 @@ def train(
     start: Name | None = None,
     labels: Labels = "gain",
     alpha: Alpha | None = None,
-    temperature: Temperature = 1.0,
+    temperature: Temperature = 0.25,
     only_kept: bool = True,
     group_size: GroupSize = 16,
     groups_per_step: GroupsPerStep = 8,
@@ -109,7 +109,7 @@ def train(
             normalised over a question's choices). Gain and choice have an alpha, the two between take the losses at
             alpha 0.
         alpha: train on the gains at this alpha; the run's own when it is left out.
-        temperature: of the teacher, softmax(label / temperature); below 1 sharpens. Relevance has none.
+        temperature: of the teacher, softmax(label / temperature); lower is sharper. Relevance has none.
         only_kept: leave out questions that did not pass the keep-filter.
         group_size: passages a question shows in an epoch: the best one and others, drawn anew in each epoch.
         groups_per_step: questions in one step of the optimizer.

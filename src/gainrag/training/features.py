@@ -39,7 +39,8 @@ Scoring = Callable[[Sequence[GainRecord | Retrieved], bool], list[FloatArray]]
 # The setting `start` of trees that begin from nothing, and with how many questions they do where it is left out.
 SCRATCH, FEW = "scratch", 1000
 # Models that are averaged.
-SEEDS = 5
+# Regret by folds of the six data sets: one model 0.582, five 0.566, ten 0.564.
+SEEDS = 10
 # What the new trees' scores may be multiplied by.
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 FOLDS = 5
@@ -244,5 +245,5 @@ def size_for(questions: int) -> dict[str, Any]:
     """Rounds, leaves and the fewest passages of a leaf for trees on top of a prior: fewer and simpler ones where there
     is little to learn from."""
     if questions < 1000:
-        return {"rounds": 60, "leaves": 6, "least": 20}
-    return {"rounds": 200, "leaves": 15, "least": 40}
+        return {"rounds": 60, "learning_rate": 0.1, "leaves": 6, "least": 20}
+    return {"rounds": 200, "learning_rate": 0.1, "leaves": 15, "least": 40}
