@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -41,6 +41,8 @@ from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, settings_of
 
 Arguments = Mapping[str, Any]
+# Others' formats, by the names that `gainrag ingest` takes.
+FORMATS = get_args(ingestion.Format)
 
 
 def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
@@ -64,8 +66,50 @@ def _read_config(path: str | Path, arguments: Arguments) -> config.Config:
 
 
 def ingest(arguments: Arguments) -> None:
+    """Documents, an official release, or another's files -> questions and, where there are passages, a corpus."""
+    name = arguments["name"]
+    path = arguments["path"] or arguments["source"]
+    if arguments["path"] and arguments["source"]:
+        raise UsageError("PATH is given twice", where="gainrag ingest", hint="leave out --source")
+    stage = ingestion.ingest_documents if name == "docs" else ingestion.convert if name in FORMATS else ingestion.ingest
+    known = parameters(stage)
+    others = (ingestion.ingest, ingestion.convert, ingestion.ingest_documents)
+    for flag in (flag for other in others for flag in parameters(other) if flag in arguments and flag not in known):
+        what = f"--{flag.replace('_', '-')} is none of the flags for {name}"
+        raise UsageError(what, where="gainrag ingest", hint="leave it out")
+    if stage is not ingestion.ingest and path is None:
+        raise UsageError("PATH is missing", where="gainrag ingest", hint=f"gainrag ingest {name} PATH -o FOLDER")
+    if name == "docs":
+        _ingest_documents(path, arguments)
+    elif name in FORMATS:
+        _convert(name, path, arguments)
+    else:
+        _ingest_release(name, path, arguments)
+
+
+def _ingest_documents(path: str, arguments: Arguments) -> None:
+    """A folder of documents -> a corpus; `ingest_documents` writes it, with its meta file."""
+    if arguments["gz"]:
+        raise UsageError("--gz is none of the flags for docs", where="gainrag ingest", hint="leave it out")
+    print(
+        ingestion.ingest_documents(path, arguments["out"], **_own(ingestion.ingest_documents, arguments)),
+        file=sys.stderr,
+    )
+
+
+def _convert(name: str, path: str, arguments: Arguments) -> None:
+    """Another's files -> questions and a corpus; `convert` writes them."""
+    suffix = ".jsonl.gz" if arguments["gz"] else ".jsonl"
+    own = _own(ingestion.convert, arguments)
+    found = ingestion.convert(name, path, arguments["out"], suffix, **own)
+    inputs, settings = hashes({"source": path}), {**settings_of(ingestion.convert, own), "name": name}
+    for stem in found.files:
+        write_meta(Path(arguments["out"]) / f"{stem}{suffix}", settings, inputs, dict(found.counts))
+    print(found, file=sys.stderr)
+
+
+def _ingest_release(name: str, source: str | None, arguments: Arguments) -> None:
     """An official release -> questions and, where it brings passages, a corpus."""
-    name, source = arguments["name"], arguments["source"]
     own = _own(ingestion.ingest, arguments)
     found = ingestion.ingest(name, source, **own)
     out, suffix = Path(arguments["out"]), ".jsonl.gz" if arguments["gz"] else ".jsonl"

@@ -128,20 +128,24 @@ def _data(default: str) -> Argument:
 COMMANDS: tuple[Command, ...] = (
     Command(
         "ingest",
-        "Read a data set's official release into questions and, where it brings passages, a corpus.",
+        "Read documents, a data set's official release, or another's files into questions and a corpus.",
         actions.ingest,
         (
-            _input("name", "the data set: %(choices)s", choices=sorted(ingestion.RELEASES), metavar="NAME"),
-            _output("the folder for questions.jsonl (of several splits: train.jsonl ..) and corpus.jsonl"),
-            Argument(
-                ("--source",),
-                {"metavar": "PATH", "help": "an official file, or a folder of them [download from the hub]"},
+            _input(
+                "name",
+                "docs (a folder of Markdown, HTML, reStructuredText, text, and with an extra PDF and Office files), "
+                "a format, or a data set's official release: %(choices)s",
+                choices=["docs", *actions.FORMATS, *sorted(ingestion.RELEASES)],
+                metavar="WHAT",
             ),
+            _input("path", "the folder or file [of a release: download from the hub]", nargs="?", metavar="PATH"),
+            _output("the folder for questions.jsonl (of several splits: train.jsonl ..) and corpus.jsonl"),
+            Argument(("--source",), {"metavar": "PATH", "help": "PATH by another name"}),
             Argument(("--gz",), {"action": "store_true", "help": "write .jsonl.gz"}),
         ),
-        (ingestion.ingest,),
+        (ingestion.ingest, ingestion.convert, ingestion.ingest_documents),
         writes="inside",
-        kept="Finished files are kept; run the same command again to start over.",
+        kept="Finished files, and documents that were read, are kept; run the same command again.",
     ),
     Command(
         "index",

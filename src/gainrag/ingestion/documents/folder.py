@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from gainrag.errors import DataError
+from gainrag.files.locks import lock
 from gainrag.files.meta import digest, is_current, write_meta
 from gainrag.files.progress import progress
-from gainrag.files.streams import input_errors, open_output
+from gainrag.files.streams import input_errors, open_output, read_lines
 from gainrag.ingestion.documents import duplicates
 from gainrag.ingestion.documents.blocks import Unreadable
 from gainrag.ingestion.documents.passages import cut, outline
@@ -28,6 +29,7 @@ from gainrag.records import Passage
 from gainrag.settings import Length, Name, checked
 
 CORPUS, LEFT_OUT = "corpus.jsonl", "left_out.jsonl"
+_OWN = (CORPUS, LEFT_OUT, NAME, "corpus.meta.json")
 # Part of what a store was made with: raised when the same file would give other passages.
 READING = 1
 
@@ -76,7 +78,7 @@ def ingest_documents(
     """Read a folder's documents into OUT/corpus.jsonl, and what gave no passages into OUT/left_out.jsonl.
 
     A second run reads the files that are new or changed; a changed file replaces its own passages alone, and the ids
-    of all others stay. Ids are made of path and place: `guide/install.md#linux/apt.2` is the second passage of a section.
+    of all others stay. Ids are made of path and place: `guide/install.md#linux/apt.2` is a section's second passage.
 
     Args:
         size: tokens of a passage at most, its title included: 200 and a question fit the 256 of the default encoder,
@@ -94,13 +96,12 @@ def ingest_documents(
     with input_errors(source):
         os.stat(source)
     count = TokenCount(tokenizer)
-    out.mkdir(parents=True, exist_ok=True)
     found = Documents()
-    with open_store(out) as store:
+    with lock(out / "gainrag"), open_store(out) as store:
         cutting = {"size": size, "tokenizer": tokenizer, "reading": READING}
         if store.begin(msgspec.json.encode(cutting).decode()):
             found.counts["settings other than before: all files read again"] += 1
-        _read_all(source, store, count, size, found)
+        _read_all(_walk(source, out.resolve(), found), store, count, size, found)
         files = list(store.files().values())
         _tell(files, found)
         settings = {**cutting, "near_duplicate": near_duplicate}
@@ -111,12 +112,13 @@ def ingest_documents(
             write_meta(corpus, settings, inputs, {"passages": found.passages, **found.counts, **found.reasons})
         else:
             found.counts["corpus as it was, nothing has changed"] += 1
-            found.passages = sum(1 for _ in open(corpus, "rb"))
+            found.passages = sum(1 for _ in read_lines(corpus))
     return found
 
 
-def _walk(source: Path, found: Documents) -> Iterator[tuple[str, Path]]:
-    """(path below the folder, file) in the order of the paths. What is hidden is counted, not read."""
+def _walk(source: Path, out: Path, found: Documents) -> Iterator[tuple[str, Path]]:
+    """(path below the folder, file), folder by folder. What is hidden or linked is counted, not read; what this writes
+    itself is no document."""
     if source.is_file():
         yield source.name, source
         return
@@ -131,14 +133,14 @@ def _walk(source: Path, found: Documents) -> Iterator[tuple[str, Path]]:
             path = Path(folder, name)
             if name.startswith("."):
                 found.counts["hidden files not read"] += 1
-            elif NAME not in name:
+            elif not (out == path.parent.resolve() and name.startswith(_OWN)):
                 yield path.relative_to(source).as_posix(), path
 
 
-def _read_all(source: Path, store: Store, count: TokenCount, size: int, found: Documents) -> None:
+def _read_all(walk: Iterator[tuple[str, Path]], store: Store, count: TokenCount, size: int, found: Documents) -> None:
     """Bring the store to what the folder holds now."""
     known, seen = store.files(), set()
-    for name, path in progress(_walk(source, found), "reading documents", unit="files"):
+    for name, path in progress(walk, "reading documents", unit="files"):
         seen.add(name)
         try:
             name.encode()
@@ -227,7 +229,7 @@ def _write(store: Store, files: list[File], corpus: Path, near_duplicate: float,
         what = "none of its files has text"
         raise DataError(what, where=str(corpus.parent), hint=hint or "the folder is empty")
     into = duplicates.merged(signatures, lambda at: store.text(int(rows[at])), near_duplicate)
-    wanted = {at: "" for at in into.values()}
+    wanted = dict.fromkeys(into.values(), "")
     dropped: list[tuple[str, int]] = []
     with open_output(corpus) as stream:
         for at, line in enumerate(store.lines()):

@@ -15,8 +15,11 @@ _AROUND = "script, style, noscript, template, svg, nav, header, footer, aside, f
 _MAIN = ("main", "[role=main]", "article", "body")
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _INLINE = frozenset(
-    "a abbr b bdi bdo big cite code data del dfn em font i img input ins kbd label mark math q s samp small span strike "
-    "strong sub sup time tt u var wbr".split()
+    (
+        *("a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "img", "input"),
+        *("ins", "kbd", "label", "mark", "math", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup"),
+        *("time", "tt", "u", "var", "wbr"),
+    )
 )
 _SPACE = re.compile(r"\s+")
 
@@ -95,7 +98,7 @@ class _Walk:
         elif tag == "pre":
             if (code := node.text(deep=True).strip("\n").rstrip()).strip():
                 self.found.append(Block("code", code))
-        elif tag == "table" and not node.css_first("table, pre, h1, h2, h3, h4, h5, h6"):
+        elif tag == "table" and not node.css_first("table table, pre, h1, h2, h3, h4, h5, h6"):
             if rows := _rows(node):
                 self.found.append(Block("table", "\n".join(rows)))
         elif not tag.startswith("-") and tag != "_comment":

@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import semchunk
-
 from gainrag.ingestion.documents.blocks import Block
 
 SEPARATOR = " > "
@@ -149,7 +147,7 @@ def _title(path: Sequence[str], size: int, count: Count) -> str:
         del heads[len(heads) // 2]
     title = SEPARATOR.join(heads)
     if count(title) * 3 > size:
-        title = semchunk.chunk(heads[-1], max(1, size // 3), count, memoize=False)[0]
+        title = _prose(heads[-1], size // 3, count)[0]
     return title
 
 
@@ -196,5 +194,7 @@ def _lines(lines: Iterable[str], room: int, count: Count) -> Iterator[list[str]]
 
 def _prose(text: str, room: int, count: Count) -> list[str]:
     """A text cut where paragraphs, sentences, or at last words end."""
+    import semchunk
+
     parts: list[str] = semchunk.chunk(text, max(1, room), count, memoize=False)
     return parts

@@ -13,6 +13,7 @@ errors and leaves out, text and all.
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -30,12 +31,17 @@ _CODE |= {"console", "ipython", "prompt", "math", "productionlist", "plot", "jup
 _TABLES = frozenset(("csv-table", "list-table", "flat-table", "table"))
 # They hold names of files, of classes, of styles, never prose.
 _SILENT = frozenset(
-    "toctree index image contents highlight currentmodule module py:module py:currentmodule meta include raw only "
-    "default-domain default-role role sectnum autosummary autoclass autofunction automodule automethod autodata "
-    "graphviz digraph inheritance-diagram tabularcolumns testsetup testcleanup unicode replace target-notes "
-    "sectionauthor moduleauthor codeauthor ifconfig cssclass class-name rst-class".split()
+    (
+        *("autoclass", "autodata", "autofunction", "automethod", "automodule", "autosummary", "class-name", "codeauthor"),
+        *("contents", "cssclass", "currentmodule", "default-domain", "default-role", "digraph", "graphviz", "highlight"),
+        *("image", "include", "index", "inheritance-diagram", "meta", "module", "moduleauthor", "py:currentmodule"),
+        *("py:module", "raw", "replace", "role", "rst-class", "sectionauthor", "sectnum", "tabularcolumns"),
+        *("target-notes", "testcleanup", "testsetup", "toctree", "unicode"),
+    )
 )
-_PLAIN = frozenset(("container", "compound", "figure", "glossary", "tab-set", "tab-item", "rubric", "centered", "hlist"))
+# What is in them stands for itself; so does the line of those that say no more than where to put it.
+_PLAIN = frozenset(("centered", "compound", "container", "glossary", "rubric", "tab-item", "tab-set"))
+_BARE = frozenset(("figure", "hlist", "ifconfig", "only"))
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]+)`")
 _LINK = re.compile(r"`([^`<>]+?)\s*<[^`>]*>`_{0,2}")
 _REFERENCE = re.compile(r"`([^`]+)`__?")
@@ -58,7 +64,7 @@ def looks_like_rst(text: str) -> bool:
     lines = text[:20_000].split("\n")
     return any(
         _DIRECTIVE.match(line) or (above.strip() and _SIGNS.match(line) and abs(len(line) - len(above)) <= 2)
-        for above, line in zip(lines, lines[1:], strict=False)
+        for above, line in itertools.pairwise(lines)
     )
 
 
@@ -74,7 +80,7 @@ def plain(text: str) -> str:
 def _role(content: str) -> str:
     if named := _TARGET.match(content):
         return named[1] or content
-    return content.rsplit(".", 1)[-1] if content.startswith("~") else content.lstrip("!")
+    return content.rsplit(".", 1)[-1] if content.startswith("~") else content.lstrip("!.")
 
 
 class _Reader:
@@ -142,12 +148,10 @@ class _Reader:
             self._add("table", [argument, *body] if argument else body)
             return
         inside = textwrap.dedent("\n".join(body)).split("\n")
-        if name == "figure":
-            argument = ""
-        # An object's further signatures stand under its first one, and an admonition's text may begin on its line.
-        if argument or name not in _PLAIN:
-            head = argument if name in _PLAIN else f"{name.rpartition(':')[2]}: {argument}".strip()
-            self._add("text", [head])
+        if name in _PLAIN and argument:
+            self._add("text", [argument])
+        elif name not in _PLAIN | _BARE:
+            self._add("text", [f"{name.rpartition(':')[2]}: {argument}".strip()])
         self.read(inside)
 
     def _paragraph(self, lines: Sequence[str], at: int) -> int:
