@@ -41,9 +41,7 @@ class Entry(NamedTuple):
     split: str = ""
 
 
-def entries(
-    format: Format, path: str | Path, columns: Mapping[str, str], splits: Sequence[str]
-) -> Iterator[Entry]:
+def entries(format: Format, path: str | Path, columns: Mapping[str, str], splits: Sequence[str]) -> Iterator[Entry]:
     """What a file or folder in a format holds, row by row.
 
     Args:
@@ -136,7 +134,9 @@ def _question(row: dict[str, Any], where: str) -> Question:
     """A question; without an id, its text gives it one."""
     for key in ("answers", "choices"):
         if key in row:
-            found = as_list(row[key])
+            # A cell that spells out a list may be in one by now.
+            value = row[key]
+            found = as_list(value[0] if isinstance(value, list) and len(value) == 1 else value)
             row[key] = [found] if isinstance(found, str | int | float) else found
     if isinstance(row.get("answers"), list):
         kept = dict.fromkeys(str(answer).strip() for answer in row["answers"] if str(answer).strip())
@@ -316,5 +316,3 @@ def _flat(value: Any) -> Iterator[Any]:
             yield from _flat(item)
     elif value is not None:
         yield value
-
-

@@ -86,9 +86,7 @@ def merged(signatures: _Numbers, text_of: Callable[[int], str], threshold: float
     return into
 
 
-def _merge_group(
-    rows: Sequence[int], into: dict[int, int], text_of: Callable[[int], str], threshold: float
-) -> None:
+def _merge_group(rows: Sequence[int], into: dict[int, int], text_of: Callable[[int], str], threshold: float) -> None:
     """Compare passages that share a band, in their order."""
     kept: list[tuple[int, _Numbers]] = []
     for row in rows:

@@ -257,5 +257,3 @@ class _Id(msgspec.Struct):
 
 def _line(stream: Any, value: dict[str, str]) -> None:
     stream.write(msgspec.json.encode(value) + b"\n")
-
-

@@ -32,10 +32,31 @@ _TABLES = frozenset(("csv-table", "list-table", "flat-table", "table"))
 # They hold names of files, of classes, of styles, never prose.
 _SILENT = frozenset(
     (
-        *("autoclass", "autodata", "autofunction", "automethod", "automodule", "autosummary", "class-name", "codeauthor"),
-        *("contents", "cssclass", "currentmodule", "default-domain", "default-role", "digraph", "graphviz", "highlight"),
-        *("image", "include", "index", "inheritance-diagram", "meta", "module", "moduleauthor", "py:currentmodule"),
-        *("py:module", "raw", "replace", "role", "rst-class", "sectionauthor", "sectnum", "tabularcolumns"),
+        *("autoclass", "autodata", "autofunction", "automethod", "automodule", "autosummary"),
+        *("class-name", "codeauthor", "contents", "cssclass", "currentmodule", "default-domain", "default-role"),
+        *(
+            "digraph",
+            "graphviz",
+            "highlight",
+            "image",
+            "include",
+            "index",
+            "inheritance-diagram",
+            "meta",
+            "module",
+            "moduleauthor",
+        ),
+        *(
+            "py:currentmodule",
+            "py:module",
+            "raw",
+            "replace",
+            "role",
+            "rst-class",
+            "sectionauthor",
+            "sectnum",
+            "tabularcolumns",
+        ),
         *("target-notes", "testcleanup", "testsetup", "toctree", "unicode"),
     )
 )

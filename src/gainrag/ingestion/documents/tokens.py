@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from gainrag.models.folder import resolve
 from gainrag.models.loading import load_tokenizer
@@ -34,7 +34,7 @@ class TokenCount(dict[str, int]):
         return sum(map(self.__getitem__, text.split()))
 
 
-def _encoder(model: str) -> Any:
+def _encoder(model: str) -> Callable[[str], int]:
     """The number of a word's tokens by a model's tokenizer.
 
     Raises:
