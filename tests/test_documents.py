@@ -213,13 +213,13 @@ def run(folder: Path, **settings: float | int) -> tuple[Documents, list[Passage]
 def test_a_folder_becomes_a_corpus_and_everything_left_out_is_named(folder: Path) -> None:
     found, passages = run(folder)
     assert [passage.id for passage in passages] == [
-        "bay.md",
-        "deep/index.html",
-        "deep/page.rst",
-        "plain.txt",
+        "bay.md#top",
+        "deep/index.html#top",
+        "deep/page.rst#top",
+        "plain.txt#top",
     ]
     assert found.passages == len(passages)
-    assert "fährt täglich über" in next(passage.text for passage in passages if passage.id == "plain.txt")
+    assert "fährt täglich über" in next(passage.text for passage in passages if passage.id == "plain.txt#top")
     left = [json.loads(line) for line in (folder.parent / "data" / "left_out.jsonl").read_text().splitlines()]
     assert {entry["file"]: entry["reason"] for entry in left} == {
         "empty.md": "empty",
@@ -245,8 +245,8 @@ def test_a_second_run_reads_what_has_changed(folder: Path) -> None:
     changed, after = run(folder)
     assert (changed.counts["files read"], changed.counts["files gone"]) == (1, 1)
     old, new = ({passage.id: passage for passage in found} for found in (before, after))
-    assert old.keys() - new.keys() == {"plain.txt"}
-    assert [id for id in new if new[id] != old[id]] == ["bay.md"]
+    assert old.keys() - new.keys() == {"plain.txt#top"}
+    assert [id for id in new if new[id] != old[id]] == ["bay.md#top"]
     smaller, passages = run(folder, size=30)
     assert smaller.counts["files read"] == 6
     assert len(passages) > len(after)
@@ -259,12 +259,12 @@ def test_near_duplicates_are_merged_and_named(folder: Path) -> None:
     (folder / "c.txt").write_text(text.upper() + "\n")
     found, passages = run(folder)
     assert found.counts["near-duplicate passages merged"] == 2
-    assert {"a.txt", "b.txt", "c.txt"} & {passage.id for passage in passages} == {"a.txt"}
+    assert {"a.txt#top", "b.txt#top", "c.txt#top"} & {passage.id for passage in passages} == {"a.txt#top"}
     left = (folder.parent / "data" / "left_out.jsonl").read_text()
-    assert '{"passage":"b.txt","reason":"near-duplicate of a.txt"}' in left
+    assert '{"passage":"b.txt#top","reason":"near-duplicate of a.txt#top"}' in left
     (folder / "a.txt").unlink()  # what was merged into it comes back
     _, passages = run(folder)
-    assert {"b.txt", "c.txt"} & {passage.id for passage in passages} == {"b.txt"}
+    assert {"b.txt#top", "c.txt#top"} & {passage.id for passage in passages} == {"b.txt#top"}
     strict, _ = run(folder, near_duplicate=1.0)
     assert strict.counts["near-duplicate passages merged"] == 0
 
@@ -309,4 +309,4 @@ def test_office_and_pdf_files_need_the_extra_or_are_read(folder: Path) -> None:
     document.add_paragraph("Ships moor here in winter.")
     document.save(str(folder / "report.docx"))
     _, passages = run(folder)
-    assert next(passage for passage in passages if passage.id == "report.docx").title == "Report"
+    assert next(passage for passage in passages if passage.id == "report.docx#top").title == "Report"

@@ -28,7 +28,7 @@ from typing import Annotated, get_args
 import numpy as np
 from msgspec import Meta
 
-from gainrag.errors import DataError
+from gainrag.errors import ConfigError, DataError
 from gainrag.files.meta import digest
 from gainrag.files.progress import say
 from gainrag.files.resuming import write_resumable
@@ -131,11 +131,16 @@ def ask(
         seed: of the sampling.
 
     Raises:
-        ConfigError: the model is no scorer and generator.
+        ConfigError: the model is no scorer and generator, or shares leave nothing for the rest.
         DataError: no passage is long enough, or no question was kept.
         ModelError: the model returns no text, or losses of another number.
     """
     need(lm, ScorerGenerator, what="lm", where="ask", hint="pass open_lm(..), or see gainrag.protocols")
+    for name, others in {"test": tune, "two": yes_no}.items():
+        if (total := {"test": test, "two": two}[name] + others) >= 1:
+            raise ConfigError(
+                f"shares of {total:g} leave nothing", where=name, hint="they must be less than 1 together"
+            )
     prompts = for_model(prompt, lm)
     plan = draw(passages, n * rounds, {"yes_no": yes_no, "two": two}, seed)
     writer = _Writer(lm, retriever, prompts, k, least)
@@ -367,7 +372,9 @@ def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str
     own = set(normalise(record.question).split())
     for other in kept:
         theirs = set(normalise(other.question).split())
-        if len(own & theirs) >= _SAME * len(own | theirs):
+        # Questions that differ in a name alone have other answers.
+        alike = len(own & theirs) >= _SAME * len(own | theirs) and _answer(record) == _answer(other)
+        if own == theirs or alike:
             rejected["near-duplicate of another question"] += 1
             return
     if len(kept) >= n:
@@ -379,6 +386,10 @@ def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str
     )
 
 
+def _answer(question: Question) -> str:
+    return normalise(question.answers[0])
+
+
 def split_by_document(questions: Sequence[Question], test: float, tune: float, seed: int) -> dict[str, list[Question]]:
     """Questions by split; all of one document in one: to whichever split lacks most of its share, the document with
     most questions first."""
@@ -386,8 +397,6 @@ def split_by_document(questions: Sequence[Question], test: float, tune: float, s
     for question in questions:
         by_document[question.extra["document"]].append(question)
     shares = {"train": 1.0 - test - tune, "tune": tune, "test": test}
-    if shares["train"] <= 0:
-        raise DataError("nothing is left for training", where="ask", hint="test and tune must be less than 1 together")
     found: dict[str, list[Question]] = {split: [] for split in SPLITS}
     order = np.random.default_rng(seed).permutation(sorted(by_document)).tolist()
     for name in sorted(order, key=lambda name: -len(by_document[name])):

@@ -48,18 +48,18 @@ ASKING: dict[Asked, str] = {
         + "Question: Who published Jane Austen's novel Emma?\nAnswer: John Murray\n\n{passages}Question:"
     ),
     "yes_no": (
-        "Write a question about the last passage that is answered with yes or no, and its answer. Name what the question "
-        "is about; never say 'the passage'.\n\n"
+        "Write a question about the last passage that is answered with yes or no, and its answer. Name what the "
+        "question is about; never say 'the passage'.\n\n"
         + _EXAMPLE_PASSAGE
         + "Question: Was Jane Austen's novel Emma first published in Paris?\nAnswer: no\n\n{passages}Question:"
     ),
     "two": (
-        "Write a question that is answered only by the last two passages together, and its short answer, copied from one "
-        "of them. Name what the question is about; never say 'the passage'.\n\n"
+        "Write a question that is answered only by the last two passages together, and its short answer, copied from "
+        "one of them. Name what the question is about; never say 'the passage'.\n\n"
         + _EXAMPLE_PASSAGE
         + "Passage: John Murray\nJohn Murray moved his house to 50 Albemarle Street in 1812.\n\n"
-        "Question: In which street was the house that published Jane Austen's novel Emma?\nAnswer: Albemarle Street\n\n"
-        "{passages}Question:"
+        "Question: In which street was the house that published Jane Austen's novel Emma?\n"
+        "Answer: Albemarle Street\n\n{passages}Question:"
     ),
 }
 # Bytes of an answer for which as many tokens are reserved, without asking the tokenizer.

@@ -14,6 +14,7 @@ import msgspec
 
 from gainrag import (
     answering,
+    asking,
     augmentation,
     evaluation,
     indexing,
@@ -33,6 +34,7 @@ from gainrag.models.identity import identity
 from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
+from gainrag.retrievers.bm25 import BM25
 from gainrag.runs import config, names, printing, sharing, stages
 from gainrag.runs.names import by_seed
 from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
@@ -130,6 +132,27 @@ def _ingest_release(name: str, source: str | None, arguments: Arguments) -> None
             continue
         write(path, records)
         write_meta(path, settings, inputs, dict(found.counts))
+    print(found, file=sys.stderr)
+
+
+def ask(arguments: Arguments) -> None:
+    """A corpus -> questions by split."""
+    passages = list(ingestion.read_passages(arguments["corpus"]))
+    real = ingestion.read_questions(arguments["questions"], need_answers=True) if arguments["questions"] else []
+    retriever = indexing.open_index(arguments["index"]) if arguments["index"] else BM25.build(passages)
+    lm, llm = _open_lm(arguments)
+    inputs: dict[str, str] = {"corpus": arguments["corpus"]}
+    if arguments["index"]:
+        inputs["index"] = str(Path(arguments["index"]) / indexing.META_FILE)
+    memory = _memory(asking.ask, arguments, llm, **inputs)
+    # What is written does not depend on how many are wanted in all, nor on how they are divided.
+    own = _own(asking.ask, arguments)
+    found = asking.ask(passages, lm, retriever, arguments["out"], {"llm": llm, "inputs": memory["inputs"]}, real, **own)
+    for split, questions in found.splits.items():
+        path = Path(arguments["out"]) / f"{split}.jsonl"
+        if questions:
+            write(path, questions)
+            write_meta(path, memory["settings"], memory["inputs"], {"tried": found.tried, **found.rejected})
     print(found, file=sys.stderr)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gainrag import (
     answering,
+    asking,
     augmentation,
     evaluation,
     indexing,
@@ -146,6 +147,30 @@ COMMANDS: tuple[Command, ...] = (
         (ingestion.ingest, ingestion.convert, ingestion.ingest_documents),
         writes="inside",
         kept="Finished files, and documents that were read, are kept; run the same command again.",
+    ),
+    Command(
+        "ask",
+        "Have the language model write questions on a corpus, and keep those that a passage helps to answer.",
+        actions.ask,
+        (
+            _input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz"),
+            _llm(),
+            _output("the folder for train.jsonl, tune.jsonl, test.jsonl, and what was rejected in written-1.jsonl .."),
+            Argument(
+                ("--index",),
+                {"metavar": "FOLDER", "help": "the index in which questions must find their passages [words: BM25]"},
+                reads=True,
+            ),
+            Argument(
+                ("--questions",),
+                {"metavar": "FILE", "help": "questions that people asked, with answers: they go to test, marked"},
+                reads=True,
+            ),
+        ),
+        (asking.ask, lms.open_lm),
+        ("model",),
+        writes="inside",
+        kept=GOES_ON,
     ),
     Command(
         "index",

@@ -35,6 +35,8 @@ READING = 1
 
 Likeness = Annotated[float, Meta(ge=0.7, le=1.0)]  # of near-duplicates; MinHash's bands find no others surely
 
+# What stands before a page's first section.
+_TOP = "top"
 _NO_SLUG = re.compile(r"[^\w]+")
 
 
@@ -185,9 +187,9 @@ def _read_file(
     passages: list[tuple[Passage, bytes]] = []
     root = outline(page.blocks, _name(name))
     for piece in cut(root, size, count, counts):
-        anchor = "/".join(_slug(head) for head in piece.anchor[1:])
+        anchor = "/".join(_slug(head) for head in piece.anchor[1:]) or _TOP
         taken[anchor] += 1
-        id = name + (f"#{anchor}" if anchor else "") + (f".{taken[anchor]}" if taken[anchor] > 1 else "")
+        id = f"{name}#{anchor}" + (f".{taken[anchor]}" if taken[anchor] > 1 else "")
         passage = Passage(id=id, title=piece.title, text=piece.text)
         passages.append((passage, duplicates.bands(piece.text)))
     return file._replace(note=page.note, counts=msgspec.json.encode(counts).decode()), passages
