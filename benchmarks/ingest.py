@@ -9,6 +9,7 @@ prose, lists, tables and code, made of words of chance with the usual few often,
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import resource
@@ -27,12 +28,12 @@ def make_files(folder: Path, files: int, size: int, seed: int = 0) -> int:
     rng = random.Random(seed)
     letters = "abcdefghijklmnoprstuvw"
     words = ["".join(rng.choices(letters, k=rng.randint(2, 10))) for _ in range(WORDS)]
-    weights = [1 / rank for rank in range(1, WORDS + 1)]
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, WORDS + 1)))
     total = 0
     for number in range(files):
         path = folder / f"{number % FOLDERS:02d}" / f"page{number:05d}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn = iter(rng.choices(words, weights, k=size // 4))
+        drawn = iter(rng.choices(words, cum_weights=weights, k=size // 4))
         parts, length = [f"# Page {number}\n"], 0
         while length < size:
             parts.append(_part(rng, [next(drawn, "end") for _ in range(60)]))

@@ -135,8 +135,7 @@ def test_sections_are_titles_and_stay_whole() -> None:
     assert "\n\nDeep ones\n\n| name | depth |" in whole.text
     assert "Ost\n\nShips moor here." in whole.text
     apart = list(cut(root, 18, words, Counter()))
-    assert [piece.title for piece in apart][0] == "Harbours"
-    assert [piece.title for piece in apart][-1] == "Harbours > Deep ones > Ost"
+    assert (apart[0].title, apart[-1].title) == ("Harbours", "Harbours > Deep ones > Ost")
     assert apart[-1].text == "Ships moor here."
 
 

@@ -31,6 +31,7 @@ class Section:
     level: int
     blocks: list[Block] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
+    whole: _Item | None = None  # as one text, once it was asked for
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def cut(page: Section, size: int, count: Count, counts: Counter[str]) -> Iterato
     budget = max(8, size - count(title))
     items: list[_Item | list[Piece]] = []
     for block in page.blocks:
-        items += [_Item(text, count(text)) for text in _parts(block, budget, count, counts)]
+        items += _parts(block, budget, count, counts)
     for section in page.sections:
         whole = _whole(section, count)
         # Its own title is longer than the one above it, by its heading, which is counted in the whole.
@@ -132,6 +133,12 @@ def _closed(page: Section, title: str, held: list[_Item]) -> Iterator[Piece]:
 
 def _whole(section: Section, count: Count) -> _Item:
     """A section as one text, with its headings; without a text where there are headings alone."""
+    if section.whole is None:
+        section.whole = _joined(section, count)
+    return section.whole
+
+
+def _joined(section: Section, count: Count) -> _Item:
     inner = [_whole(child, count) for child in section.sections]
     texts = [*(block.text for block in section.blocks), *(item.text for item in inner if item.text)]
     if not texts:
@@ -151,10 +158,16 @@ def _title(path: Sequence[str], size: int, count: Count) -> str:
     return title
 
 
-def _parts(block: Block, budget: int, count: Count, counts: Counter[str]) -> list[str]:
+def _parts(block: Block, budget: int, count: Count, counts: Counter[str]) -> list[_Item]:
     """A block, cut where it is too long for a passage."""
-    if count(block.text) <= budget:
-        return [block.text]
+    tokens = count(block.text)
+    if tokens <= budget:
+        return [_Item(block.text, tokens)]
+    return [_Item(text, count(text)) for text in _torn(block, budget, count, counts)]
+
+
+def _torn(block: Block, budget: int, count: Count, counts: Counter[str]) -> list[str]:
+    """The parts of a block that is too long."""
     if block.kind == "text":
         counts["paragraphs cut between sentences"] += 1
         return _prose(block.text, budget, count)
