@@ -33,6 +33,35 @@ BACKGROUND_INSTRUCTION = (
 )
 # What a model writes when it knows nothing, as the instruction asks.
 NOT_AVAILABLE = "N/A"
+# What a model is asked to write a question from, by the question's kind; {passages} as other prompts show them. The
+# examples show the form: what is written is read by its lines.
+Asked = Literal["fact", "yes_no", "two"]
+_EXAMPLE_PASSAGE = (
+    "Passage: Emma > Publication\nEmma is a novel by Jane Austen. John Murray published it in London in December 1815, "
+    "and it was dedicated to the Prince Regent.\n\n"
+)
+ASKING: dict[Asked, str] = {
+    "fact": (
+        "Write a question that only the last passage answers, and its short answer, copied from the passage. Name what "
+        "the question is about; never say 'the passage'.\n\n"
+        + _EXAMPLE_PASSAGE
+        + "Question: Who published Jane Austen's novel Emma?\nAnswer: John Murray\n\n{passages}Question:"
+    ),
+    "yes_no": (
+        "Write a question about the last passage that is answered with yes or no, and its answer. Name what the "
+        "question is about; never say 'the passage'.\n\n"
+        + _EXAMPLE_PASSAGE
+        + "Question: Was Jane Austen's novel Emma first published in Paris?\nAnswer: no\n\n{passages}Question:"
+    ),
+    "two": (
+        "Write a question that is answered only by the last two passages together, and its short answer, copied from "
+        "one of them. Name what the question is about; never say 'the passage'.\n\n"
+        + _EXAMPLE_PASSAGE
+        + "Passage: John Murray\nJohn Murray moved his house to 50 Albemarle Street in 1812.\n\n"
+        "Question: In which street was the house that published Jane Austen's novel Emma?\n"
+        "Answer: Albemarle Street\n\n{passages}Question:"
+    ),
+}
 # Bytes of an answer for which as many tokens are reserved, without asking the tokenizer.
 SHORT = 64
 
@@ -165,6 +194,31 @@ class Prompts:
     def background(self, question: str) -> str:
         """The request for the pseudo-passage."""
         return self.wrap(self.template.background.format(question=question))
+
+    def to_ask(self, kind: Asked, passages: Sequence[Passage], *, reserve: int) -> str:
+        """The request for a question on passages; passages too long for the context are cut at their ends.
+
+        Args:
+            reserve: tokens of the context kept free for what the model writes.
+
+        Raises:
+            DataError: there is no room for the passages.
+        """
+        plain, kept = TEMPLATES["completion"].passage, list(passages)
+        while True:
+            shown = "".join(plain.format(title=passage.title, text=passage.text) for passage in kept)
+            prompt = self.wrap(ASKING[kind].format(passages=shown))
+            excess = self._excess(prompt, reserve)
+            if excess <= 0:
+                return prompt
+            assert self.bound is not None  # or nothing would exceed
+            longest = max(range(len(kept)), key=lambda i: len(kept[i].text))
+            tokens = self.bound.count_tokens(kept[longest].text) - excess - 2
+            if tokens < 1:
+                what = f"no room for a passage in the model's context of {self.bound.context} tokens"
+                raise DataError(what, where=f"passage {kept[longest].id}", hint="use a model with a longer context")
+            cut = self.bound.truncate(kept[longest].text, tokens)
+            kept[longest] = msgspec.structs.replace(kept[longest], text=cut)
 
     def scored_answer(self, answer: str) -> str:
         """The answer as it is scored behind the prompt: it owns its leading space."""

@@ -133,6 +133,9 @@ class Answer(Question, kw_only=True):
 
 R = TypeVar("R", bound=Record)
 
+# The key of a question, no field, that lists the ids of its gold passages before any were retrieved.
+GOLD = "gold_passages"
+
 # Which field of a record holds records in turn, and of what type.
 _NESTED: dict[type[Record], type[Record]] = {Retrieved: Scored, GainRecord: Gained, Answer: Scored}
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from gainrag import (
     answering,
+    asking,
     augmentation,
     evaluation,
     indexing,
@@ -33,6 +34,7 @@ from gainrag.prompts import for_model
 from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
+from gainrag.retrievers.bm25 import BM25
 from gainrag.runs import config, names, printing, sharing, stages
 from gainrag.runs.names import by_seed
 from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
@@ -41,6 +43,8 @@ from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, recorded, settings_of
 
 Arguments = Mapping[str, Any]
+# Others' formats, by the names that `gainrag ingest` takes.
+FORMATS = get_args(ingestion.Format)
 
 
 def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
@@ -69,8 +73,50 @@ def _read_config(path: str | Path, arguments: Arguments) -> config.Config:
 
 
 def ingest(arguments: Arguments) -> None:
+    """Documents, an official release, or another's files -> questions and, where there are passages, a corpus."""
+    name = arguments["name"]
+    path = arguments["path"] or arguments["source"]
+    if arguments["path"] and arguments["source"]:
+        raise UsageError("PATH is given twice", where="gainrag ingest", hint="leave out --source")
+    stage = ingestion.ingest_documents if name == "docs" else ingestion.convert if name in FORMATS else ingestion.ingest
+    known = parameters(stage)
+    others = (ingestion.ingest, ingestion.convert, ingestion.ingest_documents)
+    for flag in (flag for other in others for flag in parameters(other) if flag in arguments and flag not in known):
+        what = f"--{flag.replace('_', '-')} is none of the flags for {name}"
+        raise UsageError(what, where="gainrag ingest", hint="leave it out")
+    if stage is not ingestion.ingest and path is None:
+        raise UsageError("PATH is missing", where="gainrag ingest", hint=f"gainrag ingest {name} PATH -o FOLDER")
+    if name == "docs":
+        _ingest_documents(path, arguments)
+    elif name in FORMATS:
+        _convert(name, path, arguments)
+    else:
+        _ingest_release(name, path, arguments)
+
+
+def _ingest_documents(path: str, arguments: Arguments) -> None:
+    """A folder of documents -> a corpus; `ingest_documents` writes it, with its meta file."""
+    if arguments["gz"]:
+        raise UsageError("--gz is none of the flags for docs", where="gainrag ingest", hint="leave it out")
+    print(
+        ingestion.ingest_documents(path, arguments["out"], **_own(ingestion.ingest_documents, arguments)),
+        file=sys.stderr,
+    )
+
+
+def _convert(name: str, path: str, arguments: Arguments) -> None:
+    """Another's files -> questions and a corpus; `convert` writes them."""
+    suffix = ".jsonl.gz" if arguments["gz"] else ".jsonl"
+    own = _own(ingestion.convert, arguments)
+    found = ingestion.convert(name, path, arguments["out"], suffix, **own)
+    inputs, settings = hashes({"source": path}), {**settings_of(ingestion.convert, own), "name": name}
+    for stem in found.files:
+        write_meta(Path(arguments["out"]) / f"{stem}{suffix}", settings, inputs, dict(found.counts))
+    print(found, file=sys.stderr)
+
+
+def _ingest_release(name: str, source: str | None, arguments: Arguments) -> None:
     """An official release -> questions and, where it brings passages, a corpus."""
-    name, source = arguments["name"], arguments["source"]
     own = _own(ingestion.ingest, arguments)
     found = ingestion.ingest(name, source, **own)
     out, suffix = Path(arguments["out"]), ".jsonl.gz" if arguments["gz"] else ".jsonl"
@@ -91,6 +137,27 @@ def ingest(arguments: Arguments) -> None:
             continue
         write(path, records)
         write_meta(path, settings, inputs, dict(found.counts))
+    print(found, file=sys.stderr)
+
+
+def ask(arguments: Arguments) -> None:
+    """A corpus -> questions by split."""
+    passages = list(ingestion.read_passages(arguments["corpus"]))
+    real = ingestion.read_questions(arguments["questions"], need_answers=True) if arguments["questions"] else []
+    retriever = indexing.open_index(arguments["index"]) if arguments["index"] else BM25.build(passages)
+    lm, llm = _open_lm(arguments)
+    inputs: dict[str, str] = {"corpus": arguments["corpus"]}
+    if arguments["index"]:
+        inputs["index"] = str(Path(arguments["index"]) / indexing.META_FILE)
+    memory = _memory(asking.ask, arguments, llm, **inputs)
+    # What is written does not depend on how many are wanted in all, nor on how they are divided.
+    own = _own(asking.ask, arguments)
+    found = asking.ask(passages, lm, retriever, arguments["out"], {"llm": llm, "inputs": memory["inputs"]}, real, **own)
+    for split, questions in found.splits.items():
+        path = Path(arguments["out"]) / f"{split}.jsonl"
+        if questions:
+            write(path, questions)
+            write_meta(path, memory["settings"], memory["inputs"], {"tried": found.tried, **found.rejected})
     print(found, file=sys.stderr)
 
 
