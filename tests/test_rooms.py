@@ -41,6 +41,7 @@ ORDER = (
     "runs",
     "report",
     "demo",
+    "serving",
     "cli",
 )
 

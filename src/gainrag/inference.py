@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -38,12 +40,16 @@ class Result:
     passages: what it read, best first.
     candidates: every passage it might have read, best first; `score` is the selector's.
     pseudo_skipped: whether the pseudo-passage was not written, as a retrieved passage scored high enough.
+    retrieved: what the retriever found, in its order and with its scores.
+    seconds: how long each step took: retrieved, written (the pseudo-passage), selected, answered.
     """
 
     answer: str
     passages: list[Scored]
     candidates: list[Scored]
     pseudo_skipped: bool = False
+    retrieved: list[Scored] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def passage(self) -> Scored:
@@ -54,6 +60,30 @@ class Result:
     def from_pseudo_passage(self) -> bool:
         """Whether the best passage is the one the model wrote itself."""
         return self.passage.origin == "generated"
+
+
+# Is told of each step of an answer when it is done: its name as in `Result.seconds`, and the passages there are then.
+Tell = Callable[[str, Sequence[Scored]], None]
+
+
+class _Steps:
+    """How long each step takes; whoever follows is told of it."""
+
+    def __init__(self, tell: Tell | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._tell, self._at = tell, time.perf_counter()
+
+    def done(self, step: str, passages: Sequence[Scored] = (), *, last: bool = True) -> None:
+        """What was done since the last call belongs to this step.
+
+        Args:
+            last: it is finished.
+        """
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._at
+        if last and self._tell is not None:
+            self._tell(step, passages)
+        self._at = time.perf_counter()
 
 
 class GainRAG:
@@ -112,8 +142,11 @@ class GainRAG:
         self.prompts = for_model(prompt, llm)
         self.max_new_tokens, self.background_tokens = max_new_tokens, background_tokens
 
-    def answer(self, question: str) -> Result:
+    def answer(self, question: str, tell: Tell | None = None) -> Result:
         """Answer one question.
+
+        Args:
+            tell: is told of each step when it is done.
 
         Raises:
             DataError: the question is no text, empty, or too long for the model's context, or there are fewer than k
@@ -133,16 +166,20 @@ class GainRAG:
         self.prompts.check(question, reserve=self.max_new_tokens, where=where)
         if self.pseudo != "never":
             self.prompts.check(question, reserve=self.background_tokens, where=where, background=True)
-        candidates = search_with(self.retriever, [question], self.depth)[0]
+        steps = _Steps(tell)
+        retrieved = candidates = search_with(self.retriever, [question], self.depth)[0]
+        steps.done("retrieved", retrieved)
         scores, skipped = np.empty(0), False
         if self.threshold is not None:
             scores = self._score(question, candidates)
             skipped = is_enough(candidates, scores, self.threshold, self.k)
+            steps.done("selected", last=False)
         if self.pseudo != "never" and not skipped:
             asked = Question(id="question", question=question)
             candidates = candidates + write_background(
                 [asked], self.llm, prompt=self.prompt, max_new_tokens=self.background_tokens
             )
+            steps.done("written", candidates[-1:])
         if len(candidates) < self.k:
             raise DataError(
                 f"{self.k} passages are wanted of {len(candidates)} candidates",
@@ -155,12 +192,14 @@ class GainRAG:
         elif unscored:
             scores = np.concatenate([scores, self._score(question, unscored)])
         ranked = rescored(candidates, scores, len(candidates))
+        steps.done("selected", ranked)
         chosen = ranked[: self.k]
         rendered = self.prompts.with_passages(question, chosen, reserve=self.max_new_tokens)
         text = generate_answers(self.llm, self.prompts, [rendered], self.max_new_tokens)[0]
+        steps.done("answered", chosen)
         with self._counting:
             self.answered, self.skipped = self.answered + 1, self.skipped + skipped
-        return Result(answer=text, passages=chosen, candidates=ranked, pseudo_skipped=skipped)
+        return Result(text, chosen, ranked, skipped, retrieved, steps.seconds)
 
     def _score(self, question: str, passages: list[Scored]) -> FloatArray:
         return scores_with(self.selector, [(question, passages)])[0]
