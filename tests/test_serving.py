@@ -342,7 +342,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
 
 
 def test_a_request_without_a_result_in_time_is_given_up() -> None:
-    with blocked(limits=Limits(deadline=0.2)) as (client, selector, pool):
+    with blocked(limits=Limits(deadline=0.2)) as (client, selector, _):
         late = client.post("/rerank", json=BODY)
         assert late.status_code == 503
         assert late.headers["retry-after"]
@@ -419,7 +419,7 @@ def test_batches_keep_the_order_of_their_kind_and_their_size() -> None:
 def test_what_one_gets_does_not_depend_on_its_company(cross_encoder: Path, dtype: Any) -> None:
     selector = CrossEncoderSelector(cross_encoder, dtype=dtype)
     near = [f"The Seine flows through Paris{mark}" for mark in (".", "!", "?", " .", ",")]  # scores close together
-    asked = [{"query": QUERY, "documents": near[n:] + DOCUMENTS + [long]} for n, long in enumerate(["a b c. " * 30] * 4)]
+    asked = [{"query": QUERY, "documents": [*near[n:], *DOCUMENTS, "a b c. " * 30]} for n in range(4)]
     rounding = 1e-5 if dtype == "float32" else 0.05
 
     def scores(body: dict[str, Any]) -> tuple[int, FloatArray]:

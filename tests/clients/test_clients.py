@@ -191,9 +191,6 @@ def test_a_full_queue_is_waited_out_or_said(busy: Busy, name: str) -> None:
         assert CLIENTS[name](busy.url, KEY)[0] == BEST
         assert busy.asked == 2
         return
-    try:
-        found = CLIENTS[name](busy.url, KEY)
-    except Exception as error:
-        assert not isinstance(error, AssertionError)
-    else:
-        assert found[0] == BEST
+    # The others say it, or make something of it that is no result.
+    with pytest.raises(Exception, match=r"(?i)429|queue is full|results|index|indices"):
+        CLIENTS[name](busy.url, KEY)

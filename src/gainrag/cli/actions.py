@@ -291,7 +291,8 @@ def serve(arguments: Arguments) -> None:
     """Selectors -> a server."""
     index, model = arguments["index"], arguments["llm"]
     if bool(index) != bool(model):
-        raise UsageError("--index and --llm go together", where="gainrag serve", hint="give both for /answer, or neither")
+        hint = "give both for /answer, or neither"
+        raise UsageError("--index and --llm go together", where="gainrag serve", hint=hint)
     own = _own(serving.serve, arguments)
     lm = lms.open_lm(model=model) if model else None
     retriever = indexing.open_index(index) if index else None

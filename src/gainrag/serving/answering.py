@@ -1,4 +1,4 @@
-"""POST /answer: retrieve, select, answer; and for those who look closer, the answer without a passage, and true gains."""
+"""POST /answer: retrieve, select, answer; for those who look closer, the answer without a passage and true gains, too."""
 
 from __future__ import annotations
 

@@ -26,9 +26,10 @@ def keys_of_environment() -> list[str]:
         return []
     keys = [key.strip() for key in given.split(",") if key.strip()]
     if not keys:
-        raise ConfigError("is set and holds no key", where=VARIABLE, hint="unset it, or put keys in, with commas between")
+        raise ConfigError("is set and holds no key", where=VARIABLE, hint="unset it, or list keys with commas")
     if not all(key.isascii() and key.isprintable() for key in keys):
-        raise ConfigError("a key has characters that no header can carry", where=VARIABLE, hint="use letters and digits")
+        what = "a key has characters that no header can carry"
+        raise ConfigError(what, where=VARIABLE, hint="use letters and digits")
     return keys
 
 

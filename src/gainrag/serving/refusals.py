@@ -31,7 +31,13 @@ class Refused(GainragError):
     """
 
     def __init__(
-        self, status: int, what: str, *, where: str | None = None, hint: str | None = None, retry_after: int | None = None
+        self,
+        status: int,
+        what: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(what, where=where, hint=hint)
         self.http_status, self.retry_after = status, retry_after

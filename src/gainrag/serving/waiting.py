@@ -1,8 +1,8 @@
 """One thread that works, and a bounded queue before it: requests that wait together are worked on together.
 
-A request that finds the queue full, or that would wait beyond its deadline, is refused at once with the time after which
-to come back: whoever waits behind a full queue waits in vain. The thread outlives whatever goes wrong in the work; one
-request that cannot be done does not take the others of its batch with it.
+A request that finds the queue full, or that would wait beyond its deadline, is refused at once, with the time after
+which to come back: whoever waits behind a full queue waits in vain. The thread outlives whatever goes wrong in the
+work; one request that cannot be done does not take the others of its batch with it.
 """
 
 from __future__ import annotations

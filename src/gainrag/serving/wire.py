@@ -211,7 +211,9 @@ def sigmoid(scores: FloatArray) -> FloatArray:
     return np.exp(-np.logaddexp(0.0, -np.asarray(scores, dtype=np.float64)))
 
 
-def answer_body(asked: Asked, scores: FloatArray, *, model: str, bounded: bool, tokens: int, notes: Sequence[str]) -> bytes:
+def answer_body(
+    asked: Asked, scores: FloatArray, *, model: str, bounded: bool, tokens: int, notes: Sequence[str]
+) -> bytes:
     """The response: results best first, of equals the earlier one.
 
     Args:
