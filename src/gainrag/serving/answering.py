@@ -1,4 +1,4 @@
-"""POST /answer: retrieve, select, answer; for those who look closer, the answer without a passage and true gains, too."""
+"""POST /answer: retrieve, select, answer; and, where asked for, the answer without a passage, and true gains."""
 
 from __future__ import annotations
 
