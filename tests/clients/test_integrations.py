@@ -98,4 +98,4 @@ def test_rerankers_scores_one_document_and_many() -> None:
     ranker = GainRAGRanker(OverlapSelector())
     assert ranker.score(QUERY, TEXTS[1]) == 4.0
     found = ranker.rank(QUERY, TEXTS)
-    assert [(result.doc_id, result.score, result.rank) for result in found.results] == [(1, 4.0, 1), (0, 1.0, 2), (2, 0.0, 3)]
+    assert [(r.doc_id, r.score, r.rank) for r in found.results] == [(1, 4.0, 1), (0, 1.0, 2), (2, 0.0, 3)]

@@ -336,7 +336,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument(("--llm",), {"metavar": "MODEL", "help": "a language model, for /answer"}),
         ),
         (serving.serve,),
-        kept="Begun requests were given up.",
+        kept="Begun requests were finished.",
     ),
     Command(
         "validate",

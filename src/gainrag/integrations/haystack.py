@@ -29,7 +29,7 @@ class GainRAGRanker:
         return dict(default_to_dict(self, selector=self.selector, top_k=self.top_k))
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "GainRAGRanker":
+    def from_dict(cls, data: dict[str, Any]) -> GainRAGRanker:
         """The component of a written pipeline."""
         return default_from_dict(cls, data)  # type: ignore[no-any-return]
 

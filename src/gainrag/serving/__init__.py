@@ -17,7 +17,6 @@ from msgspec import Meta
 from gainrag.errors import ConfigError
 from gainrag.prompts import PromptForm
 from gainrag.protocols import Generator, Retriever
-from gainrag.selection import Pseudo
 from gainrag.selectors import PRIOR, open_selector
 from gainrag.settings import Batch, Device, Dtype, Name, Passages, Tokens, checked
 
@@ -44,7 +43,7 @@ def serve(
     deadline: Seconds = 30.0,
     depth: Passages = 20,
     k: Passages = 1,
-    pseudo: Pseudo | Literal["auto"] = "auto",
+    pseudo: Literal["auto", "eager", "lazy", "never"] = "auto",
     prompt: PromptForm = "completion",
     max_new_tokens: Tokens = 16,
     dtype: Dtype = "auto",

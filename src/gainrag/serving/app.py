@@ -34,7 +34,7 @@ from gainrag.serving.wire import Asked, answer_body, read_request
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# How long ago the scoring thread may have finished something to count as well without being asked, in seconds.
+# How long ago the scoring thread may have scored something to count as well without being asked, in seconds.
 FRESH = 2.0
 # Questions that may wait for an answer.
 QUESTIONS = 32
@@ -144,7 +144,6 @@ def create_app(
                 notes=[*ranked.notes, *([note] if note else [])],
             )
             headers = {
-                "x-model": served.name,
                 "x-truncated-documents": str(ranked.cut),
                 "x-batch-passages": str(ranked.batch),
                 "x-queue-time": _ms(now - queued - ranked.tokenizing - ranked.scoring),

@@ -70,7 +70,7 @@ class Worker(Generic[A, R]):
         self._closed = False
         self.waiting = 0  # units that wait
         self.running = 0  # units that are worked on
-        self.done_at = -math.inf  # when work was last done
+        self.done_at = -math.inf  # when work last went well
         self._pace: float | None = None  # seconds a unit, of late
         self._thread = threading.Thread(target=self._run, name="gainrag-worker", daemon=True)
         self._thread.start()
@@ -168,7 +168,7 @@ class Worker(Generic[A, R]):
                 if size := sum(job.size for job in jobs):
                     pace = (time.monotonic() - began) / size
                     self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
-                self.running, self.done_at = 0, time.monotonic()
+                self.running = 0
 
     def _finish(self, jobs: list[Job[A, R]]) -> None:
         """Give every job its result or its error."""
@@ -184,3 +184,4 @@ class Worker(Generic[A, R]):
             return
         for job, result in zip(jobs, found, strict=True):
             job.future.set_result(result)
+        self.done_at = time.monotonic()
