@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,10 +43,16 @@ def ask(url: str, query: str) -> httpx2.Response:
     return httpx2.post(f"{url}/rerank", json={**BODY, "query": query}, timeout=60)
 
 
+def wait(process: subprocess.Popen[str]) -> None:
+    """Until a request is being scored."""
+    assert process.stdout
+    assert process.stdout.readline().strip() == "begun"
+
+
 def raw(url: str, *parts: bytes) -> bytes:
     """What comes back to bytes that are sent as they are, until the server closes."""
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         for part in parts:
             connection.sendall(part)
         found = b""
@@ -65,7 +70,7 @@ def test_who_never_finishes_is_given_up_and_sigterm_lets_begun_requests_finish()
         assert b" 400 " in raw(url, b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n").split(b"\r\n")[0]
         assert ask(url, "Which river?").status_code == 200
         begun = pool.submit(ask, url, "2")
-        time.sleep(1)
+        wait(process)
         process.send_signal(signal.SIGTERM)
         assert begun.result(60).status_code == 200
         process.wait(60)
@@ -77,7 +82,7 @@ def test_a_killed_server_is_a_clean_error_and_its_successor_serves() -> None:
     with running() as (process, url), ThreadPoolExecutor(1) as pool:
         assert ask(url, "Which river?").status_code == 200
         begun = pool.submit(ask, url, "30")
-        time.sleep(0.5)
+        wait(process)
         process.kill()
         with pytest.raises(httpx2.TransportError):
             begun.result(60)

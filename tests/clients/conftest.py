@@ -25,7 +25,10 @@ KEY = "a-key"
 
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
-    """Where a server with a key listens."""
+    """Where a server with the key listens: the one of GAINRAG_URL, else one that is started here."""
+    if running := os.environ.get("GAINRAG_URL"):
+        yield running
+        return
     command = [os.environ["GAINRAG_PYTHON"], "-m", "gainrag", "serve", "--port", "0"]
     own = {"GAINRAG_SERVE_KEYS": KEY, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **own})
