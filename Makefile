@@ -9,7 +9,10 @@ OPENVINO := .venv-openvino
 # vLLM wants other versions of transformers than the rest.
 ENGINES := .venv-engines
 
-.PHONY: demo test test-engines check format bench bench-openvino browser clean
+# The clients of others that the service is tried with want other versions, too.
+CLIENTS := .venv-clients
+
+.PHONY: demo test test-engines test-clients check format bench bench-openvino browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
@@ -22,6 +25,11 @@ test: $(VENV)/ready check
 # The engines that are too large for `make test`: vLLM on the CPU and transformers' server, in an environment of their own.
 test-engines: $(VENV)/ready $(ENGINES)/ready
 	GAINRAG_ENGINES=$(ENGINES) $(BIN)/pytest -q tests/test_real_engines.py
+
+# The service by the real clients of others: in their environment, against a server in ours.
+test-clients: $(VENV)/ready $(CLIENTS)/ready
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/pytest -q --confcutdir=tests/clients \
+		-o addopts=-ra tests/clients
 
 check: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks
@@ -72,5 +80,10 @@ $(ENGINES)/ready: engines.txt
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check -r engines.txt
 	touch $@
 
+$(CLIENTS)/ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(ENGINES) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENVINO) $(ENGINES) $(CLIENTS) runs .pytest_cache .mypy_cache .ruff_cache

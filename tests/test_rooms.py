@@ -42,6 +42,8 @@ ORDER = (
     "runs",
     "report",
     "demo",
+    "serving",
+    "integrations",
     "cli",
 )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -40,6 +41,8 @@ class Result:
     candidates: every passage it might have read, best first; `score` is the selector's.
     pseudo_skipped: whether the pseudo-passage was not written, as a retrieved passage scored high enough.
     choice_losses: of a question with choices, the loss of each, in nats per token; the answer is the one of least loss.
+    retrieved: what the retriever found, in its order and with its scores.
+    seconds: how long each step took: retrieved, written (the pseudo-passage), selected, answered.
     """
 
     answer: str
@@ -47,6 +50,8 @@ class Result:
     candidates: list[Scored]
     pseudo_skipped: bool = False
     choice_losses: list[float] | None = None
+    retrieved: list[Scored] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def passage(self) -> Scored:
@@ -57,6 +62,30 @@ class Result:
     def from_pseudo_passage(self) -> bool:
         """Whether the best passage is the one the model wrote itself."""
         return self.passage.origin == "generated"
+
+
+# Is told of each step of an answer when it is done: its name as in `Result.seconds`, and the passages there are then.
+Tell = Callable[[str, Sequence[Scored]], None]
+
+
+class _Steps:
+    """How long each step takes; whoever follows is told of it."""
+
+    def __init__(self, tell: Tell | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._tell, self._at = tell, time.perf_counter()
+
+    def done(self, step: str, passages: Sequence[Scored] = (), *, last: bool = True) -> None:
+        """What was done since the last call belongs to this step.
+
+        Args:
+            last: it is finished.
+        """
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._at
+        if last and self._tell is not None:
+            self._tell(step, passages)
+        self._at = time.perf_counter()
 
 
 class GainRAG:
@@ -116,7 +145,11 @@ class GainRAG:
         self.max_new_tokens, self.background_tokens = max_new_tokens, background_tokens
 
     def answer(
-        self, question: str, choices: Sequence[str] | None = None, threshold: Threshold | None = None
+        self,
+        question: str,
+        choices: Sequence[str] | None = None,
+        threshold: Threshold | None = None,
+        tell: Tell | None = None,
     ) -> Result:
         """Answer one question.
 
@@ -124,6 +157,7 @@ class GainRAG:
             choices: the options of a multiple-choice question, or Yes and No. The selector reads them behind the
                 question, the retriever and the language model's prompt do not; the answer is the one of least loss.
             threshold: of two choices that all questions have, see `gainrag.answering.calibrate`.
+            tell: is told of each step when it is done.
 
         Raises:
             ConfigError: there are choices, and the language model cannot score them.
@@ -147,15 +181,19 @@ class GainRAG:
         check_question(record, self.llm, self.prompts, self.max_new_tokens, where=where)
         if self.pseudo != "never":
             self.prompts.check(question, reserve=self.background_tokens, where=where, background=True)
-        candidates = search_with(self.retriever, [question], self.depth)[0]
+        steps = _Steps(tell)
+        retrieved = candidates = search_with(self.retriever, [question], self.depth)[0]
+        steps.done("retrieved", retrieved)
         scores, skipped = np.empty(0), False
         if self.threshold is not None:
             scores = self._score(record, candidates)
             skipped = is_enough(candidates, scores, self.threshold, self.k)
+            steps.done("selected", last=False)
         if self.pseudo != "never" and not skipped:
             candidates = candidates + write_background(
                 [record], self.llm, prompt=self.prompt, max_new_tokens=self.background_tokens
             )
+            steps.done("written", candidates[-1:])
         if len(candidates) < self.k:
             raise DataError(
                 f"{self.k} passages are wanted of {len(candidates)} candidates",
@@ -168,12 +206,14 @@ class GainRAG:
         elif unscored:
             scores = np.concatenate([scores, self._score(record, unscored)])
         ranked = rescored(candidates, scores, len(candidates))
+        steps.done("selected", ranked)
         chosen = ranked[: self.k]
         record = msgspec.structs.replace(record, ctxs=chosen)
         said = answer_together([record], self.llm, self.prompts, self.max_new_tokens, threshold)[0]
+        steps.done("answered", chosen)
         with self._counting:
             self.answered, self.skipped = self.answered + 1, self.skipped + skipped
-        return Result(said.prediction, chosen, ranked, skipped, said.choice_losses)
+        return Result(said.prediction, chosen, ranked, skipped, said.choice_losses, retrieved, steps.seconds)
 
     def _score(self, record: Retrieved, passages: list[Scored]) -> FloatArray:
         return score_all(self.selector, [(record, passages)])[0]

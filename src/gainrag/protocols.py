@@ -112,7 +112,7 @@ class SamplingGenerator(Generator, Protocol):
 
 @runtime_checkable
 class Windowed(Protocol):
-    """A language model whose context has an end."""
+    """A model whose context has an end; a selector's holds question and passage together."""
 
     context: int  # tokens
 
@@ -215,6 +215,26 @@ class Listwise(Protocol):
     scored again."""
 
     listwise: bool
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A selector that says whether its scores lie between 0 and 1 of themselves, as many rerankers' do."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether they do."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A selector that was trained with retrievers' scores, and weighs them."""
+
+    @property
+    def weighs(self) -> tuple[str, ...]:
+        """The retrievers' names, see `Scored.scores`; empty where it weighs none."""
+        ...
 
 
 @runtime_checkable

@@ -22,6 +22,7 @@ from gainrag import (
     lms,
     retrieval,
     selection,
+    serving,
     synthesis,
     training,
 )
@@ -37,7 +38,7 @@ from gainrag.report import report as make_report
 from gainrag.retrievers.bm25 import BM25
 from gainrag.runs import config, names, printing, sharing, stages
 from gainrag.runs.names import by_seed
-from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
+from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, recorded, settings_of
@@ -363,6 +364,18 @@ def restore(arguments: Arguments) -> None:
     folder = Path(arguments["shared"])
     files = sharing.restore(folder, arguments["out"], _read_config(folder / "config.toml", arguments))
     print(f"{len(files)} files of records, as they were shared, in {arguments['out']}", file=sys.stderr)
+
+
+def serve(arguments: Arguments) -> None:
+    """Selectors -> a server."""
+    index, model = arguments["index"], arguments["llm"]
+    if bool(index) != bool(model):
+        hint = "give both for /answer, or neither"
+        raise UsageError("--index and --llm go together", where="gainrag serve", hint=hint)
+    own = _own(serving.serve, arguments)
+    lm = lms.open_lm(model=model) if model else None
+    retriever = indexing.open_index(index) if index else None
+    serving.serve(arguments["selector"] or (PRIOR,), retriever, lm, **own)
 
 
 def validate(arguments: Arguments) -> None:

@@ -17,6 +17,7 @@ from gainrag import (
     lms,
     retrieval,
     selection,
+    serving,
     synthesis,
     training,
 )
@@ -346,6 +347,25 @@ COMMANDS: tuple[Command, ...] = (
             _data("the shared folder"),
         ),
         writes="folder",
+    ),
+    Command(
+        "serve",
+        "Serve selectors over HTTP: the rerank endpoint that others' clients call, answers, and a playground.",
+        actions.serve,
+        (
+            Argument(
+                ("--selector",),
+                {
+                    "action": "append",
+                    "metavar": "MODEL",
+                    "help": f"a selector folder or any reranker, or NAME=MODEL; may be given several times [{PRIOR}]",
+                },
+            ),
+            Argument(("--index",), {"metavar": "FOLDER", "help": "an index folder, for /answer"}, True),
+            Argument(("--llm",), {"metavar": "MODEL", "help": "a language model, for /answer"}),
+        ),
+        (serving.serve,),
+        kept="Begun requests were finished.",
     ),
     Command(
         "validate",

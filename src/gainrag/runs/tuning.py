@@ -32,7 +32,7 @@ import numpy as np
 from gainrag.errors import ConfigError, ModelError
 from gainrag.files.folders import open_output_folder
 from gainrag.prompts import question_with_choices
-from gainrag.protocols import BatchSelector
+from gainrag.protocols import Selector, scores_with
 from gainrag.records import GainRecord
 from gainrag.settings import Alpha, Epochs, GroupSize, Rate, Seeds, Temperature, checked, further_seed, settings_of
 from gainrag.statistics import spread
@@ -214,10 +214,10 @@ def _attempt(
     return len(trials) - 1
 
 
-def plain_regret(selector: BatchSelector, held: Sequence[GainRecord]) -> float:
+def plain_regret(selector: Selector, held: Sequence[GainRecord]) -> float:
     """Mean loss of the passages a selector puts first above that of the best ones, in nats per token, at alpha 0 (at
     the run's own alpha where losses at 0 are not stored); of sampled labels, mean gain below that of the best."""
-    scores = selector.score_many([(question_with_choices(r.question, r.choices), r.ctxs) for r in held])
+    scores = scores_with(selector, [(question_with_choices(r.question, r.choices), r.ctxs) for r in held])
     if all(ctx.choice_losses for record in held for ctx in record.ctxs):
         return regret(scores, [targets(record, "choice", 0.0) for record in held])
     if level_of(held, "tune") == "sampled":
