@@ -133,7 +133,7 @@ def test_a_pause_that_one_request_is_asked_for_holds_for_all() -> None:
 def test_a_pause_of_an_hour_is_for_a_person_to_decide() -> None:
     with serving(["429"], share=1.0) as server:
         server.retry_after = "3600"
-        with pytest.raises(EngineError, match="HTTP 429"):
+        with pytest.raises(EngineError, match=r"HTTP 429.*a pause of 3,600 s"):
             caller(server).ask([score(1)], read)
         assert sum(server.asked.values()) == 1
 

@@ -78,11 +78,12 @@ def test_the_chat_form_is_the_default_and_completion_on_request() -> None:
 
 def test_samples_are_requests_of_their_own_and_more_can_be_asked_for(tmp_path: Path) -> None:
     with serving([]) as server:
-        found = opened(server, calls=tmp_path / "calls").write(["a", "b"], 4, temperature=1.0, n=2, seed=7)
-        assert found == [[answer_to("a")] * 2, [answer_to("b")] * 2]
-        opened(server, calls=tmp_path / "calls").write(["a"], 4, temperature=1.0, n=3, seed=7)
+        first = opened(server, calls=tmp_path / "calls")
+        drawn = first.sample(list("aabb"), 4, None, temperature=1.0, seeds=[7, 8, 7, 8])
+        assert drawn == [answer_to(prompt) for prompt in "aabb"]
+        opened(server, calls=tmp_path / "calls").sample(list("aaa"), 4, None, temperature=1.0, seeds=[7, 8, 9])
     assert [(b["prompt"], b["seed"], b["temperature"]) for b in bodies(server)] == [
-        ("a", 7, 1.0), ("a", 8, 1.0), ("a", 9, 1.0), ("b", 7, 1.0), ("b", 8, 1.0),
+        ("a", 7, 1.0), ("a", 8, 1.0), ("a", 9, 1.0), ("b", 7, 1.0), ("b", 8, 1.0)
     ]  # fmt: skip
 
 

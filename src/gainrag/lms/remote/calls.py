@@ -276,7 +276,7 @@ class Caller:
                 try:
                     async with asyncio.timeout(self.limits.timeout):
                         value = await batch.send(call)
-                    self._count(value)
+                    self._count(value, call)
                     return batch.read(value)
                 except TimeoutError:
                     failure = Failure(f"no answer within {self.limits.timeout:g} s")
@@ -287,8 +287,10 @@ class Caller:
                 finally:
                     self.spent.reserved -= call.tokens
                     self.spent.busy += time.monotonic() - begun
-                patient = failure.wait is None or failure.wait <= LONGEST_PAUSE
-                if not failure.passing or tries > self.limits.retries or not patient:
+                if failure.wait is not None and failure.wait > LONGEST_PAUSE:
+                    failure.what += f" (it asks for a pause of {failure.wait:,.0f} s)"
+                    raise self._error(call, failure, tries)
+                if not failure.passing or tries > self.limits.retries:
                     raise self._error(call, failure, tries)
                 pause = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.0)
                 if failure.wait is not None:
@@ -320,13 +322,15 @@ class Caller:
         spent.sent += 1
         spent.reserved += call.tokens
 
-    def _count(self, value: Any) -> None:
-        """Add the tokens that the engine says it used."""
+    def _count(self, value: Any, call: Call) -> None:
+        """Add the tokens that the engine says it used; where it says nothing those that were expected."""
         usage = value.get("usage") if isinstance(value, dict) else None
         if isinstance(usage, dict):
             read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
             self.spent.tokens_read += read if type(read) is int else 0
             self.spent.tokens_written += written if type(written) is int else 0
+        else:
+            self.spent.tokens_read += call.tokens
 
     async def post(self, call: Call) -> Any:
         """Send a call, and decode its answer.

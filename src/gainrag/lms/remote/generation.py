@@ -100,26 +100,6 @@ class RemoteLM:
         """
         return self.caller.ask([self._call(p, max_new_tokens, stop) for p in prompts], self._text, self._send)
 
-    def write(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int,
-        *,
-        stop: str | None = None,
-        temperature: float = 0.0,
-        n: int = 1,
-        seed: int = 0,
-    ) -> list[list[str]]:
-        """So many texts for each prompt, drawn at a temperature with the seed and those after it. A text is a request:
-        not every engine takes `n`, and each is kept by itself, so that more of them can be asked for later."""
-        calls = [
-            self._call(prompt, max_new_tokens, stop, temperature=temperature, seed=seed + i)
-            for prompt in prompts
-            for i in range(n)
-        ]
-        texts = self.caller.ask(calls, self._text, self._send)
-        return [texts[i : i + n] for i in range(0, len(texts), n)]
-
     def sample(
         self, prompts: Sequence[str], max_new_tokens: int, stop: str | None, *, temperature: float, seeds: Sequence[int]
     ) -> list[str]:

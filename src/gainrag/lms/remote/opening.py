@@ -30,7 +30,7 @@ _OWN = {"model", "messages", "prompt", "max_tokens", "max_completion_tokens", "t
 # What engines said of their models, by address.
 _SEEN: dict[Address, dict[str, Any] | None] = {}
 # An engine that is there lists its models at once.
-_LOOK = Limits(concurrency=1, timeout=20.0, retries=2)
+_LOOK = Limits(concurrency=1, timeout=30.0, retries=1)
 
 
 @dataclass(frozen=True)
@@ -185,5 +185,5 @@ def identify(address: Address, api_key_env: str = KEY) -> dict[str, Any] | None:
         try:
             _SEEN[address] = look(address, key_from(api_key_env)).identity
         except GainragError:
-            return None
+            _SEEN[address] = None  # until it is opened: not every stage should wait for it
     return _SEEN[address]
