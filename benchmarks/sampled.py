@@ -99,6 +99,7 @@ def main() -> None:
     candidates = [as_candidates(record) for record in exact]
     arguments.labels.mkdir(parents=True, exist_ok=True)
     lm = open_lm(model=arguments.llm, dtype=arguments.dtype)
+    assert isinstance(lm, LocalLM), "labels of the same model are compared: it tells its losses"
     counts = arguments.n or [1, 5]
     plans: list[tuple[str, dict[str, Any]]] = [(f"{n} a passage", {"n": n}) for n in counts]
     if arguments.at_most:
