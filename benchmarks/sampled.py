@@ -24,6 +24,7 @@ from common import RESULTS, asked, with_error, write_results
 
 from gainrag.files.streams import read
 from gainrag.lms import DEFAULT, open_lm
+from gainrag.lms.local import LocalLM
 from gainrag.prompts import question_with_choices
 from gainrag.protocols import FloatArray, scores_with
 from gainrag.records import GainRecord, Retrieved, Scored
