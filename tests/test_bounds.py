@@ -37,7 +37,7 @@ def worlds(draw: st.DrawFn) -> tuple[FloatArray, FloatArray, int, int]:
     return p, q, draw(st.integers(0, size - 1)), draw(st.integers(1, size))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(world=worlds(), alpha=st.sampled_from(ALPHAS), floor=st.sampled_from((0.0, 1e-8, 1e-4, 1e-2, 0.5)))
 def test_the_true_loss_lies_between_the_bounds(
     world: tuple[FloatArray, FloatArray, int, int], alpha: float, floor: float
@@ -52,7 +52,7 @@ def test_the_true_loss_lies_between_the_bounds(
     assert token_loss_bounds(gold, *known, alpha, floor, vocabulary=1000)[0] <= loss + slack
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(world=worlds())
 def test_at_alpha_0_the_gold_token_alone_is_exact(world: tuple[FloatArray, FloatArray, int, int]) -> None:
     p, q, gold, _ = world
@@ -61,7 +61,7 @@ def test_at_alpha_0_the_gold_token_alone_is_exact(world: tuple[FloatArray, Float
     assert low == high == -p[gold]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(world=worlds(), alpha=st.sampled_from(ALPHAS))
 def test_the_whole_vocabulary_leaves_nothing_open(world: tuple[FloatArray, FloatArray, int, int], alpha: float) -> None:
     p, q, gold, _ = world
@@ -70,7 +70,7 @@ def test_the_whole_vocabulary_leaves_nothing_open(world: tuple[FloatArray, Float
     assert low == high == pytest.approx(true_loss(p, q, gold, alpha), abs=1e-9, rel=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(world=worlds(), alpha=st.sampled_from(ALPHAS[1:]))
 def test_more_of_the_vocabulary_never_widens_them(world: tuple[FloatArray, FloatArray, int, int], alpha: float) -> None:
     p, q, gold, k = world
@@ -80,7 +80,7 @@ def test_more_of_the_vocabulary_never_widens_them(world: tuple[FloatArray, Float
     assert narrow[1] <= wide[1] + 1e-6
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(world=worlds(), alpha=st.sampled_from(ALPHAS))
 def test_the_lower_bound_is_at_least_the_one_of_the_masses_alone(
     world: tuple[FloatArray, FloatArray, int, int], alpha: float

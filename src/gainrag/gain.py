@@ -92,6 +92,9 @@ def entropy(distribution: npt.ArrayLike) -> float:
     return float(-np.sum(p * np.log(np.where(p > 0, p, 1.0))))
 
 
+# Less than any probability that a model tells, so that none is divided by nothing.
+_TINY = 1e-300
+
 # --- a part of the vocabulary --------------------------------------------------------------------------------------
 
 
@@ -136,7 +139,7 @@ def token_loss_bounds(
     Args:
         floor: q is taken as at least this probability, which is another label unless no token has less: the contrast
             of a token that the model never writes is bounded. 0 is the published label, which has no upper bound.
-        vocabulary: how many tokens there are, at least; needed with a floor.
+        vocabulary: how many tokens there are, or more than that; needed with a floor.
 
     Returns:
         Lower and upper bound in nats; the upper one is infinite without a floor, unless all is known.
@@ -166,11 +169,11 @@ def _sum_bounds(p: Known, q: Known, alpha: float, floor: float, vocabulary: int 
         return known, known
     # A floor adds to what is left of q: so much for each of its tokens.
     left = n + floor * max(0, (vocabulary or 0) - len(q.ids))
-    most_x, most_y = np.exp(p.cutoff), max(float(np.exp(q.cutoff)), floor)
+    most_x, most_y = float(np.exp(p.cutoff)), max(float(np.exp(q.cutoff)), floor, _TINY)
     low = known + _least(x_only, y_only, float(x_only.sum()) + m, float(y_only.sum()) + left, most_x, most_y, alpha)
     if floor <= 0:
         return low, np.inf
-    return low, known + float(np.sum(x_only * (x_only / floor) ** alpha)) + m * float(most_x / floor) ** alpha
+    return low, known + float(np.sum(x_only * (x_only / floor) ** alpha)) + m * (most_x / floor) ** alpha
 
 
 def _least(

@@ -55,7 +55,6 @@ class LlamaCpp:
 
     name = "llama.cpp"
     level: Level = "exact"
-    top = None
 
     def __init__(self, caller: Caller, facts: Facts) -> None:
         self._caller = caller
