@@ -24,6 +24,7 @@ from common import RESULTS, asked, with_error, write_results
 
 from gainrag.files.streams import read
 from gainrag.lms import DEFAULT, open_lm
+from gainrag.lms.local import LocalLM
 from gainrag.prompts import question_with_choices
 from gainrag.protocols import FloatArray, scores_with
 from gainrag.records import GainRecord, Retrieved, Scored
@@ -99,6 +100,7 @@ def main() -> None:
     candidates = [as_candidates(record) for record in exact]
     arguments.labels.mkdir(parents=True, exist_ok=True)
     lm = open_lm(model=arguments.llm, dtype=arguments.dtype)
+    assert isinstance(lm, LocalLM), "labels of the same model are compared: it tells its losses"
     counts = arguments.n or [1, 5]
     plans: list[tuple[str, dict[str, Any]]] = [(f"{n} a passage", {"n": n}) for n in counts]
     if arguments.at_most:

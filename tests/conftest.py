@@ -31,9 +31,9 @@ def harbours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def smollm() -> LocalLM:
     """The embedded language model in float32, loaded once."""
-    from gainrag.lms import open_lm
+    from gainrag.lms.local import LocalLM
 
-    return open_lm(model="embedded:smollm2-135m-instruct", dtype="float32")
+    return LocalLM("embedded:smollm2-135m-instruct", dtype="float32")
 
 
 @pytest.fixture(scope="session")

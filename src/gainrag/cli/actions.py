@@ -56,7 +56,9 @@ def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
 def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
     """The model of a command, and what identifies it. What an engine answers is kept beside the command's output."""
     own = {**_own(lms.open_lm, arguments), "model": arguments["llm"]}
-    kept = {} if lms.address_of(own["model"], own.get("base_url")) is None else {"calls": calls_path(arguments["out"])}
+    kept: dict[str, Any] = {}
+    if lms.address_of(own["model"], own.get("base_url")) is not None:
+        kept["calls"] = calls_path(arguments["out"])
     lm = lms.open_lm(**kept, **own)
     print(lms.described(lm), file=sys.stderr)
     return lm, lms.facts(own)

@@ -15,7 +15,8 @@ from gainrag.files.places import check_replaceable
 from gainrag.files.progress import say
 from gainrag.files.resuming import forget
 from gainrag.files.streams import open_output
-from gainrag.prompts import wording
+from gainrag.lms.remote.address import is_endpoint
+from gainrag.prompts import PromptForm, wording
 from gainrag.protocols import Scorer
 from gainrag.runs.config import Config
 from gainrag.settings import recorded, settings_of
@@ -48,7 +49,7 @@ class Run:
         name = str(endpoint or settings_of(lms.open_lm, table)["model"])
         if name not in self._lms:
             # What an engine answered is kept for all stages: nothing is paid for twice.
-            kept = {} if endpoint is None else {"calls": self.path(CALLS)}
+            kept: dict[str, Any] = {} if endpoint is None else {"calls": self.path(CALLS)}
             lm = lms.open_lm(**kept, **table)
             say(lms.described(lm))
             self._lms[name] = lm
@@ -60,7 +61,7 @@ class Run:
         table = dict(self.config.table("llm"))
         if proxy is None:
             return table
-        left_out = ("dtype", "device") if lms.is_endpoint(proxy) else lms.SCORING
+        left_out = ("dtype", "device") if is_endpoint(proxy) else lms.SCORING
         return {k: v for k, v in table.items() if k not in ("base_url", "api_key_env", *left_out)} | {"model": proxy}
 
     def tells_losses(self) -> bool:
@@ -72,9 +73,9 @@ class Run:
         device: labels made on a GPU are continued on a CPU, and differ by no more than the order of sums."""
         return lms.facts(self._llm(proxy))
 
-    def prompt_of(self, stage: Callable[..., Any], table: Mapping[str, Any], proxy: str | None = None) -> str:
+    def prompt_of(self, stage: Callable[..., Any], table: Mapping[str, Any], proxy: str | None = None) -> PromptForm:
         """The prompt form of a stage: its setting, or else the model's own."""
-        own: str | None = settings_of(stage, table)["prompt"]
+        own: PromptForm | None = settings_of(stage, table)["prompt"]
         return own or lms.form_of(self._llm(proxy))
 
     def prompted(

@@ -96,7 +96,7 @@ def look(address: Address, key: str | None = None) -> Report:
         known = [str(model["id"]) for model in models]
         hint = "llama.cpp's server and others answer to any name, with the model that they have"
         raise ConfigError(unknown("model", address.name, known), where=address.base, hint=hint)
-    meta = own.get("meta") if isinstance(own.get("meta"), dict) else {}
+    meta: dict[str, Any] = found if isinstance(found := own.get("meta"), dict) else {}
     identity = {name: own[name] for name in _STABLE if own.get(name) is not None}
     if own.get("owned_by") in _DATED and "created" in own:
         identity["created"] = own["created"]

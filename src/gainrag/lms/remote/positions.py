@@ -99,7 +99,7 @@ class Listing(ABC):
             size = self.vocabulary or VOCABULARY
             tokens = zip(own, other, strict=True)
             each = [token_loss_bounds(int(p.ids[0]), p, q, alpha, self.floor, size) for p, q in tokens]
-            return np.mean(each, axis=0)
+            return np.asarray(np.mean(each, axis=0), dtype=np.float64)
 
         def losses(rows: Sequence[Sequence[Pair]]) -> FloatArray:
             both = [list(zip(row, rows[0], strict=True)) for row in rows[1:]]

@@ -50,7 +50,11 @@ class ScoringEngine(Protocol):
 
     name: str
     level: Level
-    tokens: Tokens | None
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """Texts as token ids; None where it is sent texts."""
+        ...
 
     def loss_bounds(
         self, requests: Sequence[ScoringRequest], alphas: Sequence[float], *, keep: bool = True
