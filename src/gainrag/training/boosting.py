@@ -98,7 +98,7 @@ def fit_trees(
             "min_data_in_leaf": least,
             "min_sum_hessian_in_leaf": 1e-3,
             "feature_fraction": 0.5,
-            "bagging_fraction": 0.7,
+            "bagging_fraction": 0.7 if len(parts) > 1 else 1.0,  # of a single question none would be drawn
             "bagging_freq": 1,
             "bagging_by_query": True,
             "lambda_l2": 1.0,
