@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 from common import RESULTS, asked, with_error, write_results
 
+from gainrag.errors import DataError
 from gainrag.files.streams import read
 from gainrag.lms import DEFAULT, open_lm
 from gainrag.lms.local import LocalLM
@@ -141,8 +142,11 @@ def main() -> None:
         for name, labels in learned.items():
             questions = sum(r.kept or not only_kept for r in labels)
             row: dict[str, Any] = {"learned from": name, "questions": f"{questions}{' kept' if only_kept else ''}"}
-            if questions > 1:
+            try:
                 lost = lost_by(labels, held, only_kept)
+            except DataError as error:  # of few questions none may be kept, or all passages be alike
+                row["regret"] = error.what
+            else:
                 first = lost if first is None else first
                 row |= {"regret": with_error(lost), "above exact": with_error(lost - first, "+")}
             rows.append(row)

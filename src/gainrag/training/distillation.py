@@ -225,7 +225,8 @@ def _divide(
         raise DataError(
             f"there is nothing to learn: in each of the {len(learn)} questions all passages have the same label",
             where="train",
-            hint="look at the gains: `gainrag synthesize --diagnose` tells how good the labels are",
+            hint="look at the gains: `gainrag synthesize` says how good the labels are; of sampled ones ask for more "
+            "answers (-n), or label more questions",
         )
     if settings.retrieval_prior and not held:
         raise ConfigError(
