@@ -165,7 +165,7 @@ def first(scores: Sequence[FloatArray]) -> Choice:
 
 def learned(examples: Sequence[Example], matrices: Sequence[FloatArray], words: Words, seed: int) -> Trees:
     """Trees from a task's few questions."""
-    few = {"rounds": 150, "learning_rate": 0.1, "leaves": 15, "least": 20}
+    few: dict[str, Any] = {"rounds": 150, "learning_rate": 0.1, "leaves": 15, "least": 20}
     return fit_trees(examples, matrices=matrices, words=words, seeds=BAG, seed=seed, **few)
 
 

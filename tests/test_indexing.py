@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gainrag import indexing
 from gainrag.errors import ConfigError, DataError, ModelError, ResourceError, StaleError
-from gainrag.files.streams import file_hash
+from gainrag.files.streams import file_hash, write
 from gainrag.indexing import META_FILE, index, open_index, set_fusion
 from gainrag.ingestion import read_passages
 from gainrag.records import Passage, Question

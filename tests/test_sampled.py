@@ -147,9 +147,9 @@ def test_choices_are_shown_and_the_one_said_first_counts() -> None:
             self.prompts += prompts
             return ["Seine, not Thames" if "Seine flows" in prompt else "the Thames." for prompt in prompts]
 
-    lm = Reader()
-    made = synthesize([record], lm, labels="sampled", n=1)[0]
-    assert all("Thames or Seine" in prompt for prompt in lm.prompts)
+    reader = Reader()
+    made = synthesize([record], reader, labels="sampled", n=1)[0]
+    assert all("Thames or Seine" in prompt for prompt in reader.prompts)
     assert [ctx.right for ctx in made.ctxs] == [1.0, 0.0]
     assert (made.prediction, made.right_without, made.kept) == ("Seine", 0.0, True)
 

@@ -238,7 +238,7 @@ def test_the_shipped_selector_serves_without_any_training() -> None:
         documents = [{"text": text, "title": "Seine" if "Seine" in text else ""} for text in DOCUMENTS]
         found = client.post("/rerank", json={"query": QUERY, "documents": documents, "raw_scores": True}).json()
         assert found["results"][0]["index"] == 1
-        passages = [Passage(id=str(i), **document) for i, document in enumerate(documents)]
+        passages = [Passage(id=str(i), text=d["text"], title=d["title"]) for i, d in enumerate(documents)]
         expected = selector.score(QUERY, passages)
         assert [r["relevance_score"] for r in found["results"]] == sorted(expected, reverse=True)
         assert client.post("/rerank", json={"query": "a " * 10_000, "documents": ["a"]}).json()["meta"]["warnings"]

@@ -107,7 +107,8 @@ class CrossEncoderSelector:
     @property
     def context(self) -> int:
         """How many tokens of a question and a passage it reads together; what is longer is cut."""
-        return int(self.model.max_seq_length or 1_000_000) - self.model.tokenizer.num_special_tokens_to_add(pair=True)
+        special = int(self.model.tokenizer.num_special_tokens_to_add(pair=True))
+        return int(self.model.max_seq_length or 1_000_000) - special
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a question or a passage has."""
@@ -121,7 +122,8 @@ class CrossEncoderSelector:
         return text[: ends[tokens - 1][1]] if len(ends) > tokens else text
 
     def _tokens(self, text: str, **more: bool) -> Mapping[str, Any]:
-        return self.model.tokenizer(text, add_special_tokens=False, verbose=False, **more)
+        found: Mapping[str, Any] = self.model.tokenizer(text, add_special_tokens=False, verbose=False, **more)
+        return found
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""

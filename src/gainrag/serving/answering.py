@@ -18,7 +18,7 @@ from gainrag.records import Origin, Retrieved, Scored
 from gainrag.serving.loaded import Served
 from gainrag.serving.refusals import Refused
 from gainrag.serving.wire import QUERY, decode
-from gainrag.synthesis import scoring_request, with_nothing_last
+from gainrag.synthesis.labelling import scoring_request, with_nothing_last
 
 # Candidates whose true gain is measured where an answer is known, the best ones: each costs a pass of the model.
 MEASURED = 10
@@ -136,7 +136,7 @@ class Answerer:
             if wanted.tell is not None:
                 wanted.tell(step, [_candidate(p, {}) for p in passages])
 
-        found = rag.answer(request.question, tell)
+        found = rag.answer(request.question, tell=tell)
         places = {p.id: (place, p.score) for place, p in enumerate(found.retrieved, 1)}
         candidates = [_candidate(passage, places) for passage in found.candidates]
         response = AnswerResponse(

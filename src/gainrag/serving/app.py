@@ -225,7 +225,8 @@ async def _result(job: Future[T], request: Request | None, within: float | None)
     future = asyncio.wrap_future(job)
     gone = asyncio.create_task(_gone(request)) if request is not None else None
     try:
-        await asyncio.wait({future, gone} if gone else {future}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        waited: set[asyncio.Future[Any]] = {future, gone} if gone is not None else {future}
+        await asyncio.wait(waited, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return _outcome(future)
         if gone is not None and gone.done():
