@@ -121,7 +121,8 @@ class CrossEncoderSelector:
         return text[: ends[tokens - 1][1]] if len(ends) > tokens else text
 
     def _tokens(self, text: str, **more: bool) -> Mapping[str, Any]:
-        return self.model.tokenizer(text, add_special_tokens=False, verbose=False, **more)
+        found: Mapping[str, Any] = self.model.tokenizer(text, add_special_tokens=False, verbose=False, **more)
+        return found
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from gainrag.errors import ConfigError
 from gainrag.prompts import PromptForm
-from gainrag.protocols import Generator, Retriever
+from gainrag.protocols import Generator, Retriever, Selector
 from gainrag.selectors import PRIOR, open_selector
 from gainrag.settings import Batch, Device, Dtype, Name, Passages, Tokens, checked
 
@@ -113,5 +113,5 @@ def serve(
         server.run(app, listening, drain=deadline + _DRAIN, started=started)
 
 
-def _open(path: str, *, dtype: Dtype, device: Device) -> object:
+def _open(path: str, *, dtype: Dtype, device: Device) -> Selector:
     return open_selector(path, dtype=dtype, device=device)
