@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gainrag.cli import main as cli
+from gainrag import cli
 from gainrag.errors import ConfigError, DataError, GainragError, StaleError
 from gainrag.files.streams import read, read_json, write
 from gainrag.gain import gain_from_answers, teacher
@@ -140,7 +140,6 @@ def test_long_answers_count_by_their_f1_and_are_kept_by_what_a_passage_adds() ->
 def test_choices_are_shown_and_the_one_said_first_counts() -> None:
     ctxs = [Scored(id="1", text="Seine flows there."), Scored(id="2", text="Thames flows there.")]
     record = Retrieved(id="1", question="which river?", answers=["Seine"], choices=["Thames", "Seine"], ctxs=ctxs)
-    lm = OverlapLM()
 
     class Reader(EchoGenerator):
         def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -176,9 +175,9 @@ def test_the_number_of_requests_is_said_before_the_first(
         "sampled labels: 360 requests, 3 answers at temperature 1 for each of up to 3 candidates"
         in capsys.readouterr().err
     )
-    synthesize(candidates, lm := OverlapLM(), labels="sampled", n=3, keep="gain", at_most=2)
+    synthesize(candidates, thinned := OverlapLM(), labels="sampled", n=3, keep="gain", at_most=2)
     assert "360 requests" in capsys.readouterr().err
-    assert len(lm.prompts) == 360  # two candidates and none
+    assert len(thinned.prompts) == 360  # two candidates and none
 
 
 @pytest.mark.parametrize("lives", [0, 12 * CHUNK, 12 * CHUNK + 5])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -25,18 +24,15 @@ BODY = {"query": "Which river?", "documents": ["Rain.", "A river."]}
 def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process, and where it is reached."""
     root = Path(__file__).parent.parent
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.serving_process"], cwd=root, stdout=subprocess.PIPE, text=True, env={**os.environ}
-    )
-    try:
-        assert process.stdout
-        port = process.stdout.readline().strip()
-        assert port, "the server did not start"
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait(60)
-        process.stdout.close()  # type: ignore[union-attr]
+    command = [sys.executable, "-m", "tests.serving_process"]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            port = process.stdout.readline().strip()
+            assert port, "the server did not start"
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
 
 
 def ask(url: str, query: str) -> httpx2.Response:

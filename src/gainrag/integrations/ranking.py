@@ -41,7 +41,7 @@ def passage(number: int, text: str, about: Mapping[str, Any], score: float | Non
         id=str(number),
         title=str(about.get("title") or ""),
         text=text,
-        score=float(found) if _is_number(found) else None,
+        score=float(found) if found is not None and _is_number(found) else None,
         scores={str(k): float(v) for k, v in scores.items() if _is_number(v)} if isinstance(scores, Mapping) else None,
     )
 

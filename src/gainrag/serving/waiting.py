@@ -133,7 +133,8 @@ class Worker(Generic[A, R]):
                     return None
                 self._there.wait()
             first = self._jobs.popleft()
-            batch, size, others = [first], first.size, []
+            batch, size = [first], first.size
+            others: list[Job[A, R]] = []
             while first.kind is not None and self._jobs and size < self._together:
                 job = self._jobs.popleft()
                 if job.kind == first.kind and size + job.size <= self._together:
