@@ -68,7 +68,9 @@ def test_it_takes_no_settings_of_bounds(llama_server: str) -> None:
         open_lm(model=f"{llama_server}#smollm2", top_logprobs=20)
 
 
-def test_engines_says_what_it_can_do(llama_server: str) -> None:
+def test_engines_says_what_it_can_do(llama_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gainrag.lms.remote.examining.PASSAGES", 1)
+    monkeypatch.setattr("gainrag.lms.remote.examining.SENTENCE", "It was built in the spring. ")
     lines = list(examine(llama_server, timeout=600.0))
     assert "llama.cpp" in lines[0]
     assert "2,048 tokens" in lines[1]
