@@ -36,7 +36,6 @@ def test_losses_are_those_of_the_same_weights_here(lm: RemoteScorer, smollm: Loc
     assert lm.level == "exact"
     # It multiplies the 4-bit weights with activations of 8 bits.
     np.testing.assert_allclose(theirs, ours, atol=0.3)
-    assert (theirs[0] < theirs[1]).all()
 
 
 def test_at_alpha_0_the_few_most_likely_tokens_say_the_same(lm: RemoteScorer, monkeypatch: pytest.MonkeyPatch) -> None:
