@@ -254,6 +254,7 @@ def test_a_key_that_the_server_repeats_is_in_no_error() -> None:
             own.ask([score(1)], read)
     assert key not in str(caught.value)
     assert key not in repr(own)
+    assert own.hide(f"Bad key: {key[:-3]}") == "Bad key: ***"
 
 
 def test_what_is_kept_is_json_that_people_can_read(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ share one limit. This module knows nothing of prompts and engines.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import hashlib
 import os
 import random
@@ -34,8 +33,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from gainrag.errors import ConfigError, GainragError, ModelError, ResourceError
+from gainrag.errors import ConfigError, GainragError, ResourceError
 from gainrag.lms.remote.address import Address
+from gainrag.lms.remote.failures import BadAnswer as BadAnswer
+from gainrag.lms.remote.failures import EngineError as EngineError
+from gainrag.lms.remote.failures import Failure as Failure
+from gainrag.lms.remote.failures import check_status as check_status
+from gainrag.lms.remote.failures import decode as decode
+from gainrag.lms.remote.failures import hint_of
 from gainrag.lms.remote.kept import Kept
 
 if TYPE_CHECKING:
@@ -47,8 +52,6 @@ T = TypeVar("T")
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 # A server that asks for a longer pause has a quota: then it is for a person to decide.
 LONGEST_PAUSE = 300.0
-# Statuses of failures that may pass; every other one from 400 on is the request's own fault.
-PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
 @dataclass(frozen=True)
@@ -88,53 +91,6 @@ class Call:
     tokens: int = 0
     keep: bool = True
     about: str = ""
-
-
-class BadAnswer(Exception):
-    """An answer that is none: raised by `read`, in words that complete "the engine returned ..."."""
-
-
-class Failure(Exception):
-    """A try that failed.
-
-    what: in a few words, without the request's headers.
-    passing: whether another try may succeed.
-    status: the HTTP status, where there was one.
-    wait: seconds that the server asked to wait.
-    unreachable: no connection came about.
-    hint: what to do about it, where that is known.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        passing: bool = True,
-        status: int | None = None,
-        wait: float | None = None,
-        unreachable: bool = False,
-    ) -> None:
-        super().__init__(what)
-        self.what, self.passing, self.status, self.wait, self.unreachable = what, passing, status, wait, unreachable
-        self.hint: str | None = None
-
-    @classmethod
-    def of_connection(cls, error: BaseException) -> Failure:
-        """That of a connection, by what the HTTP library raised."""
-        import httpx2
-
-        words = str(error)[:100] or type(error).__name__
-        if isinstance(error, httpx2.ConnectError):
-            return cls(f"no connection ({words})", unreachable=True)
-        return cls(f"the connection broke ({words})")
-
-
-class EngineError(ModelError):
-    """An engine answered nothing, or no. `status` is the HTTP status, None where there was none."""
-
-    def __init__(self, what: str, *, where: str, hint: str | None = None, status: int | None = None) -> None:
-        super().__init__(what, where=where, hint=hint)
-        self.status = status
 
 
 @dataclass
@@ -376,27 +332,14 @@ class Caller:
         """The one line of a failure that stays."""
         what = self.hide(failure.what) + (f", {tries} times" if tries > 1 else "")
         where = f"{self.address}, {call.about}" if call.about and not failure.passing else str(self.address)
-        return EngineError(what, where=where, hint=self._hint(failure), status=failure.status)
+        hint = hint_of(failure, self.address, has_key=bool(self.key))
+        return EngineError(what, where=where, hint=hint, status=failure.status)
 
     def hide(self, text: str) -> str:
-        """A text without the key, should a server have repeated it."""
-        return text.replace(self.key, "***") if self.key else text
-
-    def _hint(self, failure: Failure) -> str:
-        if failure.hint is not None:
-            return failure.hint
-        if failure.unreachable:
-            return f"is the engine running? try: curl {self.address.base}/models"
-        if failure.status in (401, 403):
-            given = "the key was refused" if self.key else "no key was sent"
-            return f"{given}: put it into an environment variable, and name that in api_key_env"
-        if failure.status == 404:
-            return f"is the model's name right? try: curl {self.address.base}/models"
-        if failure.status == 429:
-            return "lower concurrency, or wait; all that came back is kept"
-        if failure.passing:
-            return "see the engine's log; all that came back is kept, and the same command goes on from there"
-        return "see the engine's documentation, or its log"
+        """A text without the key, should a server have repeated it, and without the beginning of one that was cut."""
+        for n in range(len(self.key or ""), 5, -1):
+            text = text.replace((self.key or "")[:n], "***")
+        return text
 
 
 Sender = Callable[[Call], Awaitable[Any]]
@@ -409,61 +352,6 @@ class _Batch(Generic[T]):
     read: Callable[[Any], T]
     send: Sender
     stopped: bool = False
-
-
-def check_status(status: int, headers: Mapping[str, str], content: bytes) -> None:
-    """Whether an answer is one by its HTTP status.
-
-    Raises:
-        Failure: it is not.
-    """
-    if status < 300:
-        return
-    message = " ".join(_message(content).split())[:200]
-    what = f"HTTP {status}" + (f": {message}" if message else "")
-    raise Failure(what, passing=status in PASSING, status=status, wait=_retry_after(headers.get("retry-after")))
-
-
-def decode(content: bytes) -> Any:
-    """Decoded JSON.
-
-    Raises:
-        BadAnswer: it is none.
-    """
-    try:
-        return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadAnswer(f"what is no JSON ({str(error)[:80]}, {len(content)} bytes)") from None
-
-
-def _message(content: bytes) -> str:
-    """What an engine says of an error: OpenAI's {"error": {"message": ..}}, FastAPI's {"detail": ..}, or text."""
-    try:
-        found = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return content[:200].decode(errors="replace")
-    for name in ("error", "message", "detail"):
-        if isinstance(found, dict) and name in found:
-            found = found[name]
-    return found if isinstance(found, str) else msgspec.json.encode(found)[:200].decode(errors="replace")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a number or a date; None where it is neither.
-
-    >>> _retry_after("2"), _retry_after("soon")
-    (2.0, None)
-    """
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
