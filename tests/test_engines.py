@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from gainrag.cli import main
 from gainrag.errors import ConfigError, ModelError
 from gainrag.lms import examine, open_lm
 from gainrag.lms.remote.scorer import RemoteScorer
@@ -161,6 +162,13 @@ def test_engines_says_what_an_endpoint_can_do(server: StubEngine) -> None:
     assert "4,096 tokens" in lines[1]
     assert "bounded" in lines[2]
     assert "scored at alpha 0 in" in lines[3]
+
+
+def test_where_nothing_answers_it_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engines", "http://127.0.0.1:9/v1#m"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.strip().splitlines()) == 1
 
 
 def test_engines_finds_out_whether_an_unknown_one_echoes() -> None:

@@ -36,7 +36,6 @@ def test_losses_are_those_of_the_same_weights_here(lm: RemoteScorer, smollm: Loc
     assert lm.level == "exact"
     # It multiplies the 4-bit weights with activations of 8 bits.
     np.testing.assert_allclose(theirs, ours, atol=0.3)
-    assert (theirs[0] < theirs[1]).all()
 
 
 def test_at_alpha_0_the_few_most_likely_tokens_say_the_same(lm: RemoteScorer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +67,9 @@ def test_it_takes_no_settings_of_bounds(llama_server: str) -> None:
         open_lm(model=f"{llama_server}#smollm2", top_logprobs=20)
 
 
-def test_engines_says_what_it_can_do(llama_server: str) -> None:
+def test_engines_says_what_it_can_do(llama_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gainrag.lms.remote.examining.PASSAGES", 1)
+    monkeypatch.setattr("gainrag.lms.remote.examining.SENTENCE", "It was built in the spring. ")
     lines = list(examine(llama_server, timeout=600.0))
     assert "llama.cpp" in lines[0]
     assert "2,048 tokens" in lines[1]

@@ -94,6 +94,8 @@ def entropy(distribution: npt.ArrayLike) -> float:
 
 # Less than any probability that a model tells, so that none is divided by nothing.
 _TINY = 1e-300
+# Engines compute in float32: what their log-probabilities leave of 1 is not known better than this.
+_ROUNDING = 1e-6
 
 # --- a part of the vocabulary --------------------------------------------------------------------------------------
 
@@ -168,12 +170,15 @@ def _sum_bounds(p: Known, q: Known, alpha: float, floor: float, vocabulary: int 
     if vocabulary is not None and len(p.ids) >= vocabulary and len(q.ids) >= vocabulary:
         return known, known
     # A floor adds to what is left of q: so much for each of its tokens.
-    left = n + floor * max(0, (vocabulary or 0) - len(q.ids))
+    left = n + _ROUNDING + floor * max(0, (vocabulary or 0) - len(q.ids))
     most_x, most_y = float(np.exp(p.cutoff)), max(float(np.exp(q.cutoff)), floor, _TINY)
-    low = known + _least(x_only, y_only, float(x_only.sum()) + m, float(y_only.sum()) + left, most_x, most_y, alpha)
+    least_m = max(0.0, m - _ROUNDING)
+    all_x, all_y = float(x_only.sum()) + least_m, float(y_only.sum()) + left
+    low = known + _least(x_only, y_only, all_x, all_y, most_x, most_y, alpha)
     if floor <= 0:
         return low, np.inf
-    return low, known + float(np.sum(x_only * (x_only / floor) ** alpha)) + m * (most_x / floor) ** alpha
+    most_m = m + _ROUNDING
+    return low, known + float(np.sum(x_only * (x_only / floor) ** alpha)) + most_m * (most_x / floor) ** alpha
 
 
 def _least(
