@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gainrag import cli
+from gainrag.cli import main
 from gainrag.errors import ConfigError, DataError, GainragError, StaleError
 from gainrag.files.streams import read, read_json, write
 from gainrag.gain import gain_from_answers, teacher
@@ -374,9 +374,9 @@ def test_the_command_line(
         "-o",
         "g.jsonl",
     ]
-    assert cli.main([*argv, "--diagnose", "5"]) == 2
+    assert main([*argv, "--diagnose", "5"]) == 2
     assert "sampled labels have none" in capsys.readouterr().err
-    assert cli.main(argv) == 0
+    assert main(argv) == 0
     assert "sampled labels: 160 requests" in capsys.readouterr().err
     made = json.loads(Path("g.jsonl").read_text().splitlines()[0])
     assert (made["level"], len(made["thinned"]), len(made["ctxs"][0]["said"])) == ("sampled", 1, 2)
