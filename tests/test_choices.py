@@ -407,8 +407,11 @@ def test_a_run_on_claims_with_two_seeds(
     write(tmp_path / "test.jsonl", test)
     text = CONFIG[: CONFIG.index("[tune]")] + CONFIG[CONFIG.index("[[dataset]]") :]
     text = text.replace("pseudo = false", "seeds = 2")
-    more = f'base = "{tiny}"\nlearning_rate = 0.1\nlabels = "choice"\nvalidation = 0.3'
-    text = text.replace("[train]", f"[train]\n{more}").replace('"cross-encoder"', f'"{kind}"')
+    text = text.replace("[train]", '[train]\nlabels = "choice"\nvalidation = 0.3')
+    if kind == "features":
+        text = text.replace('"cross-encoder"\nepochs = 1', '"features"').replace("max_length = 32\n", "")
+    else:
+        text = text.replace("[train]", f'[train]\nbase = "{tiny}"\nlearning_rate = 0.1')
     (tmp_path / "config.toml").write_text(text)
     config = read_config(tmp_path / "config.toml", stages.STAGES)
     found = stages.run(config, tmp_path / "out", **config.table("run")).overall

@@ -175,13 +175,7 @@ def test_rival_labels_teach_the_same_lesson_where_the_model_is_clear(
 @pytest.mark.parametrize("base", ["encoder", "causal"])
 @pytest.mark.parametrize("labels", ["gain", "information_gain"])
 def test_how_many_pairs_go_through_at_once_changes_no_step(
-    gains: list[GainRecord],
-    tiny: str,
-    tmp_path: Path,
-    labels: Labels,
-    base: str,
-    smollm: LocalLM,
-    monkeypatch: pytest.MonkeyPatch,
+    gains: list[GainRecord], tmp_path: Path, labels: Labels, base: str, smollm: LocalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A causal base, here one with random weights, is padded at the rows' beginning."""
     import torch
@@ -199,7 +193,7 @@ def test_how_many_pairs_go_through_at_once_changes_no_step(
         )
         AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / base)
         smollm.tokenizer.save_pretrained(tmp_path / base)
-    own: dict[str, Any] = {"base": str(tmp_path / base) if base == "causal" else tiny}
+    own: dict[str, Any] = {"base": str(tmp_path / base)} if base == "causal" else {}
     own |= {"labels": labels, "epochs": 1, "groups_per_step": 4, "dropout": 0.0, "dtype": "float32"}
     for n, record in enumerate(gains):
         record.ctxs[n % 3].text += " and so on" * 20  # of unlike length, so that there is padding to leave away
