@@ -360,7 +360,7 @@ def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str
     for other in kept:
         theirs = set(normalise(other.question).split())
         # Questions that differ in a name alone have other answers.
-        alike = len(own & theirs) >= _SAME * len(own | theirs) and _answer(record) == _answer(other)
+        alike = len(own & theirs) >= _SAME * len(own | theirs) and contains(record.answers[0], other.answers)
         if own == theirs or alike:
             rejected["near-duplicate of another question"] += 1
             return
@@ -371,10 +371,6 @@ def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str
     kept.append(
         Question(id=record.id, question=record.question, answers=record.answers, choices=record.choices, extra=extra)
     )
-
-
-def _answer(question: Question) -> str:
-    return normalise(question.answers[0])
 
 
 def split_by_document(questions: Sequence[Question], test: float, tune: float, seed: int) -> dict[str, list[Question]]:
