@@ -3,7 +3,8 @@
     python benchmarks/ingest.py --files 20000 --kib 50
 
 Each measurement is a process of its own, so that its peak memory is its own. The files are Markdown with headings,
-prose, lists, tables and code, made of words of chance with the usual few often, so that no two passages are alike.
+prose, lists, tables and code, made of words drawn from the texts that Python's own help ships, as often as they are
+there, so that no two passages are alike and words have the usual number of tokens.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from pydoc_data.topics import topics
 
 FOLDERS = 100
-WORDS = 30_000
 
 
 def make_files(folder: Path, files: int, size: int, seed: int = 0) -> int:
     """Write the files; their bytes in all."""
     rng = random.Random(seed)
-    letters = "abcdefghijklmnoprstuvw"
-    words = ["".join(rng.choices(letters, k=rng.randint(2, 10))) for _ in range(WORDS)]
-    weights = list(itertools.accumulate(1 / rank for rank in range(1, WORDS + 1)))
+    counts = Counter(word for text in topics.values() for word in text.split() if word.isalpha())
+    words, weights = list(counts), list(itertools.accumulate(counts.values()))
     total = 0
     for number in range(files):
         path = folder / f"{number % FOLDERS:02d}" / f"page{number:05d}.md"

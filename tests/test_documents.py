@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -294,18 +296,19 @@ def test_a_damaged_store_is_said(folder: Path) -> None:
         run(folder)
 
 
-def test_office_and_pdf_files_need_the_extra_or_are_read(folder: Path) -> None:
-    try:
-        import markitdown  # noqa: F401
-        from docx import Document  # comes with nothing here: where it is installed, the file is real
-    except ImportError:
-        (folder / "report.docx").write_bytes(b"PK\x03\x04")
+def test_office_files_need_the_extra_or_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "report.xlsx").write_bytes(b"PK\x03\x04 and no more")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "markitdown", None)
         found, _ = run(folder)
-        assert any("docx" in reason or "markitdown" in reason for reason in found.reasons)
-        return
-    document = Document()
-    document.add_heading("Report", 1)
-    document.add_paragraph("Ships moor here in winter.")
-    document.save(str(folder / "report.docx"))
+        assert found.reasons[".xlsx needs an extra: pip install 'gainrag[documents]'"] == 1
+    pytest.importorskip("markitdown")
+    sheets: Any = pytest.importorskip("openpyxl")
+    found, _ = run(folder)  # the same file is looked at again
+    assert any(reason.startswith("markitdown cannot read it") for reason in found.reasons)
+    book = sheets.Workbook()
+    book.active.append(["harbour", "depth"])
+    book.active.append(["Ost", "12 m"])
+    book.save(folder / "report.xlsx")
     _, passages = run(folder)
-    assert next(passage for passage in passages if passage.id == "report.docx#top").title == "Report"
+    assert any("12 m" in passage.text for passage in passages if passage.id.startswith("report.xlsx#"))

@@ -23,8 +23,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -164,16 +165,8 @@ def ask(
         raise DataError(f"no question was kept ({reasons})", where="ask", hint="use a larger model, or lower --least")
     found.splits = split_by_document(kept, test, tune, seed)
     for question in real:
-        marked = {**question.extra, "written": False}
-        found.splits["test"].append(
-            Question(
-                id=question.id,
-                question=question.question,
-                answers=question.answers,
-                choices=question.choices,
-                extra=marked,
-            )
-        )
+        marked = msgspec.structs.replace(question, extra={**question.extra, "written": False})
+        found.splits["test"].append(marked)
     return found
 
 
@@ -247,7 +240,7 @@ class _Writer:
 
     def write(self, part: Sequence[Retrieved]) -> list[Retrieved]:
         """The drawn records with their questions; a rejected one has the reason as `rejected`."""
-        requests = [self._prompts.to_ask(_kind(drawn), drawn.ctxs, reserve=_WRITTEN) for drawn in part]
+        requests = [self._prompts.to_ask(drawn.extra["kind"], drawn.ctxs, reserve=_WRITTEN) for drawn in part]
         texts = continue_with(self._lm, requests, _WRITTEN)
         made = [_read(drawn, text) for drawn, text in zip(part, texts, strict=True)]
         self._must_be_found(_open(made))
@@ -297,12 +290,6 @@ class _Writer:
 
     def _shown(self, record: Retrieved, ctxs: Sequence[Passage]) -> str:
         return self._prompts.with_passages(record.question, ctxs, reserve=4 * _ANSWERED)
-
-
-def _kind(record: Retrieved) -> Asked:
-    kind: Asked = record.extra["kind"]
-    assert kind in get_args(Asked)
-    return kind
 
 
 def _open(records: Sequence[Retrieved]) -> list[Retrieved]:
@@ -373,7 +360,7 @@ def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str
     for other in kept:
         theirs = set(normalise(other.question).split())
         # Questions that differ in a name alone have other answers.
-        alike = len(own & theirs) >= _SAME * len(own | theirs) and _answer(record) == _answer(other)
+        alike = len(own & theirs) >= _SAME * len(own | theirs) and contains(record.answers[0], other.answers)
         if own == theirs or alike:
             rejected["near-duplicate of another question"] += 1
             return
@@ -384,10 +371,6 @@ def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str
     kept.append(
         Question(id=record.id, question=record.question, answers=record.answers, choices=record.choices, extra=extra)
     )
-
-
-def _answer(question: Question) -> str:
-    return normalise(question.answers[0])
 
 
 def split_by_document(questions: Sequence[Question], test: float, tune: float, seed: int) -> dict[str, list[Question]]:

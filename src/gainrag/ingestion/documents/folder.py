@@ -23,7 +23,7 @@ from gainrag.ingestion.documents import duplicates
 from gainrag.ingestion.documents.blocks import Unreadable
 from gainrag.ingestion.documents.passages import cut, outline
 from gainrag.ingestion.documents.store import NAME, File, Store, open_store
-from gainrag.ingestion.documents.texts import LARGEST, read_page
+from gainrag.ingestion.documents.texts import LARGEST, check_reader, may_change, read_page
 from gainrag.ingestion.documents.tokens import TokenCount
 from gainrag.records import Passage
 from gainrag.settings import Length, Name, checked
@@ -152,7 +152,8 @@ def _read_all(walk: Iterator[tuple[str, Path]], store: Store, count: TokenCount,
             found.examples.setdefault(reason, ascii(name))
             continue
         before = known.get(name)
-        if before and (before.size, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+        same = before and (before.size, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+        if same and not may_change(before.reason if before else None):
             continue
         file, passages = _read_file(name, path, stat, count, size)
         if before and before.sha256 == file.sha256 and before.reason == file.reason:
@@ -175,6 +176,7 @@ def _read_file(
     try:
         if stat.st_size > LARGEST:
             raise Unreadable(f"larger than {LARGEST >> 20} MiB")
+        check_reader(path)
         data = path.read_bytes()
         file = file._replace(sha256=hashlib.sha256(data).hexdigest())
         page = read_page(path, data)

@@ -34,13 +34,10 @@ def read_page(path: Path, data: bytes) -> Page:
     Raises:
         Unreadable: there is no reader for it, it holds no text, or its characters cannot be told.
     """
+    check_reader(path)
     suffix = path.suffix.lower()
-    if len(data) > LARGEST:
-        raise Unreadable(f"larger than {LARGEST >> 20} MiB")
     if suffix in _CONVERTED:
         return Page(_convert(path))
-    if suffix not in _READERS:
-        raise Unreadable(f"no reader for {suffix}" if suffix else "no reader for names without an ending")
     if not data.strip():
         raise Unreadable("empty")
     text, encoding = decode_text(data, declared=_READERS[suffix] is read_html)
@@ -48,6 +45,23 @@ def read_page(path: Path, data: bytes) -> Page:
     if not any(block.kind != "heading" for block in blocks):
         raise Unreadable("no text besides headings")
     return Page(blocks, None if encoding == "utf-8" else f"read as {encoding}")
+
+
+def check_reader(path: Path) -> None:
+    """Whether there is a reader for a file's name.
+
+    Raises:
+        Unreadable: there is none.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _READERS and suffix not in _CONVERTED:
+        raise Unreadable(f"no reader for {suffix}" if suffix else "no reader for names without an ending")
+
+
+def may_change(reason: str | None) -> bool:
+    """Whether a file that gave no passages for this reason may give some though it has not changed: the extra may be
+    installed now, and what could not be read may be read."""
+    return reason is not None and (EXTRA in reason or reason.startswith("cannot be read"))
 
 
 def decode_text(data: bytes, *, declared: bool = False) -> tuple[str, str]:
