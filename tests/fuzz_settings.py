@@ -153,7 +153,9 @@ def _needed(command: Command, world: World) -> list[str]:
             found += [first, str(world.new("out")) if first == "-o" else NO_MODEL]
         elif not first.startswith("-"):
             found.append(argument.options["choices"][0] if argument.options.get("choices") else "none.jsonl")
-    return [*found, "--source", "none.json"] if command.name == "ingest" else found
+    # What would find something without being told, or serve for ever.
+    more = {"ingest": ["--source", "none.json"], "serve": ["--selector", "./none"]}
+    return [*found, *more.get(command.name, [])]
 
 
 def outputs(world: World, rng: Rng) -> Case:

@@ -74,6 +74,13 @@ def small_trees(seed: int = 0, n: int = 60) -> Trees:
     return fit_trees(examples(records(n)), seeds=2, rounds=10, leaves=4, least=5, seed=seed)
 
 
+def test_a_long_question_and_passages_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = records(1, seed=3)[0]
+    whole = matrix(record.question, record.ctxs, Words(), list(FEATURES))
+    monkeypatch.setattr("gainrag.selectors.candidates.CELLS", 1)
+    np.testing.assert_allclose(matrix(record.question, record.ctxs, Words(), list(FEATURES)), whole, rtol=1e-12)
+
+
 # --- words ---------------------------------------------------------------------------------------------------------
 
 

@@ -365,7 +365,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument(("--llm",), {"metavar": "MODEL", "help": "a language model, for /answer"}),
         ),
         (serving.serve,),
-        kept="Begun requests were finished.",
+        kept="Begun requests were finished; run the same command again to serve.",
     ),
     Command(
         "validate",

@@ -22,7 +22,7 @@ from gainrag.serving.refusals import Refused
 
 # The longest query that is read, in characters; what follows is cut. Far above all questions, and far below what would
 # make the features of a thousand documents slow.
-QUERY = 8192
+QUERY = 4096
 
 
 class Document(msgspec.Struct):
