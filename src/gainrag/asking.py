@@ -110,7 +110,7 @@ def ask(
     two: Share = 0.15,
     test: Share = 0.3,
     tune: Share = 0.2,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     seed: Seed = 0,
 ) -> Questions:
     """Have the language model write questions on sampled passages, and keep those that a passage helps to answer.
@@ -128,7 +128,7 @@ def ask(
         two: share of the questions that need two passages, both of one document.
         test: share of the questions for the test.
         tune: share of the questions for choosing settings.
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         seed: of the sampling.
 
     Raises:
@@ -146,8 +146,9 @@ def ask(
     plan = draw(passages, n * rounds, {"yes_no": yes_no, "two": two}, seed)
     writer = _Writer(lm, retriever, prompts, k, least)
     _estimate(writer, plan, n)
-    own = {**(settings or {}), "k": k, "least": least, "yes_no": yes_no, "two": two, "prompt": prompt, "seed": seed}
-    own["wording"] = digest(repr((ASKING, wording(prompt))))
+    form = prompts.form
+    own = {**(settings or {}), "k": k, "least": least, "yes_no": yes_no, "two": two, "prompt": form, "seed": seed}
+    own["wording"] = digest(repr((ASKING, wording(form))))
     found, kept = Questions(wanted=n), list[Question]()
     for number in range(rounds):
         part = plan[number * n : (number + 1) * n]

@@ -152,7 +152,7 @@ def ask(arguments: Arguments) -> None:
     inputs: dict[str, str] = {"corpus": arguments["corpus"]}
     if arguments["index"]:
         inputs["index"] = str(Path(arguments["index"]) / indexing.META_FILE)
-    memory = _memory(asking.ask, arguments, llm, **inputs)
+    memory = _memory(asking.ask, arguments, lm, llm, **inputs)
     # What is written does not depend on how many are wanted in all, nor on how they are divided.
     own = _own(asking.ask, arguments)
     found = asking.ask(passages, lm, retriever, arguments["out"], {"llm": llm, "inputs": memory["inputs"]}, real, **own)
