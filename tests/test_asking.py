@@ -117,6 +117,9 @@ def test_a_run_that_was_stopped_continues(tmp_path: Path) -> None:
     found = run(again, tmp_path, n=16, rounds=1)
     assert again.written == 9
     assert found == run(whole, n=16, rounds=1)
+    finished = Author()
+    assert run(finished, tmp_path, n=16, rounds=1) == found
+    assert finished.written == 1  # for the estimate alone
     (tmp_path / "written-1.jsonl").rename(tmp_path / "written-1.jsonl.part")
     (tmp_path / "written-1.jsonl.part.meta.json").write_text('{"seed": 7}')
     with pytest.raises(StaleError, match="seed"):

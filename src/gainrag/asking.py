@@ -30,9 +30,10 @@ import numpy as np
 from msgspec import Meta
 
 from gainrag.errors import ConfigError, DataError
-from gainrag.files.meta import digest
+from gainrag.files.meta import digest, is_current, write_meta
 from gainrag.files.progress import say
 from gainrag.files.resuming import write_resumable
+from gainrag.files.streams import read
 from gainrag.gain import choice_gain
 from gainrag.metrics import contains, has_answer, normalise
 from gainrag.prompts import ASKING, Asked, PromptForm, Prompts, for_model, wording
@@ -155,9 +156,7 @@ def ask(
         if not part or len(kept) >= n:
             break
         file = Path(out) / f"written-{number + 1}.jsonl" if out is not None else None
-        what = f"writing questions, round {number + 1} of {rounds}"
-        chunk = chunk_for(lm, CHUNK)
-        made = write_resumable(file, part, writer.write, kind=Retrieved, chunk=chunk, settings=own, what=what)
+        made = _round(part, writer, file, own, f"writing questions, round {number + 1} of {rounds}")
         found.tried += len(made)
         for record in made:
             _keep(record, kept, n, found.rejected)
@@ -169,6 +168,21 @@ def ask(
         marked = msgspec.structs.replace(question, extra={**question.extra, "written": False})
         found.splits["test"].append(marked)
     return found
+
+
+def _round(
+    part: Sequence[Retrieved], writer: _Writer, file: Path | None, settings: dict[str, object], what: str
+) -> list[Retrieved]:
+    """The records of a round, of one that is finished from its file."""
+    drawn = "\n".join(passage.id for record in part for passage in record.ctxs)
+    own = {**settings, "drawn": digest(drawn)}
+    if file is not None and is_current(file, own, {}):
+        return list(read(file, Retrieved))
+    chunk = chunk_for(writer.lm, CHUNK)
+    made = write_resumable(file, part, writer.write, kind=Retrieved, chunk=chunk, settings=own, what=what)
+    if file is not None:
+        write_meta(file, own, {})
+    return made
 
 
 def document_of(passage: Passage) -> str:
@@ -237,12 +251,12 @@ class _Writer:
     """Writes questions for drawn passages and says of each why it is rejected, if it is."""
 
     def __init__(self, lm: ScorerGenerator, retriever: Retriever, prompts: Prompts, k: int, least: float) -> None:
-        self._lm, self._retriever, self._prompts, self._k, self._least = lm, retriever, prompts, k, least
+        self.lm, self._retriever, self._prompts, self._k, self._least = lm, retriever, prompts, k, least
 
     def write(self, part: Sequence[Retrieved]) -> list[Retrieved]:
         """The drawn records with their questions; a rejected one has the reason as `rejected`."""
         requests = [self._prompts.to_ask(drawn.extra["kind"], drawn.ctxs, reserve=_WRITTEN) for drawn in part]
-        texts = continue_with(self._lm, requests, _WRITTEN)
+        texts = continue_with(self.lm, requests, _WRITTEN)
         made = [_read(drawn, text) for drawn, text in zip(part, texts, strict=True)]
         self._must_be_found(_open(made))
         self._must_help(_open(made))
@@ -269,7 +283,7 @@ class _Writer:
                     answers=[self._prompts.scored_answer(answer) for answer in record.choices or record.answers],
                 )
             )
-        every = losses_with(self._lm, requests, [0.0]) if records else []
+        every = losses_with(self.lm, requests, [0.0]) if records else []
         for record, losses in zip(records, every, strict=True):
             own = _loss(record, losses[:, :, 0])
             gain = round(float(own[-1] - own[0]), 6)
@@ -284,7 +298,7 @@ class _Writer:
     def _must_be_answered(self, records: Sequence[Retrieved]) -> None:
         open_ended = [record for record in records if not record.choices]
         shown = [self._shown(record, record.ctxs) for record in open_ended]
-        texts = continue_with(self._lm, shown, _ANSWERED, self._prompts.stop) if shown else []
+        texts = continue_with(self.lm, shown, _ANSWERED, self._prompts.stop) if shown else []
         for record, text in zip(open_ended, texts, strict=True):
             if not contains(self._prompts.cut(text), record.answers):
                 record.extra["rejected"] = "not answered from its passage"
