@@ -435,7 +435,7 @@ def test_tuning_keeps_the_setting_that_serves_held_out_questions_best(gains: lis
     out = tmp_path / "selector"
     settings = {"kind": "cross-encoder", "validation": 0.3, "only_kept": False, "epochs": 4, "groups_per_step": 4}
     settings["learning_rate"] = 1e-9
-    trials = tune(gains, out, {"LLM": "overlap"}, settings, learning_rate=[1e-9, 3e-4], temperature=[1.0], seeds=1)
+    trials = tune(gains, out, {"LLM": "overlap"}, settings, learning_rate=[1e-9, 3e-4], temperature=[0.25], seeds=1)
     assert [trial.settings for trial in trials] == [{}, {"learning_rate": 3e-4}]
     best = min(trials, key=lambda trial: trial.regret)
     assert [trial.best for trial in trials] == [trial is best for trial in trials]
