@@ -138,7 +138,7 @@ def test_scores_are_sigmoids_that_are_never_rounded() -> None:
         (b'{"query": "q", "documents": []}', 422, "empty"),
         (b'{"query": " ", "documents": ["a"]}', 422, "blank"),
         (b'{"query": "q", "documents": [{"image": "x"}]}', 422, "text"),
-        (b'{"query": "q", "documents": [3]}', 422, "$.documents["),
+        (b'{"query": "q", "documents": [3]}', 422, "at `documents[0]`"),
         (b'{"query": "q", "documents": "a"}', 422, "documents"),
         (b'{"query": "q", "documents": ["a"], "top_n": 0}', 422, "top_n"),
         (b'{"query": "q", "documents": ["a"], "top_n": "3"}', 422, "top_n"),

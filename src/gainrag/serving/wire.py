@@ -138,7 +138,7 @@ def decode(body: bytes, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise Refused(422, str(error).replace(" - at `$", " at `").rstrip()) from None
+        raise Refused(422, str(error).replace(" - at `$.", " at `")) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"the body is no JSON in UTF-8: {error}") from None
 
