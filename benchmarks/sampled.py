@@ -110,7 +110,7 @@ def main() -> None:
     learned = {"exact losses": exact}
     agreement = []
     for name, own in plans:
-        told = {"llm": lm.name, "dtype": lm.dtype}
+        told: dict[str, object] = {"llm": lm.name, "dtype": lm.dtype}
         settings = {**own, "labels": "sampled", "sampling_temperature": arguments.temperature, "seed": arguments.seed}
         path = arguments.labels / f"{'-'.join(f'{key}={value}' for key, value in settings.items())}.jsonl"
         done = list(read(path, GainRecord)) if path.exists() else []

@@ -197,8 +197,7 @@ class Known:
 
     def vector(self, row: int) -> npt.NDArray[np.float32]:
         """The vector of a row."""
-        found: npt.NDArray[np.float32] = self._vectors.reconstruct(row)
-        return found
+        return np.asarray(self._vectors.reconstruct(row), dtype=np.float32)
 
 
 def _digest(text: str) -> bytes:
