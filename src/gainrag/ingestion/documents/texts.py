@@ -113,8 +113,18 @@ _READERS: dict[str, Callable[[str], list[Block]]] = {
     **dict.fromkeys((".html", ".htm", ".xhtml"), read_html),
     **dict.fromkeys((".txt", ".text"), _read_text),
 }
-# What markitdown turns into Markdown.
-_CONVERTED = frozenset((".pdf", ".docx", ".pptx", ".xlsx", ".xls", ".epub", ".ipynb", ".msg"))
+# What markitdown turns into Markdown, each by the converter of its kind alone: what that one cannot read (a damaged
+# file) others would pass on as plain text, or as the list of an archive.
+_CONVERTED = {
+    ".pdf": "PdfConverter",
+    ".docx": "DocxConverter",
+    ".pptx": "PptxConverter",
+    ".xlsx": "XlsxConverter",
+    ".xls": "XlsConverter",
+    ".epub": "EpubConverter",
+    ".ipynb": "IpynbConverter",
+    ".msg": "OutlookMsgConverter",
+}
 
 
 def _convert(path: Path) -> list[Block]:
@@ -124,11 +134,13 @@ def _convert(path: Path) -> list[Block]:
         Unreadable: the extra is not installed, the file is damaged, or it holds no text (pictures of pages do not).
     """
     try:
-        from markitdown import MarkItDown
+        from markitdown import MarkItDown, converters
     except ImportError:
         raise Unreadable(f"{path.suffix.lower()} needs an extra: pip install '{EXTRA}'") from None
     try:
-        text = MarkItDown(enable_plugins=False).convert(str(path)).markdown
+        reader = MarkItDown(enable_builtins=False, enable_plugins=False)
+        reader.register_converter(getattr(converters, _CONVERTED[path.suffix.lower()])())
+        text = reader.convert(str(path)).markdown
     except Exception as error:  # what its converters raise has no common base
         raise Unreadable(f"markitdown cannot read it ({type(error).__name__})") from None
     # Page breaks of a PDF are no text.
