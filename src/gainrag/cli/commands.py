@@ -147,7 +147,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         (ingestion.ingest, ingestion.convert, ingestion.ingest_documents),
         writes="inside",
-        kept="Finished files, and documents that were read, are kept; run the same command again.",
+        kept="Finished files, and documents that were read, are kept; run the same command again to continue.",
     ),
     Command(
         "ask",
