@@ -67,8 +67,8 @@ def may_change(reason: str | None) -> bool:
 def decode_text(data: bytes, *, declared: bool = False) -> tuple[str, str]:
     """(text, the name of its encoding): UTF-8, or what a byte-order mark, an HTML page's head, or the bytes say.
 
-    >>> decode_text("naïve café".encode("cp1252"))[0]
-    'naïve café'
+    >>> decode_text("The café is naïve".encode("utf-16"))
+    ('The café is naïve', 'utf-16')
 
     Raises:
         Unreadable: it is no text, or in no encoding that fits it.
