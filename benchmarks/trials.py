@@ -23,6 +23,7 @@ import numpy as np
 from common import with_error
 
 from gainrag.files.streams import read, read_json, write_json
+from gainrag.protocols import scores_with
 from gainrag.records import GainRecord
 from gainrag.synthesis import losses_at
 from gainrag.training import train
@@ -104,7 +105,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             selector = train(taught, Path(folder) / "selector", **own)
             # Within: near-ties are scored again by a copy that is loaded then.
-            scores = selector.score_many([(r.question, r.ctxs) for r in held])
+            scores = scores_with(selector, [(r.question, r.ctxs) for r in held])
         lost = [float(p[int(np.argmax(s))] - p.min()) for p, s in zip(plain, scores, strict=True)]
         holds = [bool(r.ctxs[int(np.argmax(s))].hasanswer) for r, s in zip(held, scores, strict=True)]
         done[name] = {"questions": len(usable), "regrets": [round(x, 5) for x in lost], "holds an answer": holds}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,18 @@ def harbours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def smollm() -> LocalLM:
     """The embedded language model in float32, loaded once."""
-    from gainrag.lms import open_lm
+    from gainrag.lms.local import LocalLM
 
-    return open_lm(model="embedded:smollm2-135m-instruct", dtype="float32")
+    return LocalLM("embedded:smollm2-135m-instruct", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def llama_server() -> Iterator[str]:
+    """The base URL of llama.cpp's server, started once; its model is called smollm2. Keep what it writes short."""
+    from tests.llama_server import running
+
+    with running() as base:
+        yield base
 
 
 @pytest.fixture(scope="session")
@@ -77,10 +87,13 @@ def lm() -> Model:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model) -> Path:
-    """What a small run needs: data and config (tests/small_run.py), and a language model in place of a real one."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model, tiny: str) -> Path:
+    """What a small run needs: data and config (tests/small_run.py), the base of its selectors, found from here as
+    `tiny`, and a language model in place of a real one."""
     from tests.small_run import write_data
 
+    (tmp_path / "tiny").symlink_to(tiny)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="overlap", dtype="float32", device="cpu": lm)
     write_data(tmp_path)
     return tmp_path

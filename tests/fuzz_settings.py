@@ -37,7 +37,14 @@ SETTINGS: dict[str, dict[str, Sequence[Any]]] = {
     "index": {"retriever": ("bm26", ""), "batch_size": (0, -3)},
     "answer": {"max_new_tokens": (0, -1), "prompt": ("none",)},
     "augment": {"max_new_tokens": (0, -1)},
-    "synthesize": {"alpha": (1e308, -0.5, math.nan, []), "keep": ("all",)},
+    "synthesize": {
+        "alpha": (1e308, -0.5, math.nan, []),
+        "keep": ("all",),
+        "labels": ("guessed",),
+        "n": (0, 3.5, 10**6),
+        "at_most": (1, -1),
+        "sampling_temperature": (0.0, math.nan, 5.0),
+    },
     "evaluate": {"resamples": (0, -1), "confidence": (1.0, math.nan, 0.0), "seed": (-1,)},
     "run": {"train_questions": (-3,), "top": ([0], [1000], [-1], "x"), "diagnose": (-1,), "seeds": (0, -1, 1000)},
     "sweep": {"k": ([], [0], [-1], 0)},
@@ -146,7 +153,9 @@ def _needed(command: Command, world: World) -> list[str]:
             found += [first, str(world.new("out")) if first == "-o" else NO_MODEL]
         elif not first.startswith("-"):
             found.append(argument.options["choices"][0] if argument.options.get("choices") else "none.jsonl")
-    return [*found, "--source", "none.json"] if command.name == "ingest" else found
+    # What would find something without being told, or serve for ever.
+    more = {"ingest": ["--source", "none.json"], "serve": ["--selector", "./none"]}
+    return [*found, *more.get(command.name, [])]
 
 
 def outputs(world: World, rng: Rng) -> Case:

@@ -17,7 +17,7 @@ from gainrag.ingestion import read_questions
 from gainrag.records import Answer, Gained, GainRecord, Record, Retrieved
 from gainrag.retrieval import retrieve
 from gainrag.runs.sharing import share
-from tests.small_run import config_of, write_data
+from tests.small_run import WITH_REAL_BASE, config_of, write_data
 
 Rng = random.Random
 
@@ -73,8 +73,7 @@ class World:
         self.data = folder / "data"
         self.data.mkdir()
         write_data(self.data)
-        config = self.data / "config.toml"
-        config.write_text(config.read_text() + '\n[index]\nretriever = "bm25"\n')
+        (self.data / "config.toml").write_text(WITH_REAL_BASE + '\n[index]\nretriever = "bm25"\n')
         self.index = folder / "index"
         assert main(["index", str(self.data / "corpus.jsonl"), "-o", str(self.index), "--retriever", "bm25"]) == 0
         retrieved = retrieve(read_questions(self.data / "train.jsonl", need_answers=True), open_index(self.index), k=4)

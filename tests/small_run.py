@@ -1,4 +1,8 @@
-"""The data, config and language model of a whole run on a handful of questions; the fixture `folder` writes them."""
+"""The data, config and language model of a whole run on a handful of questions; the fixture `folder` writes them.
+
+The selectors start from `tiny`, a cross-encoder of a few thousand weights: what a run makes of its parts is tested, not
+how well they learn. With WITH_REAL_BASE a run has the encoder that is the default.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +39,13 @@ k = 4
 
 [train]
 kind = "cross-encoder"
+base = "tiny"
 epochs = 1
 only_kept = false
 group_size = 4
 """
+
+WITH_REAL_BASE = CONFIG.replace('base = "tiny"\n', "")
 
 
 class Model(OverlapLM):

@@ -9,7 +9,7 @@ import pytest
 from gainrag.errors import ConfigError
 from gainrag.records import Gained
 from gainrag.report.agreement import calibration, rank_correlation, top1_regret
-from gainrag.report.analysis import Case
+from gainrag.report.cases import Case
 
 
 def case(gains: list[float], scores: list[float], generated: int | None = None) -> Case:

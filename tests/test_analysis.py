@@ -12,8 +12,6 @@ from gainrag.errors import ConfigError
 from gainrag.evaluation import evaluate, score_questions
 from gainrag.records import Answer, Gained
 from gainrag.report.analysis import (
-    Case,
-    by_dataset,
     compare,
     compare_groups,
     extremes,
@@ -22,8 +20,8 @@ from gainrag.report.analysis import (
     pseudo_choice,
     recall_and_score,
     recall_by_k,
-    share,
 )
+from gainrag.report.cases import Case, by_dataset, share
 
 # Each question's candidates: two retrieved and the pseudo-passage; which of them say "Paris".
 HOLDS, LACKS = "It is Paris.", "Rain falls."

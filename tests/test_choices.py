@@ -325,12 +325,12 @@ def test_choices_are_those_of_every_system() -> None:
 
 def test_regret_of_choices_is_in_normalised_gain() -> None:
     class First:
-        def score_many(self, requests: Sequence[tuple[str, Sequence[Scored]]]) -> list[FloatArray]:
-            return [-np.arange(len(ctxs), dtype=np.float64) for _, ctxs in requests]
+        def score(self, question: str, passages: Sequence[Scored]) -> FloatArray:
+            return -np.arange(len(passages), dtype=np.float64)
 
     records = synthesize(claims(2), SaysNo(), alpha=0.5)
     own = targets(records[0], "choice", 0.0)
-    assert plain_regret(First(), records) == pytest.approx((own[1] - own[0]) / 2)  # type: ignore[arg-type]
+    assert plain_regret(First(), records) == pytest.approx((own[1] - own[0]) / 2)
 
 
 # --- whole runs ----------------------------------------------------------------------------------------------------
@@ -348,6 +348,7 @@ max_length = 32
 
 [tune]
 labels = ["gain", "choice"]
+seeds = 2
 
 [[dataset]]
 name = "stones"
@@ -406,8 +407,11 @@ def test_a_run_on_claims_with_two_seeds(
     write(tmp_path / "test.jsonl", test)
     text = CONFIG[: CONFIG.index("[tune]")] + CONFIG[CONFIG.index("[[dataset]]") :]
     text = text.replace("pseudo = false", "seeds = 2")
-    more = f'base = "{tiny}"\nlearning_rate = 0.1\nlabels = "choice"\nvalidation = 0.3'
-    text = text.replace("[train]", f"[train]\n{more}").replace('"cross-encoder"', f'"{kind}"')
+    text = text.replace("[train]", '[train]\nlabels = "choice"\nvalidation = 0.3')
+    if kind == "features":
+        text = text.replace('"cross-encoder"\nepochs = 1', '"features"').replace("max_length = 32\n", "")
+    else:
+        text = text.replace("[train]", f'[train]\nbase = "{tiny}"\nlearning_rate = 0.1')
     (tmp_path / "config.toml").write_text(text)
     config = read_config(tmp_path / "config.toml", stages.STAGES)
     found = stages.run(config, tmp_path / "out", **config.table("run")).overall
@@ -439,7 +443,8 @@ def test_a_run_on_claims_with_two_seeds(
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="no", dtype="float32", device="cpu": SaysNo())
-    monkeypatch.setattr("gainrag.cli.actions.identity", lambda name: None)
+    monkeypatch.setattr("gainrag.models.identity.identity", lambda name: None)
+    monkeypatch.setattr("gainrag.lms.described", lambda lm: "no model")
     write(tmp_path / "train.jsonl", cut(selected(claims(20)), 1))
     write(tmp_path / "test.jsonl", cut(selected(claims(6)), 1))
     for split, more in (("train", []), ("test", ["--calibrate", str(tmp_path / "train.answers.jsonl")])):

@@ -207,7 +207,8 @@ def test_a_bug_is_a_traceback(monkeypatch: pytest.MonkeyPatch, files: dict[str, 
     def fail(arguments: object) -> None:
         raise ZeroDivisionError
 
-    command = dataclasses.replace(commands.COMMANDS[1], action=fail)
+    index = next(command for command in commands.COMMANDS if command.name == "index")
+    command = dataclasses.replace(index, action=fail)
     monkeypatch.setattr(commands, "COMMANDS", (command,))
     with pytest.raises(ZeroDivisionError):
         cli.main([command.name, files["corpus"], "-o", files["index"]])

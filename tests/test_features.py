@@ -3,16 +3,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from gainrag import FeatureSelector, GainRAG, open_selector
-from gainrag.errors import DataError, ModelError
+from gainrag.errors import ConfigError, DataError, ModelError
 from gainrag.prompts import question_with_choices, split_choices
 from gainrag.protocols import BatchSelector, FloatArray, Lazy, Selector, is_listwise
 from gainrag.records import Gained, GainRecord, Passage, Retrieved, Scored
+from gainrag.runs.tuning import tune
 from gainrag.selection import select
 from gainrag.selectors import PRIOR, CrossEncoderSelector
 from gainrag.selectors.boosted import FEATURES_FILE, TREES_FILE, read_trees, write_trees
@@ -70,6 +72,13 @@ def examples(made: Sequence[GainRecord]) -> list[Example]:
 
 def small_trees(seed: int = 0, n: int = 60) -> Trees:
     return fit_trees(examples(records(n)), seeds=2, rounds=10, leaves=4, least=5, seed=seed)
+
+
+def test_a_long_question_and_passages_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = records(1, seed=3)[0]
+    whole = matrix(record.question, record.ctxs, Words(), list(FEATURES))
+    monkeypatch.setattr("gainrag.selectors.candidates.CELLS", 1)
+    np.testing.assert_allclose(matrix(record.question, record.ctxs, Words(), list(FEATURES)), whole, rtol=1e-12)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -195,13 +204,12 @@ def test_a_selector_is_the_same_after_saving(tmp_path: Path) -> None:
     selector = open_selector(tmp_path)
     assert isinstance(selector, FeatureSelector)
     assert isinstance(selector, Selector)
-    assert isinstance(selector, BatchSelector)
+    assert not isinstance(selector, BatchSelector)  # it scores one question at a time
     assert isinstance(selector, Lazy)
     assert is_listwise(selector)
     record = records(1, seed=5)[0]
     expected = trees.predict(features_of(examples([record]), trees.words)[0])
     assert selector.score(record.question, record.ctxs).tolist() == expected.tolist()
-    assert selector.score_many([(record.question, record.ctxs)] * 2)[1].tolist() == expected.tolist()
     assert selector.score("Who?", []).tolist() == []
     assert int(np.argmax(expected)) == record.silver
 
@@ -376,5 +384,57 @@ def test_latin_text_has_the_words_that_any_text_has() -> None:
 def test_a_handful_of_questions_is_no_crash(tmp_path: Path) -> None:
     """Unless it is told another kind, train makes a feature selector of few questions."""
     assert isinstance(train(records(12), tmp_path / "s", keep_worse=True), FeatureSelector)
-    with pytest.raises(ModelError, match="the same score"):
-        train(records(12), tmp_path / "t", kind="features", start="scratch")
+    for n in (1, 12):
+        few = records(n)
+        scratch = train(few, tmp_path / str(n), kind="features", start="scratch")
+        assert isinstance(scratch, FeatureSelector)
+        assert np.ptp(scratch.score(few[0].question, few[0].ctxs)) > 0
+
+
+def test_a_selector_on_relevance_starts_from_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The trees that ship learned from gains: a rival that starts from them is none."""
+    made = records(30)
+    for record in made:
+        for n, ctx in enumerate(record.ctxs):
+            ctx.hasanswer = n == 1
+    own: dict[str, Any] = {"kind": "features", "only_kept": False, "keep_worse": True}
+    for labels, said in (("relevance", f"from nothing, as {PRIOR} learned from gains"), ("gain", f"from {PRIOR}\n")):
+        train(made, tmp_path / labels, **own, labels=labels)  # type: ignore[arg-type]
+        assert f"the trees start {said}" in capsys.readouterr().err
+    assert "| start | scratch |" in (tmp_path / "relevance" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("features", {"retrieval_prior": False}),  # the default's value is a choice, too
+        ("features", {"learning_rate": 0.1}),
+        ("features", {"base": "embedded:all-minilm-l6-v2"}),
+        ("features", {"folds": 3}),
+        ("cross-encoder", {"folds": 3}),
+        ("cross-encoder", {"start": "scratch"}),
+        ("stack", {"start": "embedded:gain-features"}),
+        ("stack", {"retrieval_prior": True}),
+    ],
+)
+def test_what_the_kind_does_not_read_is_refused(tmp_path: Path, kind: str, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"train: kind '{kind}' does not read {next(iter(given))}"):
+        train(records(12), tmp_path / "s", kind=kind, **given)  # type: ignore[arg-type]
+
+
+def test_trees_are_tuned_by_folds_and_then_learn_from_all_questions(tmp_path: Path) -> None:
+    made = records(40)
+    shared: dict[str, Any] = {"kind": "features", "only_kept": False}
+    trials = tune(made, tmp_path / "s", None, shared, temperature=[1.0], seeds=2)
+    assert [trial.settings for trial in trials] == [{}, {"temperature": 1.0}]
+    assert [len(trial.regrets) for trial in trials] == [2, 2]
+    best = next(trial for trial in trials if trial.best)
+    alone = train(made, tmp_path / "t", **shared, **best.settings, keep_worse=True)
+    kept = open_selector(tmp_path / "s")
+    for record in made[:3]:
+        assert kept.score(record.question, record.ctxs).tolist() == alone.score(record.question, record.ctxs).tolist()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s", "t"]
+    with pytest.raises(ConfigError, match="tune: kind 'features' does not read epochs"):
+        tune(made, tmp_path / "s", None, shared, epochs=[1])
+    with pytest.raises(ConfigError, match="3 folds, and 5 questions"):
+        tune(made[:5], tmp_path / "s", None, shared, temperature=[0.25])

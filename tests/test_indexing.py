@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gainrag import indexing
 from gainrag.errors import ConfigError, DataError, ModelError, ResourceError, StaleError
-from gainrag.files.streams import file_hash
+from gainrag.files.streams import file_hash, write
 from gainrag.indexing import META_FILE, index, open_index, set_fusion
 from gainrag.ingestion import read_passages
 from gainrag.records import Passage, Question
@@ -300,3 +301,28 @@ def test_store_is_a_sequence(tmp_path: Path) -> None:
     assert np.load(tmp_path / "offsets.npy").dtype == np.int64
     with pytest.raises(IndexError):
         store[7]
+
+
+def test_a_changed_corpus_encodes_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gainrag.retrievers import dense
+
+    encoded: list[str] = []
+    encode = dense._encode
+
+    def counting(call: Any, texts: list[str], *more: Any) -> Any:
+        encoded.extend(texts)
+        return encode(call, texts, *more)
+
+    monkeypatch.setattr(dense, "_encode", counting)
+    corpus, out = tmp_path / "corpus.jsonl", tmp_path / "index"
+    texts = ["Emma is a novel.", "Rain falls in winter.", "The harbour is deep."]
+    write(corpus, [Passage(id=str(i), text=text) for i, text in enumerate(texts)])
+    index(corpus, out, retriever="dense")
+    assert encoded == texts
+    encoded.clear()
+    changed = [*texts[1:], "Ships moor here."]
+    write(corpus, [Passage(id=str(i), text=text) for i, text in enumerate(changed)])
+    index(corpus, out, retriever="dense")
+    assert encoded == ["Ships moor here."]
+    found = open_index(out).search(["What falls in winter?", "Where do ships moor?"], 1)
+    assert [ranked[0].text for ranked in found] == ["Rain falls in winter.", "Ships moor here."]

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from gainrag import GainRAG
+from gainrag.answering import Threshold
 from gainrag.errors import ConfigError, DataError
+from gainrag.prompts import question_with_choices
+from gainrag.protocols import FloatArray
 from gainrag.records import Passage
-from gainrag.testing import OverlapLM, OverlapRetriever, OverlapSelector
+from gainrag.testing import EchoGenerator, OverlapLM, OverlapRetriever, OverlapSelector
 
 PASSAGES = [
     Passage(id="1", text="Rain falls on Paris in winter."),
@@ -72,6 +78,42 @@ def test_questions_are_counted_from_all_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert [found.answer for found in pool.map(asked.answer, questions)] == alone
     assert (asked.answered, asked.skipped) == (400, 200)
+
+
+def test_of_choices_the_answer_is_the_one_of_least_loss() -> None:
+    choices = ["the Spree", "Seine"]
+    found = rag(pseudo=False).answer("Which river flows through Paris?", choices)
+    assert found.choice_losses is not None
+    assert found.choice_losses[1] < found.choice_losses[0]
+    assert (found.answer, found.passage.id) == ("Seine", "2")
+    strict = Threshold(("the Spree", "Seine"), min(-100.0, -found.choice_losses[0]), 10)
+    assert rag(pseudo=False).answer("Which river flows through Paris?", choices, strict).answer == "the Spree"
+    assert rag().answer("Which river flows through Paris?").choice_losses is None
+
+
+def test_the_selector_reads_the_choices_as_in_selection() -> None:
+    class Asked(OverlapSelector):
+        seen: list[str]
+
+        def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
+            self.seen = [question]
+            return super().score(question, passages)
+
+    selector = Asked()
+    GainRAG(OverlapRetriever(PASSAGES), selector, OverlapLM(), pseudo=False).answer("Which?", ["Yes", "No"])
+    assert selector.seen == [question_with_choices("Which?", ["Yes", "No"])]
+
+
+@pytest.mark.parametrize("choices", [[], ["Yes"], ["Yes", "Yes"], ["Yes", " "], "Yes", [1, 2]])
+def test_choices_that_are_none(choices: Any) -> None:
+    with pytest.raises(DataError, match="choices is"):
+        rag().answer("Which?", choices)
+
+
+def test_choices_need_a_scorer() -> None:
+    asked = GainRAG(OverlapRetriever(PASSAGES), OverlapSelector(), EchoGenerator())
+    with pytest.raises(ConfigError, match="not a Scorer"):
+        asked.answer("Which?", ["Yes", "No"])
 
 
 def test_bad_questions_and_settings() -> None:

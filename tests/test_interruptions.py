@@ -124,7 +124,7 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(steps=st.lists(STEP, max_size=5), last=st.integers(1, 5), name=st.sampled_from(["made.jsonl", "made.jsonl.gz"]))
 def test_any_series_of_kills_cuts_settings_and_devices(
     steps: list[tuple[str, int, int, float]], last: int, name: str

@@ -142,7 +142,7 @@ def test_the_threshold_is_learned_from_the_mix_of_all_questions() -> None:
 
 
 def test_training_learns_the_threshold_where_there_are_pseudo_passages(
-    candidates: list[Retrieved], tmp_path: Path
+    candidates: list[Retrieved], tiny: str, tmp_path: Path
 ) -> None:
     from gainrag.augmentation import augment
     from gainrag.synthesis import synthesize
@@ -159,7 +159,7 @@ def test_training_learns_the_threshold_where_there_are_pseudo_passages(
     assert share is not None
     assert share >= selector.laziness.skipped - 1 / 8  # the last one may fall to rounding
 
-    without = train(synthesize(candidates[:4], OverlapLM(), alpha=0.0), tmp_path / "without", epochs=1)
+    without = train(synthesize(candidates[:4], OverlapLM(), alpha=0.0), tmp_path / "without", base=tiny, epochs=1)
     assert without.threshold is None
     assert not (tmp_path / "without" / Laziness.FILE).exists()
 

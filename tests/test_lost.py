@@ -10,7 +10,7 @@ import pytest
 from gainrag.evaluation import score_questions
 from gainrag.records import Answer, Gained
 from gainrag.report import report
-from gainrag.report.analysis import Case
+from gainrag.report.cases import Case
 from gainrag.report.lost import PARTS, candidates_hold, find, judged, part_of, regret_of
 from tests.recorded_run import make_run
 

@@ -27,10 +27,12 @@ from gainrag.runs.folder import Run
 from gainrag.selection import rank
 from gainrag.selectors import CrossEncoderSelector, FeatureSelector, StackedSelector, open_selector
 from gainrag.training.labels import is_held_out
-from tests.small_run import CONFIG, RIVERS, Model, run
+from tests.small_run import CONFIG, RIVERS, WITH_REAL_BASE, Model, run
 
 
 def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one run of these tests whose selectors start from a real encoder."""
+    (folder / "config.toml").write_text(WITH_REAL_BASE)
     found = run(folder)
     first = capsys.readouterr().err
     assert "reused" not in first
@@ -61,7 +63,7 @@ def test_a_run_makes_every_stage_and_then_reuses_it(folder: Path, capsys: pytest
     assert {p: p.read_bytes() for p in (folder / "out").rglob("*") if p.is_file()} == written
 
     # Another config is not mixed in by accident; when asked for, only what it touches is made again.
-    (folder / "config.toml").write_text(CONFIG.replace("epochs = 1", "epochs = 2"))
+    (folder / "config.toml").write_text(WITH_REAL_BASE.replace("epochs = 1", "epochs = 2"))
     with pytest.raises(StaleError, match="another config"):
         run(folder)
     capsys.readouterr()
@@ -425,8 +427,8 @@ def test_a_folder_that_is_no_run_is_left_alone(folder: Path) -> None:
 def test_a_run_of_stacks(folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """GainRAG's selector and its rival are of one kind, each from its own labels; no warm start is made for them."""
     monkeypatch.setattr("gainrag.training.stacking.ENOUGH", 2)
-    monkeypatch.setattr("gainrag.training.stacking.compare", lambda *_, **__: (1.0, 0.5))
-    text = CONFIG.replace('kind = "cross-encoder"', f'base = "{tiny}"')  # stacks are what is trained unless told else
+    monkeypatch.setattr("gainrag.training.stacking.compare", lambda *_, **__: (1.0, 0.5, 0.1))
+    text = CONFIG.replace('kind = "cross-encoder"\n', "")  # stacks are what is trained unless told else
     text += f'[[variant]]\nname = "read"\nkind = "cross-encoder"\nbase = "{tiny}"\n'
     text += '[[variant]]\nname = "cheap"\nkind = "features"\n'
     (folder / "config.toml").write_text(text)
@@ -441,12 +443,10 @@ def test_a_run_of_stacks(folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatc
     report(out)
 
 
-def test_every_selector_is_trained_with_several_seeds(
-    folder: Path, tiny: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_selector_is_trained_with_several_seeds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A tiny selector whose seeds choose otherwise; the tables are of the means over them."""
     text = CONFIG.replace("[run]", "[run]\nseeds = 2\nwarm_start = false").replace(
-        "[train]", f'[train]\nbase = "{tiny}"\nlearning_rate = 0.1\nseed = 4'
+        "[train]", "[train]\nlearning_rate = 0.1\nseed = 4"
     )
     (folder / "config.toml").write_text(text + '[[variant]]\nname = "plain"\ntemperature = 2.0\nseed = 9\n')
     found = run(folder)

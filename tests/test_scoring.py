@@ -28,16 +28,17 @@ def requests() -> Requests:
     return [(q.question, [*corpus[12 * n : 12 * n + 20], *long, *odd]) for n, q in enumerate(questions[:8])]
 
 
-def predicted(folder: Path, requests: Requests) -> list[FloatArray]:
-    from sentence_transformers import CrossEncoder
-
-    model = CrossEncoder(str(folder), device="cpu")
+@pytest.fixture(scope="module")
+def expected(cross_encoder: Path, requests: Requests) -> list[FloatArray]:
+    """What CrossEncoder.predict says to all requests."""
+    model = CrossEncoder(str(cross_encoder), device="cpu")
     return [np.asarray(model.predict([(q, selector_text(p)) for p in passages])) for q, passages in requests]
 
 
-def test_float32_scores_are_those_of_predict(cross_encoder: Path, requests: Requests) -> None:
+def test_float32_scores_are_those_of_predict(
+    cross_encoder: Path, requests: Requests, expected: list[FloatArray]
+) -> None:
     selector = CrossEncoderSelector(cross_encoder, dtype="float32")
-    expected = predicted(cross_encoder, requests)
     assert max(scores.std() for scores in expected) > 0.1
     for scores, plain in zip(selector.score_many(requests), expected, strict=True):
         assert np.abs(scores - plain).max() < 1e-4
@@ -53,19 +54,21 @@ def test_a_pairs_score_does_not_depend_on_the_others(cross_encoder: Path, reques
         assert np.abs(together[i][:5] - alone.score(question, passages[:5])).max() < 1e-5
 
 
-def test_bfloat16_chooses_the_same_and_has_no_ties(cross_encoder: Path, requests: Requests) -> None:
+def test_bfloat16_chooses_the_same_and_has_no_ties(
+    cross_encoder: Path, requests: Requests, expected: list[FloatArray]
+) -> None:
     selector = CrossEncoderSelector(cross_encoder, dtype="bfloat16")
     assert selector.settings == {"model": str(cross_encoder), "backend": "torch", "dtype": "bfloat16"}
-    found, expected = selector.score_many(requests), predicted(cross_encoder, requests)
+    found = selector.score_many(requests)
     same = [int(np.argmax(a)) == int(np.argmax(b)) for a, b in zip(found, expected, strict=True)]
     assert all(same)
     assert all(len(set(scores.tolist())) == len(scores) for scores in found)
 
 
 def test_what_bfloat16_cannot_tell_from_the_best_is_scored_in_float32(
-    cross_encoder: Path, requests: Requests, monkeypatch: pytest.MonkeyPatch
+    cross_encoder: Path, requests: Requests, expected: list[FloatArray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    selector, expected = CrossEncoderSelector(cross_encoder, dtype="bfloat16"), predicted(cross_encoder, requests)
+    selector = CrossEncoderSelector(cross_encoder, dtype="bfloat16")
     for scores, plain in zip(selector.score_many(requests), expected, strict=True):
         best = scores.argmax()
         if (scores > scores[best] - 0.1).sum() > 1:
@@ -95,6 +98,7 @@ def garbled(*_: object, **__: object) -> None:
 def test_where_sentence_transformers_changed_it_scores_itself(
     cross_encoder: Path,
     requests: Requests,
+    expected: list[FloatArray],
     change: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -105,7 +109,7 @@ def test_where_sentence_transformers_changed_it_scores_itself(
         monkeypatch.setattr(scoring, "_pad", lambda t, e, m: {k: v * 0 + 1 for k, v in pad(t, e, m).items()})
     else:
         monkeypatch.setattr(scoring, "_pad", garbled)
-    for scores, plain in zip(selector.score_many(requests[:2]), predicted(cross_encoder, requests[:2]), strict=True):
+    for scores, plain in zip(selector.score_many(requests[:2]), expected[:2], strict=True):
         assert np.abs(scores - plain).max() < 1e-4
     said = [record.getMessage() for record in caplog.records if record.name.startswith("gainrag")]
     assert len(said) == 1
@@ -128,6 +132,7 @@ def test_a_model_whose_inside_is_unknown_is_left_to_predict(caplog: pytest.LogCa
 def test_a_head_that_cannot_be_kept_in_float32_opens_the_whole_in_float32(
     cross_encoder: Path,
     requests: Requests,
+    expected: list[FloatArray],
     change: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -144,7 +149,7 @@ def test_a_head_that_cannot_be_kept_in_float32_opens_the_whole_in_float32(
     selector = CrossEncoderSelector(cross_encoder, dtype="bfloat16")
     assert selector.dtype == "float32"
     assert len([record for record in caplog.records if record.name.startswith("gainrag")]) == 1
-    for scores, plain in zip(selector.score_many(requests[:1]), predicted(cross_encoder, requests[:1]), strict=True):
+    for scores, plain in zip(selector.score_many(requests[:1]), expected[:1], strict=True):
         assert np.abs(scores - plain).max() < 1e-4
 
 

@@ -71,13 +71,19 @@ def test_models_of_further_systems_are_looked_up(tmp_path: Path) -> None:
     ]
 
 
+CROSS_ENCODER = '[train]\nkind = "cross-encoder"'
+
 # Every setting that was once called valid: table, key, value, and what else of a config it takes.
 VALUES: list[tuple[str, str, Sequence[str], str]] = [
     ("train", "epochs", ("0", "-1", "1e20", "100000000000000000000000"), ""),
     ("train", "learning_rate", ("nan", "inf", "0", "-1e-5"), ""),
     ("train", "temperature", ("nan", "inf", "0", "-1"), ""),
     ("train", "validation", ("nan", "1", "2", "-0.1"), ""),
-    ("train", "retrieval_prior", ("true",), "validation = 0.0"),
+    ("train", "retrieval_prior", ("true",), 'kind = "cross-encoder"\nvalidation = 0.0'),
+    ("train", "retrieval_prior", ("true",), ""),
+    ("train", "epochs", ("2",), 'kind = "features"'),
+    ("train", "start", ('"embedded:gain-features"',), ""),
+    ("train", "start", ('"embedded:none"',), 'kind = "features"'),
     ("train", "max_length", ("0", "-5", "1", "100000000000"), ""),
     ("train", "seed", ("-1", "18446744073709551616"), ""),
     ("train", "weight_decay", ("nan", "-1", "2"), ""),
@@ -91,10 +97,13 @@ VALUES: list[tuple[str, str, Sequence[str], str]] = [
     ("train", "alpha", ("0.25", "nan", "1e308"), ""),
     ("train", "labels", ('"likelihood"',), ""),
     ("warm_start", "epochs", ("0",), ""),
-    ("warm_start", "base", ('"/none"', '"/"', r'"\u0000"', '"a b"', '"' + "x" * 300 + '"'), ""),
-    ("warm_start", "retrieval_prior", ("true",), "validation = 0.0"),
+    ("warm_start", "epochs", ("1",), ""),
+    ("warm_start", "base", ('"/none"', '"/"', r'"\u0000"', '"a b"', '"' + "x" * 300 + '"'), CROSS_ENCODER),
+    ("warm_start", "retrieval_prior", ("true",), CROSS_ENCODER),
+    ("warm_start", "kind", ('"features"',), CROSS_ENCODER),
+    ("warm_start", "folds", ("3",), CROSS_ENCODER),
     ("warm_start", "labels", ('"gain"',), ""),
-    ("retrieve", "k", ("0", "-1", "1000000", "1"), '[train]\nkind = "cross-encoder"'),
+    ("retrieve", "k", ("0", "-1", "1000000", "1"), CROSS_ENCODER),
     ("select", "k", ("0", "21"), ""),
     ("select", "pseudo", ('"lazy"', '"never"', '"always"'), ""),
     ("augment", "max_new_tokens", ("0", "-1"), ""),
@@ -106,7 +115,7 @@ VALUES: list[tuple[str, str, Sequence[str], str]] = [
     ("evaluate", "group_by", ('"level"', '""'), ""),
     ("run", "train_questions", ("-3",), ""),
     ("run", "test_questions", ("-3",), ""),
-    ("run", "train_k", ("0", "1"), '[train]\nkind = "cross-encoder"'),
+    ("run", "train_k", ("0", "1"), CROSS_ENCODER),
     ("run", "top", ("[0]", "[1000]", "[21]"), ""),
     ("index", "batch_size", ("0",), ""),
     ("index", "retriever", ('"bm26"',), ""),
@@ -117,6 +126,7 @@ VALUES: list[tuple[str, str, Sequence[str], str]] = [
     ("tune", "alpha", ("[]", "[-1]", "[0.25]"), "[train]\nvalidation = 0.2"),
     ("tune", "temperature", ("[]", "[0]"), "[train]\nvalidation = 0.2"),
     ("tune", "epochs", ("[1]",), "[train]\nvalidation = 0.0"),
+    ("tune", "epochs", ("[1]",), '[train]\nkind = "features"'),
 ]
 
 
@@ -135,6 +145,17 @@ def test_a_bad_value_is_one_line_that_names_table_and_key(
     assert said.count("\n") == 1
     assert key in said
     assert f"[{table}]" in said or (table, key) in (("synthesize", "alpha"), ("train", "alpha"), ("tune", "alpha"))
+
+
+def test_a_setting_of_train_serves_whichever_selector_reads_it(tmp_path: Path) -> None:
+    shared = '[run]\nwarm_start = false\n[train]\nkind = "features"\nepochs = 2\n'
+    with pytest.raises(ConfigError, match=r"\[train\]: kind 'features' does not read epochs"):
+        validated(tmp_path, shared)
+    assert validated(tmp_path, shared + '[[variant]]\nname = "read"\nkind = "cross-encoder"\n')
+    with pytest.raises(ConfigError, match=r"\[train\]: kind 'features' does not read epochs"):
+        validated(tmp_path, shared + '[[variant]]\nname = "read"\nkind = "cross-encoder"\nepochs = 1\n')
+    with pytest.raises(ConfigError, match=r"\[\[variant\]\] cheap: kind 'features' does not read learning_rate"):
+        validated(tmp_path, '[[variant]]\nname = "cheap"\nkind = "features"\nlearning_rate = 0.1\n')
 
 
 def test_what_validate_refuses_a_run_refuses_before_it_writes(folder: Path) -> None:

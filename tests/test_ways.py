@@ -80,9 +80,10 @@ def test_a_projection_that_may_round_loses_nothing_that_bfloat16_has(
     import torch
 
     make(tmp_path, smollm, "llama")
-    lm, before = LocalLM(str(tmp_path), dtype="bfloat16"), torch.backends.mkldnn.matmul.fp32_precision
+    mkldnn: Any = torch.backends.mkldnn
+    lm, before = LocalLM(str(tmp_path), dtype="bfloat16"), mkldnn.matmul.fp32_precision
     rounded = lm.losses(REQUESTS, [0.0, 0.5])
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    assert mkldnn.matmul.fp32_precision == before
     monkeypatch.setattr(scoring, "rounded_already", lambda model: nullcontext())
     for found, expected in zip(rounded, lm.losses(REQUESTS, [0.0, 0.5]), strict=True):
         assert np.abs(found - expected).max() < 1e-5

@@ -21,12 +21,21 @@ import numpy as np
 from gainrag.errors import DataError
 from gainrag.files.resuming import write_resumable
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
-from gainrag.protocols import Generator, Scorer, ScoringRequest, chunk_for, continue_with, losses_with, need
+from gainrag.protocols import (
+    Generator,
+    Metered,
+    Scorer,
+    ScoringRequest,
+    chunk_for,
+    continue_with,
+    losses_with,
+    need,
+)
 from gainrag.records import Answer, Question, Retrieved, check_choices, gold_ranks, right_choice
 from gainrag.settings import Tokens, checked
 
 # Questions answered together. Fixed, not a setting of the moment: see gainrag.files.resuming.
-CHUNK = {"cpu": 64, "cuda": 512}
+CHUNK = {"cpu": 64, "cuda": 512, "remote": 256}
 
 
 def generate_answers(lm: Generator, prompts: Prompts, rendered: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -129,7 +138,7 @@ def answer(
     settings: dict[str, object] | None = None,
     threshold: Threshold | None = None,
     *,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     max_new_tokens: Tokens = 16,
 ) -> list[Answer]:
     """Answer every question from all of its passages; one without passages is answered from the question alone. One
@@ -139,7 +148,7 @@ def answer(
         out: where to write answers as they are made; a run that was stopped continues there.
         settings: what else the answers depend on (model, input), checked when a stopped run continues.
         threshold: of the margin of two choices, see `calibrate`; 0 when it is left out.
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest answer, in tokens.
 
     Raises:
@@ -150,50 +159,73 @@ def answer(
     """
     prompts = for_model(prompt, lm)
     for record in selected:
-        where = f"question {record.id}"
-        if record.choices is not None:
-            need(
-                lm,
-                Scorer,
-                what="lm",
-                where=where,
-                hint="choices are answered by their losses; use a local model, or remove `choices` to have it write",
-            )
-            check_choices(record, where)
-        prompts.check(record.question, reserve=_reserve(prompts, record, max_new_tokens), where=where)
+        check_question(record, lm, prompts, max_new_tokens, where=f"question {record.id}")
+
+    if isinstance(lm, Metered):
+        asked = [_rendered(record, prompts, max_new_tokens) for record in selected if record.choices is None]
+        lm.announce("answers", asked, max_new_tokens, prompts.stop)
 
     def make(part: Sequence[Retrieved]) -> list[Answer]:
-        rendered = [
-            prompts.with_passages(r.question, r.ctxs, reserve=_reserve(prompts, r, max_new_tokens))
-            if r.ctxs
-            else prompts.without(r.question)
-            for r in part
-        ]
-        made = [_unanswered(r) for r in part]
-        open_ended = [i for i, r in enumerate(part) if r.choices is None]
-        if open_ended:
-            texts = generate_answers(lm, prompts, [rendered[i] for i in open_ended], max_new_tokens)
-            for i, text in zip(open_ended, texts, strict=True):
-                made[i].prediction = text
-        if closed := [i for i, r in enumerate(part) if r.choices is not None]:
-            requests = [
-                ScoringRequest(
-                    with_prompts=[rendered[i]],
-                    without_prompt=prompts.without(part[i].question),
-                    answers=[prompts.scored_answer(choice) for choice in part[i].choices or ()],
-                )
-                for i in closed
-            ]
-            assert isinstance(lm, Scorer)  # checked above
-            for i, losses in zip(closed, losses_with(lm, requests, [0.0]), strict=True):
-                by_losses(made[i], [round(float(loss), 6) for loss in losses[0, :, 0]], threshold)
-        return made
+        return answer_together(part, lm, prompts, max_new_tokens, threshold)
 
     chunk = chunk_for(lm, CHUNK)
-    own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens, "wording": wording(prompt)}
+    own = {**(settings or {}), "prompt": prompts.form, "max_new_tokens": max_new_tokens}
+    own["wording"] = wording(prompts.form)
     if threshold is not None:
         own["threshold"] = msgspec.to_builtins(threshold)
     return write_resumable(out, selected, make, kind=Answer, chunk=chunk, settings=own, what="answering")
+
+
+def check_question(record: Question, lm: Generator, prompts: Prompts, max_new_tokens: int, *, where: str) -> None:
+    """Whether the model can answer a question.
+
+    Raises:
+        ConfigError: it has choices, and the model is no Scorer.
+        DataError: it is too long for the model's context, or its choices are none.
+    """
+    if record.choices is not None:
+        need(
+            lm,
+            Scorer,
+            what="lm",
+            where=where,
+            hint="choices are answered by their losses; use a local model, or remove `choices` to have it write",
+        )
+        check_choices(record, where)
+    prompts.check(record.question, reserve=_reserve(prompts, record, max_new_tokens), where=where)
+
+
+def answer_together(
+    part: Sequence[Retrieved], lm: Generator, prompts: Prompts, max_new_tokens: int, threshold: Threshold | None = None
+) -> list[Answer]:
+    """The answers to some questions, each of which `check_question` has let pass."""
+    rendered = [_rendered(record, prompts, max_new_tokens) for record in part]
+    made = [_unanswered(r) for r in part]
+    open_ended = [i for i, r in enumerate(part) if r.choices is None]
+    if open_ended:
+        texts = generate_answers(lm, prompts, [rendered[i] for i in open_ended], max_new_tokens)
+        for i, text in zip(open_ended, texts, strict=True):
+            made[i].prediction = text
+    if closed := [i for i, r in enumerate(part) if r.choices is not None]:
+        requests = [
+            ScoringRequest(
+                with_prompts=[rendered[i]],
+                without_prompt=prompts.without(part[i].question),
+                answers=[prompts.scored_answer(choice) for choice in part[i].choices or ()],
+            )
+            for i in closed
+        ]
+        assert isinstance(lm, Scorer)  # as `check_question` found
+        for i, losses in zip(closed, losses_with(lm, requests, [0.0]), strict=True):
+            by_losses(made[i], [round(float(loss), 6) for loss in losses[0, :, 0]], threshold)
+    return made
+
+
+def _rendered(record: Retrieved, prompts: Prompts, max_new_tokens: int) -> str:
+    """What the model reads: the question with all of its passages, or alone where it has none."""
+    if not record.ctxs:
+        return prompts.without(record.question)
+    return prompts.with_passages(record.question, record.ctxs, reserve=_reserve(prompts, record, max_new_tokens))
 
 
 def _reserve(prompts: Prompts, record: Question, max_new_tokens: int) -> int:

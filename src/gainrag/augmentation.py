@@ -14,21 +14,21 @@ from pathlib import Path
 from gainrag.files.resuming import write_resumable
 from gainrag.metrics import mark_answers
 from gainrag.prompts import NOT_AVAILABLE, PromptForm, Prompts, for_model, wording
-from gainrag.protocols import Generator, chunk_for, continue_with
+from gainrag.protocols import Generator, Metered, chunk_for, continue_with
 from gainrag.records import Question, Retrieved, Scored
 from gainrag.settings import Tokens, checked
 
 # Questions written for together. Fixed: see gainrag.files.resuming.
-CHUNK = {"cpu": 32, "cuda": 512}
+CHUNK = {"cpu": 32, "cuda": 512, "remote": 256}
 
 
 def write_background(
-    questions: Sequence[Question], lm: Generator, *, prompt: PromptForm = "completion", max_new_tokens: int = 128
+    questions: Sequence[Question], lm: Generator, *, prompt: PromptForm | None = None, max_new_tokens: int = 128
 ) -> list[Scored]:
     """The pseudo-passage of each question: no title, no score, origin "generated".
 
     Args:
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest passage, in tokens.
 
     Raises:
@@ -52,6 +52,10 @@ def _check(prompts: Prompts, question: Question, max_new_tokens: int) -> None:
     prompts.check(question.question, reserve=max_new_tokens, where=where, background=True)
 
 
+def _has_pseudo(record: Retrieved) -> bool:
+    return any(ctx.origin == "generated" for ctx in record.ctxs)
+
+
 def one_paragraph(text: str) -> str:
     """The first paragraph up to its last whole sentence; "N/A" where nothing is left.
 
@@ -70,7 +74,7 @@ def augment(
     out: str | Path | None = None,
     settings: dict[str, object] | None = None,
     *,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     max_new_tokens: Tokens = 128,
 ) -> list[Retrieved]:
     """Add the pseudo-passage behind the retrieved passages of every question that has none yet.
@@ -78,7 +82,7 @@ def augment(
     Args:
         out: where to write records as they are made; a run that was stopped continues there.
         settings: what else they depend on (model, input), checked when a stopped run continues.
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest passage, in tokens.
 
     Raises:
@@ -89,9 +93,12 @@ def augment(
     prompts = for_model(prompt, lm)
     for record in retrieved:
         _check(prompts, record, max_new_tokens)
+    if isinstance(lm, Metered):
+        asked = [prompts.background(r.question) for r in retrieved if not _has_pseudo(r)]
+        lm.announce("pseudo-passages", asked, max_new_tokens)
 
     def make(part: Sequence[Retrieved]) -> list[Retrieved]:
-        lacking = [r for r in part if not any(ctx.origin == "generated" for ctx in r.ctxs)]
+        lacking = [r for r in part if not _has_pseudo(r)]
         written = write_background(lacking, lm, prompt=prompt, max_new_tokens=max_new_tokens) if lacking else []
         added = {id(r): passage for r, passage in zip(lacking, written, strict=True)}
         return [
@@ -107,6 +114,6 @@ def augment(
         ]
 
     chunk = chunk_for(lm, CHUNK)
-    own = {**(settings or {}), "prompt": prompt, "max_new_tokens": max_new_tokens}
-    own["wording"] = wording(prompt, background=True)
+    own = {**(settings or {}), "prompt": prompts.form, "max_new_tokens": max_new_tokens}
+    own["wording"] = wording(prompts.form, background=True)
     return write_resumable(out, retrieved, make, kind=Retrieved, chunk=chunk, settings=own, what="pseudo-passages")

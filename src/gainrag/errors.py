@@ -21,6 +21,7 @@ class GainragError(Exception):
     """A known failure: `what` went wrong, `where`, and a `hint` on what to do about it."""
 
     exit_status = 1
+    http_status = 500
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         self.what, self.where, self.hint = what, where, hint
@@ -37,9 +38,13 @@ class GainragError(Exception):
 class DataError(GainragError):
     """A file or record is missing, empty, malformed or inconsistent."""
 
+    http_status = 422
+
 
 class ConfigError(GainragError):
     """A setting is unknown, of the wrong type, or contradicts another."""
+
+    http_status = 422
 
 
 class ModelError(GainragError):
@@ -52,6 +57,8 @@ class StaleError(GainragError):
 
 class ResourceError(GainragError):
     """The machine ran out of something: disk, memory."""
+
+    http_status = 503
 
 
 class UsageError(GainragError):

@@ -23,13 +23,14 @@ from gainrag.errors import ConfigError, DataError, ResourceError, StaleError
 from gainrag.files.folders import open_output_folder
 from gainrag.files.meta import versions
 from gainrag.files.places import check_replaceable
-from gainrag.files.progress import progress
+from gainrag.files.progress import progress, say
 from gainrag.files.streams import file_hash, input_errors, read_json, write_json
 from gainrag.ingestion import read_passages
+from gainrag.models.identity import identity
 from gainrag.protocols import Retriever
 from gainrag.records import Question
 from gainrag.retrievers.bm25 import BM25
-from gainrag.retrievers.dense import MODEL, Dense, load_encoder
+from gainrag.retrievers.dense import MODEL, Dense, Known, load_encoder
 from gainrag.retrievers.hybrid import Fusion, Hybrid, check_weights, fit_weights
 from gainrag.retrievers.store import PassageStore, damaged
 from gainrag.settings import Batch, Name, checked
@@ -52,7 +53,8 @@ def index(
 ) -> None:
     """Build an index folder from a corpus file. The folder appears whole or not at all.
 
-    An index that was at `out` before is replaced once the new one is complete. Passage texts are streamed through
+    An index that was at `out` before is replaced once the new one is complete; of passages that have not changed its
+    vectors are taken, where the encoder is the same. Passage texts are streamed through
     the disk; held in memory are the words' numbers (bm25) and the vectors (dense).
 
     Args:
@@ -88,10 +90,11 @@ def index(
         if "bm25" in parts:
             BM25.build(passages).save(folder / BM25_FOLDER)
         if "dense" in parts:
-            dense = Dense.build(passages, model=model, normalize=normalize, batch_size=batch_size)
+            known = _known(out, model, normalize)
+            dense = Dense.build(passages, model=model, normalize=normalize, batch_size=batch_size, known=known)
             dense.save(folder / DENSE_FILE)
             truncated = dense.truncated
-            del dense  # its vectors are on the disk
+            del dense, known  # its vectors are on the disk
         weights: dict[str, float] | None = None
         if questions:
             hybrid = _hybrid(_open_parts(folder, passages, parts, model, normalize))
@@ -112,12 +115,28 @@ def index(
             # None until they are fitted: both parts weigh the same.
             "weights": weights,
             "passages": len(passages),
+            # What tells the encoder from another of its name; None where that is not known.
+            "identity": identity(model) if "dense" in parts else None,
             # Passages whose end the encoder did not read.
             "truncated": truncated,
             "corpus": None if before is None else {**msgspec.structs.asdict(before), "sha256": digest},
             "versions": versions(),
         }
         write_json(folder / META_FILE, meta)
+
+
+def _known(out: Path, model: str, normalize: bool) -> Known | None:
+    """The vectors of the index that is there, where the same encoder made them in the same way."""
+    if not (out / META_FILE).is_file() or (now := identity(model)) is None:
+        return None
+    try:
+        meta = _read_meta(out)
+        if (meta.settings.model, meta.settings.normalize, meta.identity) != (model, normalize, now):
+            return None
+        return Known(out / DENSE_FILE, PassageStore(out))
+    except DataError as error:
+        say(f"{out}: nothing of the index that was there is used: {error.what}")
+        return None
 
 
 def parts_of(retriever: str) -> tuple[str, ...]:
@@ -223,6 +242,7 @@ class _Meta(msgspec.Struct):
     passages: int
     corpus: _Corpus | None
     weights: dict[str, float] | None = None
+    identity: str | None = None
 
 
 def _read_meta(folder: Path) -> _Meta:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import numpy as np
 
-from gainrag.answering import generate_answers
+from gainrag.answering import Threshold, answer_together, check_question
 from gainrag.augmentation import write_background
 from gainrag.errors import DataError
 from gainrag.prompts import PromptForm, for_model
@@ -20,11 +23,10 @@ from gainrag.protocols import (
     Selector,
     is_listwise,
     need,
-    scores_with,
     search_with,
 )
-from gainrag.records import Question, Scored
-from gainrag.selection import Pseudo, as_pseudo, rescored
+from gainrag.records import Retrieved, Scored
+from gainrag.selection import Pseudo, as_pseudo, rescored, score_all
 from gainrag.selectors import PRIOR, open_selector
 from gainrag.selectors.lazy import is_enough, threshold_of
 from gainrag.settings import Passages, Tokens, checked
@@ -38,12 +40,18 @@ class Result:
     passages: what it read, best first.
     candidates: every passage it might have read, best first; `score` is the selector's.
     pseudo_skipped: whether the pseudo-passage was not written, as a retrieved passage scored high enough.
+    choice_losses: of a question with choices, the loss of each, in nats per token; the answer is the one of least loss.
+    retrieved: what the retriever found, in its order and with its scores.
+    seconds: how long each step took: retrieved, written (the pseudo-passage), selected, answered.
     """
 
     answer: str
     passages: list[Scored]
     candidates: list[Scored]
     pseudo_skipped: bool = False
+    choice_losses: list[float] | None = None
+    retrieved: list[Scored] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def passage(self) -> Scored:
@@ -54,6 +62,30 @@ class Result:
     def from_pseudo_passage(self) -> bool:
         """Whether the best passage is the one the model wrote itself."""
         return self.passage.origin == "generated"
+
+
+# Is told of each step of an answer when it is done: its name as in `Result.seconds`, and the passages there are then.
+Tell = Callable[[str, Sequence[Scored]], None]
+
+
+class _Steps:
+    """How long each step takes; whoever follows is told of it."""
+
+    def __init__(self, tell: Tell | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._tell, self._at = tell, time.perf_counter()
+
+    def done(self, step: str, passages: Sequence[Scored] = (), *, last: bool = True) -> None:
+        """What was done since the last call belongs to this step.
+
+        Args:
+            last: it is finished.
+        """
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._at
+        if last and self._tell is not None:
+            self._tell(step, passages)
+        self._at = time.perf_counter()
 
 
 class GainRAG:
@@ -70,7 +102,7 @@ class GainRAG:
         pseudo: when it writes a candidate of its own: eager (or True), for every question; lazy, where no retrieved
             passage reaches the selector's threshold; never (or False); auto, lazy where the selector has learned a
             threshold, else eager.
-        prompt: the prompt form, completion or chat.
+        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest answer, in tokens.
         background_tokens: the longest pseudo-passage, in tokens.
 
@@ -89,7 +121,7 @@ class GainRAG:
         depth: Passages = 100,
         k: Passages = 1,
         pseudo: Pseudo | Literal["auto"] | bool = "auto",
-        prompt: PromptForm = "completion",
+        prompt: PromptForm | None = None,
         max_new_tokens: Tokens = 16,
         background_tokens: Tokens = 128,
     ) -> None:
@@ -108,16 +140,29 @@ class GainRAG:
         self.threshold = threshold_of(selector) if self.pseudo == "lazy" else None
         self.answered = self.skipped = 0
         self._counting = threading.Lock()
-        self.prompt: PromptForm = prompt
         self.prompts = for_model(prompt, llm)
+        self.prompt = self.prompts.form
         self.max_new_tokens, self.background_tokens = max_new_tokens, background_tokens
 
-    def answer(self, question: str) -> Result:
+    def answer(
+        self,
+        question: str,
+        choices: Sequence[str] | None = None,
+        threshold: Threshold | None = None,
+        tell: Tell | None = None,
+    ) -> Result:
         """Answer one question.
 
+        Args:
+            choices: the options of a multiple-choice question, or Yes and No. The selector reads them behind the
+                question, the retriever and the language model's prompt do not; the answer is the one of least loss.
+            threshold: of two choices that all questions have, see `gainrag.answering.calibrate`.
+            tell: is told of each step when it is done.
+
         Raises:
-            DataError: the question is no text, empty, or too long for the model's context, or there are fewer than k
-                candidates.
+            ConfigError: there are choices, and the language model cannot score them.
+            DataError: the question is no text, empty, or too long for the model's context, there are fewer than k
+                candidates, or the choices are fewer than two, or one is blank or there twice.
             ModelError: a part returns something that is no result.
         """
         if not isinstance(question, str):
@@ -130,19 +175,25 @@ class GainRAG:
         if not question.strip():
             raise DataError("the question is empty", where="GainRAG.answer", hint="give a text that is not blank")
         where = f"question {question[:40]!r}"
-        self.prompts.check(question, reserve=self.max_new_tokens, where=where)
+        if choices is not None and (isinstance(choices, str) or not all(isinstance(c, str) for c in choices)):
+            raise DataError(f"choices is {choices!r:.60}, not texts", where=where, hint='pass a list, as ["Yes", "No"]')
+        record = Retrieved(id="question", question=question, choices=None if choices is None else [*choices], ctxs=[])
+        check_question(record, self.llm, self.prompts, self.max_new_tokens, where=where)
         if self.pseudo != "never":
             self.prompts.check(question, reserve=self.background_tokens, where=where, background=True)
-        candidates = search_with(self.retriever, [question], self.depth)[0]
+        steps = _Steps(tell)
+        retrieved = candidates = search_with(self.retriever, [question], self.depth)[0]
+        steps.done("retrieved", retrieved)
         scores, skipped = np.empty(0), False
         if self.threshold is not None:
-            scores = self._score(question, candidates)
+            scores = self._score(record, candidates)
             skipped = is_enough(candidates, scores, self.threshold, self.k)
+            steps.done("selected", last=False)
         if self.pseudo != "never" and not skipped:
-            asked = Question(id="question", question=question)
             candidates = candidates + write_background(
-                [asked], self.llm, prompt=self.prompt, max_new_tokens=self.background_tokens
+                [record], self.llm, prompt=self.prompt, max_new_tokens=self.background_tokens
             )
+            steps.done("written", candidates[-1:])
         if len(candidates) < self.k:
             raise DataError(
                 f"{self.k} passages are wanted of {len(candidates)} candidates",
@@ -151,19 +202,21 @@ class GainRAG:
             )
         unscored = candidates[len(scores) :]
         if unscored and is_listwise(self.selector):
-            scores = self._score(question, candidates)
+            scores = self._score(record, candidates)
         elif unscored:
-            scores = np.concatenate([scores, self._score(question, unscored)])
+            scores = np.concatenate([scores, self._score(record, unscored)])
         ranked = rescored(candidates, scores, len(candidates))
+        steps.done("selected", ranked)
         chosen = ranked[: self.k]
-        rendered = self.prompts.with_passages(question, chosen, reserve=self.max_new_tokens)
-        text = generate_answers(self.llm, self.prompts, [rendered], self.max_new_tokens)[0]
+        record = msgspec.structs.replace(record, ctxs=chosen)
+        said = answer_together([record], self.llm, self.prompts, self.max_new_tokens, threshold)[0]
+        steps.done("answered", chosen)
         with self._counting:
             self.answered, self.skipped = self.answered + 1, self.skipped + skipped
-        return Result(answer=text, passages=chosen, candidates=ranked, pseudo_skipped=skipped)
+        return Result(said.prediction, chosen, ranked, skipped, said.choice_losses, retrieved, steps.seconds)
 
-    def _score(self, question: str, passages: list[Scored]) -> FloatArray:
-        return scores_with(self.selector, [(question, passages)])[0]
+    def _score(self, record: Retrieved, passages: list[Scored]) -> FloatArray:
+        return score_all(self.selector, [(record, passages)])[0]
 
     @property
     def skipped_share(self) -> float | None:

@@ -17,7 +17,7 @@ import msgspec
 
 from gainrag.errors import ConfigError, DataError
 from gainrag.files.meta import digest
-from gainrag.protocols import Chat, Windowed
+from gainrag.protocols import Chat, ChatFirst, Windowed
 from gainrag.records import Passage
 
 PromptForm = Literal["completion", "chat"]
@@ -33,6 +33,35 @@ BACKGROUND_INSTRUCTION = (
 )
 # What a model writes when it knows nothing, as the instruction asks.
 NOT_AVAILABLE = "N/A"
+# What a model is asked to write a question from, by the question's kind; {passages} as other prompts show them. The
+# examples show the form: what is written is read by its lines.
+Asked = Literal["fact", "yes_no", "two"]
+_EXAMPLE_PASSAGE = (
+    "Passage: Emma > Publication\nEmma is a novel by Jane Austen. John Murray published it in London in December 1815, "
+    "and it was dedicated to the Prince Regent.\n\n"
+)
+ASKING: dict[Asked, str] = {
+    "fact": (
+        "Write a question that only the last passage answers, and its short answer, copied from the passage. Name what "
+        "the question is about; never say 'the passage'.\n\n"
+        + _EXAMPLE_PASSAGE
+        + "Question: Who published Jane Austen's novel Emma?\nAnswer: John Murray\n\n{passages}Question:"
+    ),
+    "yes_no": (
+        "Write a question about the last passage that is answered with yes or no, and its answer. Name what the "
+        "question is about; never say 'the passage'.\n\n"
+        + _EXAMPLE_PASSAGE
+        + "Question: Was Jane Austen's novel Emma first published in Paris?\nAnswer: no\n\n{passages}Question:"
+    ),
+    "two": (
+        "Write a question that is answered only by the last two passages together, and its short answer, copied from "
+        "one of them. Name what the question is about; never say 'the passage'.\n\n"
+        + _EXAMPLE_PASSAGE
+        + "Passage: John Murray\nJohn Murray moved his house to 50 Albemarle Street in 1812.\n\n"
+        "Question: In which street was the house that published Jane Austen's novel Emma?\n"
+        "Answer: Albemarle Street\n\n{passages}Question:"
+    ),
+}
 # Bytes of an answer for which as many tokens are reserved, without asking the tokenizer.
 SHORT = 64
 
@@ -166,6 +195,31 @@ class Prompts:
         """The request for the pseudo-passage."""
         return self.wrap(self.template.background.format(question=question))
 
+    def to_ask(self, kind: Asked, passages: Sequence[Passage], *, reserve: int) -> str:
+        """The request for a question on passages; passages too long for the context are cut at their ends.
+
+        Args:
+            reserve: tokens of the context kept free for what the model writes.
+
+        Raises:
+            DataError: there is no room for the passages.
+        """
+        plain, kept = TEMPLATES["completion"].passage, list(passages)
+        while True:
+            shown = "".join(plain.format(title=passage.title, text=passage.text) for passage in kept)
+            prompt = self.wrap(ASKING[kind].format(passages=shown))
+            excess = self._excess(prompt, reserve)
+            if excess <= 0:
+                return prompt
+            assert self.bound is not None  # or nothing would exceed
+            longest = max(range(len(kept)), key=lambda i: len(kept[i].text))
+            tokens = self.bound.count_tokens(kept[longest].text) - excess - 2
+            if tokens < 1:
+                what = f"no room for a passage in the model's context of {self.bound.context} tokens"
+                raise DataError(what, where=f"passage {kept[longest].id}", hint="use a model with a longer context")
+            cut = self.bound.truncate(kept[longest].text, tokens)
+            kept[longest] = msgspec.structs.replace(kept[longest], text=cut)
+
     def scored_answer(self, answer: str) -> str:
         """The answer as it is scored behind the prompt: it owns its leading space."""
         return self.template.answer_prefix + answer.strip()
@@ -195,12 +249,22 @@ class Prompts:
         return template.format(n=n, title="", text=passage.text)
 
 
-def for_model(form: str, lm: object) -> Prompts:
+def own_form(lm: object) -> PromptForm:
+    """The form of a model's prompts where none is asked for: completion, which small models answer best (see above);
+    chat behind an endpoint."""
+    return "chat" if isinstance(lm, ChatFirst) and lm.chat_first else "completion"
+
+
+def for_model(form: str | None, lm: object) -> Prompts:
     """The prompts of a form for a model: inside its chat template for `chat`, cut to its context where it has one.
+
+    Args:
+        form: completion or chat; None is the model's own.
 
     Raises:
         ConfigError: no such form, or `chat` for a model without a chat template.
     """
+    form = own_form(lm) if form is None else form
     if form not in TEMPLATES:
         raise ConfigError(f"unknown prompt form {form!r}", where="prompt", hint="use completion or chat")
     prompts = Prompts(form=form, template=TEMPLATES[form])

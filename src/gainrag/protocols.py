@@ -9,7 +9,7 @@ A hosted chat model is a Generator and no Scorer: scoring needs the whole vocabu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -96,8 +96,23 @@ class StoppingGenerator(Generator, Protocol):
 
 
 @runtime_checkable
+class SamplingGenerator(Generator, Protocol):
+    """A Generator that can draw a continuation at random, too."""
+
+    def sample(
+        self, prompts: Sequence[str], max_new_tokens: int, stop: str | None, *, temperature: float, seeds: Sequence[int]
+    ) -> list[str]:
+        """One continuation of each prompt, drawn at a temperature above 0; what follows `stop` is not specified.
+
+        The same prompt and seed give the same text, whatever is in the batch, as far as the engine can. A seed is from
+        0 to 2**31 - 1, which every engine takes.
+        """
+        ...
+
+
+@runtime_checkable
 class Windowed(Protocol):
-    """A language model whose context has an end."""
+    """A model whose context has an end; a selector's holds question and passage together."""
 
     context: int  # tokens
 
@@ -120,13 +135,58 @@ class Chat(Protocol):
 
 
 @runtime_checkable
-class Hardware(Protocol):
-    """A language model that runs on this machine."""
+class ChatFirst(Protocol):
+    """A language model that may want the chat form unless one asks for the other."""
 
-    kind: str  # cpu, or cuda for any GPU
+    chat_first: bool
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A language model whose every prompt costs something."""
+
+    def announce(
+        self,
+        what: str,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        stop: str | None = None,
+        *,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        """Say what these prompts will cost, before the first is asked; ConfigError where that is too much. With seeds,
+        one a prompt, they are drawn."""
+        ...
+
+
+@runtime_checkable
+class Hardware(Protocol):
+    """A language model that says what it runs on."""
+
+    kind: str  # cpu, cuda for any GPU, or remote
 
     def rate(self) -> str:
         """How fast scoring went so far, in a few words for a progress line."""
+        ...
+
+
+@runtime_checkable
+class BoundedScorer(Scorer, Protocol):
+    """A Scorer that may know its losses only within bounds: where its level is `bounded`."""
+
+    def loss_bounds(self, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
+        """Bounds of the losses of each request as an array [passage, answer, alpha, 2] (low, high), in nats per token;
+        an upper one may be infinite, and the lower one is the estimate that `losses` gives."""
+        ...
+
+
+@runtime_checkable
+class MeteredScorer(Scorer, Protocol):
+    """A Scorer whose every request costs something."""
+
+    def announce_losses(self, what: str, requests: Iterable[ScoringRequest], alphas: Sequence[float]) -> None:
+        """Say what these losses will cost, before the first is asked for; ConfigError where that is too much."""
         ...
 
 
@@ -155,6 +215,26 @@ class Listwise(Protocol):
     scored again."""
 
     listwise: bool
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A selector that says whether its scores lie between 0 and 1 of themselves, as many rerankers' do."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether they do."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A selector that was trained with retrievers' scores, and weighs them."""
+
+    @property
+    def weighs(self) -> tuple[str, ...]:
+        """The retrievers' names, see `Scored.scores`; empty where it weighs none."""
+        ...
 
 
 @runtime_checkable
@@ -214,11 +294,33 @@ def continue_with(lm: Generator, prompts: Sequence[str], max_new_tokens: int, st
         texts = lm.generate_until(prompts, max_new_tokens, stop)
     else:
         texts = lm.generate(prompts, max_new_tokens)
-    _check_number(lm, texts, len(prompts), "texts", "prompts")
+    return _texts(lm, texts, len(prompts))
+
+
+def _texts(lm: Generator, texts: list[str], prompts: int) -> list[str]:
+    """What a generator returned, one text for each of so many prompts."""
+    _check_number(lm, texts, prompts, "texts", "prompts")
     for text in texts:
         if not isinstance(text, str):
             raise ModelError(f"the generator returned {text!r:.40}, not a text", where=name_of(lm), hint=_CUSTOM)
     return texts
+
+
+def sample_with(
+    lm: SamplingGenerator,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    stop: str | None,
+    *,
+    temperature: float,
+    seeds: Sequence[int],
+) -> list[str]:
+    """One continuation of each prompt, drawn at the temperature by its seed.
+
+    Raises:
+        ModelError: not one text for each prompt.
+    """
+    return _texts(lm, lm.sample(prompts, max_new_tokens, stop, temperature=temperature, seeds=seeds), len(prompts))
 
 
 def losses_with(lm: Scorer, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
@@ -233,6 +335,28 @@ def losses_with(lm: Scorer, requests: Sequence[ScoringRequest], alphas: Sequence
         _array(lm, losses, (len(r.with_prompts), len(r.answers), len(alphas)), "losses")
         for losses, r in zip(found, requests, strict=True)
     ]
+
+
+def bounds_with(lm: Scorer, requests: Sequence[ScoringRequest], alphas: Sequence[float]) -> list[FloatArray]:
+    """The bounds of the losses of each request, [passage, answer, alpha, 2] (low, high), in nats per token; both are
+    the loss where the model knows it.
+
+    Raises:
+        ModelError: a lower bound is not finite or above the upper one, or they are not of this shape.
+    """
+    if lm.level != "bounded" or not isinstance(lm, BoundedScorer):
+        return [np.stack([losses, losses], axis=-1) for losses in losses_with(lm, requests, alphas)]
+    found = lm.loss_bounds(requests, alphas)
+    _check_number(lm, found, len(requests), "arrays of bounds", "requests")
+    checked = []
+    for bounds, r in zip(found, requests, strict=True):
+        shape = (len(r.with_prompts), len(r.answers), len(alphas))
+        low, high = (np.asarray(bounds, dtype=np.float64)[..., i] for i in (0, 1))
+        low = _array(lm, low, shape, "lower bounds")
+        if high.shape != low.shape or not (low <= high).all():
+            raise ModelError("its lower bounds are above its upper ones", where=name_of(lm), hint=_CUSTOM)
+        checked.append(np.stack([low, high], axis=-1))
+    return checked
 
 
 def scores_with(selector: Selector, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:

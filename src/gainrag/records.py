@@ -53,11 +53,22 @@ class Gained(Scored, kw_only=True):
     """A scored passage with its contrastive loss (nats per token, least over the answers) by alpha, and its gain.
 
     choice_losses: where the question has choices, the loss of each in their order, by alpha; `loss` is the right one's.
+    loss_low, loss_high: where the record's level is bounded, between what the loss lies, by alpha; an alpha without an
+        upper bound is not in the latter.
+    said: where labels are sampled, what the language model answered with this passage, once a sample; `loss` is empty
+        then, and `gain` is the log utility, see gainrag.gain.
+    right: how many of these answers were right, each counting from 0 to 1.
+    interval: low and high, at 95%, of the chance that an answer is right.
     """
 
     loss: dict[str, float]
     gain: float
     choice_losses: dict[str, list[float]] | None = None
+    loss_low: dict[str, float] | None = None
+    loss_high: dict[str, float] | None = None
+    said: list[str] | None = None
+    right: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 class Question(Record, kw_only=True):
@@ -88,6 +99,9 @@ class GainRecord(Question, kw_only=True):
     loss_without: nats per token of the easiest answer when no passage is read; None in files that do not say.
     choice_losses_without: the same of each choice, in their order.
     level: what the losses are: computed exactly, bounded, made from gold passages, or sampled.
+    thinned: the ids of candidates that were left out before anything was measured, in their order.
+    said_without, right_without: where labels are sampled, what was answered when no passage is read, and how many of
+        these answers were right; None where that was not asked.
     """
 
     kept: bool
@@ -97,6 +111,9 @@ class GainRecord(Question, kw_only=True):
     loss_without: float | None = None
     choice_losses_without: list[float] | None = None
     level: Level = "exact"
+    thinned: list[str] | None = None
+    said_without: list[str] | None = None
+    right_without: float | None = None
 
 
 class Answer(Question, kw_only=True):
@@ -116,12 +133,18 @@ class Answer(Question, kw_only=True):
 
 R = TypeVar("R", bound=Record)
 
+# The key of a question, no field, that lists the ids of its gold passages before any were retrieved.
+GOLD = "gold_passages"
+
 # Which field of a record holds records in turn, and of what type.
 _NESTED: dict[type[Record], type[Record]] = {Retrieved: Scored, GainRecord: Gained, Answer: Scored}
 
 
 # Written behind the other fields, where files made before these were fields have them.
-_LAST = ("choices", "scores", "gold", "level", "choice_losses", "choice_losses_without", "threshold", "gold_ranks")
+_LAST = (
+    *("choices", "scores", "gold", "level", "choice_losses", "choice_losses_without", "threshold", "gold_ranks"),
+    *("loss_low", "loss_high", "said", "right", "interval", "thinned", "said_without", "right_without"),
+)
 # A field with this value is left out of the file.
 _UNSAID = {"origin": "corpus", "level": "exact"}
 # Unknown keys are kept as they are, and so nested values must be such that they can be written again.
@@ -313,20 +336,60 @@ def _check_gains(record: GainRecord, where: str) -> None:
             raise DataError(f"field ctxs[0].loss is by alpha, and {alpha!r} is none", where=where, hint=again)
     for i, passage in enumerate(record.ctxs):
         _check_finite(passage.gain, where, f"ctxs[{i}].gain")
-        if not passage.loss or passage.loss.keys() != record.ctxs[0].loss.keys():
+        if record.level == "sampled":
+            _check_sampled(passage, record, where, f"ctxs[{i}]")
+        elif not passage.loss or passage.loss.keys() != record.ctxs[0].loss.keys():
             first = _listed(record.ctxs[0].loss)
             what = f"field ctxs[{i}].loss has alphas {_listed(passage.loss)}, ctxs[0].loss {first}"
             raise DataError(what, where=where, hint=again)
         for alpha, loss in passage.loss.items():
             _check_finite(loss, where, f"ctxs[{i}].loss.{alpha}")
+        _check_bounds(passage, record, where, f"ctxs[{i}]")
         if passage.choice_losses is not None:
             if passage.choice_losses.keys() != passage.loss.keys():
                 what = f"field ctxs[{i}].choice_losses has alphas {_listed(passage.choice_losses)}, loss has others"
                 raise DataError(what, where=where, hint=again)
             for alpha, losses in passage.choice_losses.items():
                 _check_choice_losses(losses, record, where, f"ctxs[{i}].choice_losses.{alpha}")
+    if record.right_without is not None:
+        _check_share(record.right_without, len(record.said_without or ()), where, "right_without")
     if record.choice_losses_without is not None:
         _check_choice_losses(record.choice_losses_without, record, where, "choice_losses_without")
+
+
+def _check_bounds(passage: Gained, record: GainRecord, where: str, at: str) -> None:
+    """Whether the bounds of a loss are there where they must be, and around it."""
+    again = "run `gainrag synthesize` again"
+    if (passage.loss_low is not None) != (record.level == "bounded"):
+        what = "is missing" if passage.loss_low is None else f"is there, and the level is {record.level}"
+        raise DataError(f"field {at}.loss_low {what}", where=where, hint=again)
+    low, high = passage.loss_low or {}, passage.loss_high or {}
+    if low and low.keys() != passage.loss.keys():
+        what = f"field {at}.loss_low has alphas {_listed(low)}, loss {_listed(passage.loss)}"
+        raise DataError(what, where=where, hint=again)
+    for name, bounds in (("loss_low", low), ("loss_high", high)):
+        for alpha, bound in bounds.items():
+            _check_finite(bound, where, f"{at}.{name}.{alpha}")
+            loss = passage.loss.get(alpha)
+            if loss is None or (bound > loss if name == "loss_low" else bound < loss):
+                what = f"field {at}.{name}.{alpha} is {bound}, and the loss {loss}"
+                raise DataError(what, where=where, hint=again)
+
+
+def _check_sampled(passage: Gained, record: GainRecord, where: str, at: str) -> None:
+    """Whether a sampled label is one: as many answers as every passage has, and no losses."""
+    again, said, first = "run `gainrag synthesize` again", passage.said or (), record.ctxs[0].said or ()
+    if passage.loss or passage.right is None or len(said) != len(first):
+        what = f"field {at}.said has {len(said)} answers, ctxs[0].said {len(first)}"
+        what = f"field {at}.loss has losses, and the level is sampled" if passage.loss else what
+        raise DataError(f"field {at}.right is missing" if passage.right is None else what, where=where, hint=again)
+    _check_share(passage.right, len(said), where, f"{at}.right")
+
+
+def _check_share(right: float, n: int, where: str, field: str) -> None:
+    if not 0 <= right <= n or not n:
+        hint = "run `gainrag synthesize` again"
+        raise DataError(f"field {field} is {right:g}, of {n} answers", where=where, hint=hint)
 
 
 def _check_choice_losses(losses: Sequence[float], record: Question, where: str, field: str) -> None:

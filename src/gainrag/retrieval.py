@@ -8,7 +8,7 @@ from gainrag.errors import DataError, ModelError
 from gainrag.files.progress import progress_bar
 from gainrag.metrics import mark_answers
 from gainrag.protocols import Retriever, search_with
-from gainrag.records import Question, Retrieved, Scored, check
+from gainrag.records import GOLD, Question, Retrieved, Scored, check
 from gainrag.settings import Passages, checked
 
 # Questions searched at a time: encoded together, and little enough for the bar to move.
@@ -19,7 +19,8 @@ _BATCH = 128
 def retrieve(questions: Sequence[Question], retriever: Retriever, *, k: Passages = 20) -> list[Retrieved]:
     """Find every question's k best passages, best first; fewer only when the corpus is smaller.
 
-    Where the question has answers, each passage is marked with whether it holds one (`hasanswer`).
+    Where the question has answers, each passage is marked with whether it holds one (`hasanswer`), and where it has
+    `gold_passages`, ids of those that people marked, with whether it is one of them (`gold`).
 
     Args:
         k: passages per question.
@@ -47,6 +48,9 @@ def _with_passages(question: Question, passages: Sequence[Scored], k: int, retri
         what = f"the retriever gave {len(passages)} passages where {k} were asked for"
         raise ModelError(what, where=retriever, hint="return at most k")
     mark_answers(passages, question.answers)
+    if isinstance(gold := question.extra.get(GOLD), list):
+        for passage in passages:
+            passage.gold = passage.id in gold
     record = Retrieved(
         id=question.id,
         question=question.question,

@@ -32,6 +32,9 @@ Tokens = Annotated[int, Meta(ge=1, le=32_768)]  # tokens that a model writes
 Length = Annotated[int, Meta(ge=8, le=131_072)]  # tokens that a model reads
 Some = Annotated[int, Meta(ge=0, le=100_000_000)]  # questions of a sample; 0 has a meaning of its own
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # what numpy, torch and transformers all take
+Samples = Annotated[int, Meta(ge=1, le=1000)]  # answers that are drawn to one prompt
+AtMost = Annotated[int, Meta(ge=2, le=10_000)]  # candidates that a question keeps
+Warmth = Annotated[float, Meta(gt=0.0, le=2.0)]  # temperature at which a language model draws its tokens
 Seeds = Annotated[int, Meta(ge=1, le=100)]  # trainings of one system that differ in the seed alone
 Alpha = Annotated[float, Meta(ge=0.0, le=100.0)]  # weight of the contrast
 Temperature = Annotated[float, Meta(ge=0.001, le=1000.0)]  # of a teacher
@@ -44,9 +47,25 @@ Folds = Annotated[int, Meta(ge=2, le=20)]
 Layers = Annotated[int, Meta(ge=0, le=1000)]
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]  # learning rate
 Confidence = Annotated[float, Meta(gt=0.0, lt=1.0)]  # level of an interval
+InFlight = Annotated[int, Meta(ge=1, le=1000)]  # requests to an engine at a time
+Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
+Tries = Annotated[int, Meta(ge=0, le=100)]  # further ones
+Budget = Annotated[int, Meta(ge=1, le=10**12)]  # requests or tokens
+Price = Annotated[float, Meta(ge=0.0, le=1e6)]  # of a million tokens
+Alternatives = Annotated[int, Meta(ge=0, le=100_000)]  # tokens that an engine names beside the one that it is asked for
+Engine = Literal["auto", "vllm", "sglang", "llama.cpp", "echo", "other"]
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|(cuda|xpu|mps)(:\d+)?)$", description="auto, cpu, cuda or cuda:N")]
 Name = Annotated[str, Meta(min_length=1, description="a name that is not empty")]  # of a model, a file, a key
 Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+def count(n: int, thing: str) -> str:
+    """A number of things in words.
+
+    >>> count(1, "request"), count(1200, "request")
+    ('1 request', '1,200 requests')
+    """
+    return f"{n:,} {thing}" + "s" * (n != 1)
 
 
 def further_seed(seed: int, n: int) -> int:
@@ -94,6 +113,27 @@ def parameters(stage: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def settings_of(stage: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """All keyword-only parameters of a stage: what is given, else the default."""
     return {name: given.get(name, p.default) for name, p in parameters(stage).items()}
+
+
+def added_later(*names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Mark parameters that a stage got after others had worked with it: see `recorded`."""
+
+    def mark(stage: Callable[P, T]) -> Callable[P, T]:
+        vars(stage)[_ADDED] = names
+        return stage
+
+    return mark
+
+
+_ADDED = "__added_later__"
+
+
+def recorded(stage: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a stage as they stand beside what it made: all, but of those that were added later (see
+    `added_later`) only what differs from the default. So a new setting throws away no labels of the day before."""
+    known, later = parameters(stage), vars(stage).get(_ADDED, ())
+    own = settings_of(stage, given)
+    return {name: value for name, value in own.items() if name not in later or value != known[name].default}
 
 
 # --- values --------------------------------------------------------------------------------------------------------

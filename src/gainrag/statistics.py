@@ -205,6 +205,37 @@ def share_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return float(low), float(high)
 
 
+def chance_interval(right: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Jeffreys' interval of the chance behind `right` of n answers: quantiles of Beta(right + 1/2, n - right + 1/2),
+    whose mean is (right + 1/2) / (n + 1). It takes answers that are right in part, too, and is then wider than need be:
+    no share has a larger variance than one of answers that are wholly right or wrong.
+
+    >>> [round(end, 3) for end in chance_interval(3, 5)]
+    [0.209, 0.906]
+
+    References:
+        L. D. Brown, T. T. Cai, A. DasGupta, Interval estimation for a binomial proportion, Stat. Science 16, 2001.
+    """
+    from scipy.stats import beta
+
+    low, high = beta(right + 0.5, n - right + 0.5).interval(confidence)
+    return float(low), float(high)
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's rank correlation; None of fewer than two values, or where all of either are equal.
+
+    >>> rank_correlation([1.0, 2.0, 3.0], [0.1, 0.2, 0.9]), rank_correlation([1.0, 1.0], [0.1, 0.2])
+    (1.0, None)
+    """
+    from scipy.stats import spearmanr
+
+    if len(set(one)) < 2 or len(set(other)) < 2:
+        return None
+    # Sums of ranks are exact, their quotient is not: 1.0000000000000002.
+    return float(np.clip(spearmanr(one, other).statistic, -1.0, 1.0))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's correction: each p-value, so that the chance of any false "significant" among all is at most the level.
 

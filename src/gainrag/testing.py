@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from random import Random
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class EchoGenerator:
 
 class OverlapLM(EchoGenerator):
     """A Scorer and Generator without a model: an answer's loss is low where its words stand in the prompt, and the
-    answer generated is the prompt's first capitalised word that the question does not have."""
+    answer generated is the prompt's first capitalised word that the question does not have, or, drawn, any of them."""
 
     level: Level = "exact"
 
@@ -69,7 +70,14 @@ class OverlapLM(EchoGenerator):
     def generate(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
         """One word an answer."""
         self.prompts += prompts
-        return [_first_name(prompt) for prompt in prompts]
+        return [_names(prompt)[0] for prompt in prompts]
+
+    def sample(
+        self, prompts: Sequence[str], max_new_tokens: int, stop: str | None, *, temperature: float, seeds: Sequence[int]
+    ) -> list[str]:
+        """One of the words that `generate` could have taken, by the seed."""
+        self.prompts += prompts
+        return [Random(seed).choice(_names(prompt)) for prompt, seed in zip(prompts, seeds, strict=True)]
 
 
 def _missing(prompt: str, answer: str) -> float:
@@ -77,11 +85,11 @@ def _missing(prompt: str, answer: str) -> float:
     return 5.0 * len(wanted - _words(prompt)) / max(1, len(wanted))
 
 
-def _first_name(prompt: str) -> str:
+def _names(prompt: str) -> list[str]:
+    """The capitalised words of a prompt's first part that the question does not have."""
     passage, _, question = prompt.partition("\n\n")
     known = _words(question)
-    names = [word for word in re.findall(r"[A-Z]\w+", passage) if word.lower() not in known | {"passage"}]
-    return names[0] if names else "nothing"
+    return [word for word in re.findall(r"[A-Z]\w+", passage) if word.lower() not in known | {"passage"}] or ["nothing"]
 
 
 class OverlapSelector:

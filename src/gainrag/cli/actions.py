@@ -8,12 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from gainrag import (
     answering,
+    asking,
     augmentation,
     evaluation,
     indexing,
@@ -21,26 +22,30 @@ from gainrag import (
     lms,
     retrieval,
     selection,
+    serving,
     synthesis,
     training,
 )
 from gainrag.errors import DataError, UsageError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, meta_path, write_meta
-from gainrag.files.places import check_output
+from gainrag.files.places import calls_path, check_output
 from gainrag.files.streams import read, read_json, write, write_json
-from gainrag.models.identity import identity
+from gainrag.prompts import for_model
 from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
+from gainrag.retrievers.bm25 import BM25
 from gainrag.runs import config, names, printing, sharing, stages
 from gainrag.runs.names import by_seed
-from gainrag.selectors import CrossEncoderSelector, exporting, open_selector
+from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
-from gainrag.settings import parameters, settings_of
+from gainrag.settings import parameters, recorded, settings_of
 
 Arguments = Mapping[str, Any]
+# Others' formats, by the names that `gainrag ingest` takes.
+FORMATS = get_args(ingestion.Format)
 
 
 def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
@@ -49,14 +54,21 @@ def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
 
 
 def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
-    lm = lms.open_lm(**{**_own(lms.open_lm, arguments), "model": arguments["llm"]})
-    print(f"{lm.name}: {lm.dtype} on {lm.device}", file=sys.stderr)
-    return lm, {"model": lm.name, "dtype": lm.dtype, "identity": identity(lm.name)}
+    """The model of a command, and what identifies it. What an engine answers is kept beside the command's output."""
+    own = {**_own(lms.open_lm, arguments), "model": arguments["llm"]}
+    kept: dict[str, Any] = {}
+    if lms.address_of(own["model"], own.get("base_url")) is not None:
+        kept["calls"] = calls_path(arguments["out"])
+    lm = lms.open_lm(**kept, **own)
+    print(lms.described(lm), file=sys.stderr)
+    return lm, lms.facts(own)
 
 
-def _memory(stage: Callable[..., Any], arguments: Arguments, llm: dict[str, Any], **inputs: str) -> dict[str, Any]:
-    settings = {**settings_of(stage, _own(stage, arguments)), "llm": llm}
-    return {"settings": settings, "inputs": hashes(inputs)}
+def _memory(
+    stage: Callable[..., Any], arguments: Arguments, lm: Any, llm: dict[str, Any], **inputs: str
+) -> dict[str, Any]:
+    own = recorded(stage, _own(stage, arguments))
+    return {"settings": {**own, "prompt": for_model(own["prompt"], lm).form, "llm": llm}, "inputs": hashes(inputs)}
 
 
 def _read_config(path: str | Path, arguments: Arguments) -> config.Config:
@@ -64,8 +76,50 @@ def _read_config(path: str | Path, arguments: Arguments) -> config.Config:
 
 
 def ingest(arguments: Arguments) -> None:
+    """Documents, an official release, or another's files -> questions and, where there are passages, a corpus."""
+    name = arguments["name"]
+    path = arguments["path"] or arguments["source"]
+    if arguments["path"] and arguments["source"]:
+        raise UsageError("PATH is given twice", where="gainrag ingest", hint="leave out --source")
+    stage = ingestion.ingest_documents if name == "docs" else ingestion.convert if name in FORMATS else ingestion.ingest
+    known = parameters(stage)
+    others = (ingestion.ingest, ingestion.convert, ingestion.ingest_documents)
+    for flag in (flag for other in others for flag in parameters(other) if flag in arguments and flag not in known):
+        what = f"--{flag.replace('_', '-')} is none of the flags for {name}"
+        raise UsageError(what, where="gainrag ingest", hint="leave it out")
+    if stage is not ingestion.ingest and path is None:
+        raise UsageError("PATH is missing", where="gainrag ingest", hint=f"gainrag ingest {name} PATH -o FOLDER")
+    if name == "docs":
+        _ingest_documents(path, arguments)
+    elif name in FORMATS:
+        _convert(name, path, arguments)
+    else:
+        _ingest_release(name, path, arguments)
+
+
+def _ingest_documents(path: str, arguments: Arguments) -> None:
+    """A folder of documents -> a corpus; `ingest_documents` writes it, with its meta file."""
+    if arguments["gz"]:
+        raise UsageError("--gz is none of the flags for docs", where="gainrag ingest", hint="leave it out")
+    print(
+        ingestion.ingest_documents(path, arguments["out"], **_own(ingestion.ingest_documents, arguments)),
+        file=sys.stderr,
+    )
+
+
+def _convert(name: str, path: str, arguments: Arguments) -> None:
+    """Another's files -> questions and a corpus; `convert` writes them."""
+    suffix = ".jsonl.gz" if arguments["gz"] else ".jsonl"
+    own = _own(ingestion.convert, arguments)
+    found = ingestion.convert(name, path, arguments["out"], suffix, **own)
+    inputs, settings = hashes({"source": path}), {**settings_of(ingestion.convert, own), "name": name}
+    for stem in found.files:
+        write_meta(Path(arguments["out"]) / f"{stem}{suffix}", settings, inputs, dict(found.counts))
+    print(found, file=sys.stderr)
+
+
+def _ingest_release(name: str, source: str | None, arguments: Arguments) -> None:
     """An official release -> questions and, where it brings passages, a corpus."""
-    name, source = arguments["name"], arguments["source"]
     own = _own(ingestion.ingest, arguments)
     found = ingestion.ingest(name, source, **own)
     out, suffix = Path(arguments["out"]), ".jsonl.gz" if arguments["gz"] else ".jsonl"
@@ -86,6 +140,27 @@ def ingest(arguments: Arguments) -> None:
             continue
         write(path, records)
         write_meta(path, settings, inputs, dict(found.counts))
+    print(found, file=sys.stderr)
+
+
+def ask(arguments: Arguments) -> None:
+    """A corpus -> questions by split."""
+    passages = list(ingestion.read_passages(arguments["corpus"]))
+    real = ingestion.read_questions(arguments["questions"], need_answers=True) if arguments["questions"] else []
+    retriever = indexing.open_index(arguments["index"]) if arguments["index"] else BM25.build(passages)
+    lm, llm = _open_lm(arguments)
+    inputs: dict[str, str] = {"corpus": arguments["corpus"]}
+    if arguments["index"]:
+        inputs["index"] = str(Path(arguments["index"]) / indexing.META_FILE)
+    memory = _memory(asking.ask, arguments, lm, llm, **inputs)
+    # What is written does not depend on how many are wanted in all, nor on how they are divided.
+    own = _own(asking.ask, arguments)
+    found = asking.ask(passages, lm, retriever, arguments["out"], {"llm": llm, "inputs": memory["inputs"]}, real, **own)
+    for split, questions in found.splits.items():
+        path = Path(arguments["out"]) / f"{split}.jsonl"
+        if questions:
+            write(path, questions)
+            write_meta(path, memory["settings"], memory["inputs"], {"tried": found.tried, **found.rejected})
     print(found, file=sys.stderr)
 
 
@@ -119,16 +194,22 @@ def _ask(stage: Callable[..., Any], source: str, arguments: Arguments, **more: A
     """
     records = ingestion.read_retrieved(arguments[source], need_answers=False)
     lm, llm = _open_lm(arguments)
-    memory = _memory(stage, arguments, llm, **{source: arguments[source]})
+    memory = _memory(stage, arguments, lm, llm, **{source: arguments[source]})
     stage(records, lm, arguments["out"], memory, **_own(stage, arguments), **more)
     write_meta(arguments["out"], {**memory["settings"], **msgspec.to_builtins(more)}, memory["inputs"])
 
 
 def synthesize(arguments: Arguments) -> None:
     """Candidates -> gain records, and with --diagnose how good the labels are."""
+    if arguments["diagnose"] and arguments.get("labels") == "sampled":
+        raise UsageError(
+            "--diagnose compares alphas, and sampled labels have none",
+            where="gainrag synthesize",
+            hint="leave it out: what share of the answers is right is said anyway",
+        )
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=True)
     lm, llm = _open_lm(arguments)
-    memory = _memory(synthesis.synthesize, arguments, llm, candidates=arguments["candidates"])
+    memory = _memory(synthesis.synthesize, arguments, lm, llm, candidates=arguments["candidates"])
     out, sample = arguments["out"], arguments["diagnose"]
     if sample and is_current(out, **memory):
         print(f"{out}: reused, made with the same settings from the same candidates", file=sys.stderr)
@@ -190,7 +271,8 @@ def _made_with(meta: Path) -> dict[str, Any]:
     llm = made.get("llm", {}) if isinstance(made, dict) else None
     if not isinstance(llm, dict):
         raise DataError("its settings are damaged", where=str(meta), hint="remove it, or make the labels again")
-    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": made.get("alpha")}
+    alphas = None if made.get("labels") == "sampled" else made.get("alpha")
+    return {"LLM": llm.get("model"), "prompt": made.get("prompt"), "alphas": alphas}
 
 
 def select(arguments: Arguments) -> None:
@@ -286,6 +368,18 @@ def restore(arguments: Arguments) -> None:
     print(f"{len(files)} files of records, as they were shared, in {arguments['out']}", file=sys.stderr)
 
 
+def serve(arguments: Arguments) -> None:
+    """Selectors -> a server."""
+    index, model = arguments["index"], arguments["llm"]
+    if bool(index) != bool(model):
+        hint = "give both for /answer, or neither"
+        raise UsageError("--index and --llm go together", where="gainrag serve", hint=hint)
+    own = _own(serving.serve, arguments)
+    lm = lms.open_lm(model=model) if model else None
+    retriever = indexing.open_index(index) if index else None
+    serving.serve(arguments["selector"] or (PRIOR,), retriever, lm, **own)
+
+
 def validate(arguments: Arguments) -> None:
     """A config -> what it would use, or the first thing wrong with it."""
     from gainrag.runs import validation
@@ -294,6 +388,12 @@ def validate(arguments: Arguments) -> None:
     for line in validation.validate(read):
         print(line, file=sys.stderr)
     print("valid", file=sys.stderr)
+
+
+def engines(arguments: Arguments) -> None:
+    """An endpoint -> what it can do."""
+    for line in lms.examine(arguments["url"], **_own(lms.examine, arguments)):
+        print(line, flush=True)
 
 
 def demo(arguments: Arguments) -> None:

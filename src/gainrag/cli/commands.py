@@ -9,6 +9,7 @@ from typing import Any
 
 from gainrag import (
     answering,
+    asking,
     augmentation,
     evaluation,
     indexing,
@@ -16,6 +17,7 @@ from gainrag import (
     lms,
     retrieval,
     selection,
+    serving,
     synthesis,
     training,
 )
@@ -111,7 +113,7 @@ def _output(help: str, **more: Any) -> Argument:
 
 
 def _llm() -> Argument:
-    names = "embedded:NAME, a Hugging Face id, a folder or a GGUF file"
+    names = "embedded:NAME, a Hugging Face id, a folder, a GGUF file, or an endpoint: http://HOST:PORT/v1#NAME"
     return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
 
 
@@ -128,20 +130,48 @@ def _data(default: str) -> Argument:
 COMMANDS: tuple[Command, ...] = (
     Command(
         "ingest",
-        "Read a data set's official release into questions and, where it brings passages, a corpus.",
+        "Read documents, a data set's official release, or another's files into questions and a corpus.",
         actions.ingest,
         (
-            _input("name", "the data set: %(choices)s", choices=sorted(ingestion.RELEASES), metavar="NAME"),
-            _output("the folder for questions.jsonl (of several splits: train.jsonl ..) and corpus.jsonl"),
-            Argument(
-                ("--source",),
-                {"metavar": "PATH", "help": "an official file, or a folder of them [download from the hub]"},
+            _input(
+                "name",
+                "docs (a folder of Markdown, HTML, reStructuredText, text, and with an extra PDF and Office files), "
+                "a format, or a data set's official release: %(choices)s",
+                choices=["docs", *actions.FORMATS, *sorted(ingestion.RELEASES)],
+                metavar="WHAT",
             ),
+            _input("path", "the folder or file [of a release: download from the hub]", nargs="?", metavar="PATH"),
+            _output("the folder for questions.jsonl (of several splits: train.jsonl ..) and corpus.jsonl"),
+            Argument(("--source",), {"metavar": "PATH", "help": "PATH by another name"}),
             Argument(("--gz",), {"action": "store_true", "help": "write .jsonl.gz"}),
         ),
-        (ingestion.ingest,),
+        (ingestion.ingest, ingestion.convert, ingestion.ingest_documents),
         writes="inside",
-        kept="Finished files are kept; run the same command again to start over.",
+        kept="Finished files, and documents that were read, are kept; run the same command again to continue.",
+    ),
+    Command(
+        "ask",
+        "Have the language model write questions on a corpus, and keep those that a passage helps to answer.",
+        actions.ask,
+        (
+            _input("corpus", "passages: JSON lines or DPR's TSV, plain or .gz"),
+            _llm(),
+            _output("the folder for train.jsonl, tune.jsonl, test.jsonl, and what was rejected in written-1.jsonl .."),
+            Argument(
+                ("--index",),
+                {"metavar": "FOLDER", "help": "the index in which questions must find their passages [words: BM25]"},
+                reads=True,
+            ),
+            Argument(
+                ("--questions",),
+                {"metavar": "FILE", "help": "questions that people asked, with answers: they go to test, marked"},
+                reads=True,
+            ),
+        ),
+        (asking.ask, lms.open_lm),
+        ("model",),
+        writes="inside",
+        kept=GOES_ON,
     ),
     Command(
         "index",
@@ -319,10 +349,36 @@ COMMANDS: tuple[Command, ...] = (
         writes="folder",
     ),
     Command(
+        "serve",
+        "Serve selectors over HTTP: the rerank endpoint that others' clients call, answers, and a playground.",
+        actions.serve,
+        (
+            Argument(
+                ("--selector",),
+                {
+                    "action": "append",
+                    "metavar": "MODEL",
+                    "help": f"a selector folder or any reranker, or NAME=MODEL; may be given several times [{PRIOR}]",
+                },
+            ),
+            Argument(("--index",), {"metavar": "FOLDER", "help": "an index folder, for /answer"}, True),
+            Argument(("--llm",), {"metavar": "MODEL", "help": "a language model, for /answer"}),
+        ),
+        (serving.serve,),
+        kept="Begun requests were finished; run the same command again to serve.",
+    ),
+    Command(
         "validate",
         "Check everything that can be checked before compute is spent.",
         actions.validate,
         (_input("config", "a TOML config"), _data("the config's folder")),
+    ),
+    Command(
+        "engines",
+        "Find out what a language model behind HTTP can do: its engine, what its losses are, its context, its speed.",
+        actions.engines,
+        (Argument(("url",), {"help": "http://HOST:PORT/v1#NAME; NAME may be left out where there is one model"}),),
+        (lms.examine,),
     ),
     Command(
         "demo",

@@ -43,8 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
         )
         for argument in command.arguments:
             own.add_argument(*argument.flags, **argument.options)
+        taken: list[str] = list(command.skip)
         for stage in command.stages:
-            add_flags(own, stage, skip=command.skip)
+            # What two stages call the same is one flag.
+            add_flags(own, stage, skip=taken)
+            taken += parameters(stage)
         own.set_defaults(do=command)
     return parser
 

@@ -2,6 +2,7 @@
 
     NAME.meta.json                      what the artefact was made from, see gainrag.files.meta
     NAME.part  NAME.part.meta.json      what is made so far, see gainrag.files.resuming
+    NAME.calls                          what an engine answered, see gainrag.lms.remote.kept
     .NAME.tmp  .NAME.old  .NAME.lock    while NAME is written; after a kill they stay until NAME is written again
 
 A link is written through to its target. Devices and pipes are written as streams: nothing lies beside them.
@@ -26,7 +27,7 @@ _OPENED = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/self/fd/")
 # The system's own folders: what looks like a file there is none.
 _SYSTEM = (Path("/proc"), Path("/sys"))
 # Ends of the names that other outputs give to what lies beside them.
-_TAKEN = (".meta.json", ".part")
+_TAKEN = (".meta.json", ".part", ".calls")
 # Bytes of an output's name. A file system takes 255, and the names beside it are longer than its own.
 LONGEST = 200
 
@@ -98,6 +99,11 @@ def meta_path(artefact: str | Path) -> Path:
     for suffix in (".gz", ".jsonl", ".json"):
         name = name.removesuffix(suffix)
     return path.with_name(name + ".meta.json")
+
+
+def calls_path(artefact: str | Path) -> Path | None:
+    """Where the answers of an engine are kept that an artefact is made of; nowhere beside a stream."""
+    return None if is_stream(artefact) else target(artefact).with_name(target(artefact).name + ".calls")
 
 
 def is_empty(folder: Path) -> bool:

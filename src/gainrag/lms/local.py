@@ -1,11 +1,12 @@
-"""A language model on this machine, through transformers: greedy generation and exact contrastive scoring."""
+"""A language model on this machine, through transformers: it writes, greedily or drawn, and scores exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gainrag.errors import DataError
+from gainrag.lms.drawing import Drawn, draws_of
 from gainrag.lms.loaded import LoadedModel
 from gainrag.lms.scoring import contrastive_losses
 from gainrag.lms.throughput import measured_peak
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 GENERATION_BATCH = {"cpu": 32, "cuda": 512}
 GENERATION_TOKENS = {"cpu": 8192, "cuda": 2**22}
 GENERATION_CACHE = 2**32
+
+
+Choosing = Callable[[Sequence[int]], Drawn]
 
 
 class LocalLM(LoadedModel):
@@ -54,8 +58,23 @@ class LocalLM(LoadedModel):
         """The greedy continuation of each prompt, without the prompt."""
         return self.generate_until(prompts, max_new_tokens, None)
 
+    def sample(
+        self, prompts: Sequence[str], max_new_tokens: int, stop: str | None, *, temperature: float, seeds: Sequence[int]
+    ) -> list[str]:
+        """One continuation of each prompt, drawn at the temperature from the whole vocabulary. What is drawn depends on
+        the prompt and its seed alone: each row has random numbers of its own."""
+        draws = [draws_of(seed, max_new_tokens) for seed in seeds]
+        return self._continue(prompts, max_new_tokens, stop, lambda rows: Drawn([draws[i] for i in rows], temperature))
+
     def generate_until(self, prompts: Sequence[str], max_new_tokens: int, stop: str | None) -> list[str]:
         """Like `generate`, but a row may end once `stop` stands in its continuation; what follows is not specified."""
+        return self._continue(prompts, max_new_tokens, stop)
+
+    def _continue(
+        self, prompts: Sequence[str], max_new_tokens: int, stop: str | None, choosing: Choosing | None = None
+    ) -> list[str]:
+        """The continuations of prompts; what chooses the tokens of some of them, by their numbers, is made by
+        `choosing`: the likeliest is taken where it is left out."""
         ids = self.prompts_ids(prompts)
         for prompt, tokens in zip(prompts, ids, strict=True):
             if len(tokens) + max_new_tokens > self.context:
@@ -65,9 +84,11 @@ class LocalLM(LoadedModel):
                     hint="lower max_new_tokens, or render the prompt with gainrag.prompts, which cuts passages",
                 )
         with self.lock:
-            return self._generate(ids, max_new_tokens, stop)
+            return self._generate(ids, max_new_tokens, stop, choosing)
 
-    def _generate(self, ids: Sequence[list[int]], max_new_tokens: int, stop: str | None) -> list[str]:
+    def _generate(
+        self, ids: Sequence[list[int]], max_new_tokens: int, stop: str | None, choosing: Choosing | None
+    ) -> list[str]:
         import torch
 
         # Rows of like length share a batch; the result stands at its prompt's place.
@@ -86,6 +107,7 @@ class LocalLM(LoadedModel):
                     top_k=None,
                     pad_token_id=self.tokenizer.pad_token_id,
                     **self._stopping(stop),
+                    **({"logits_processor": [choosing(batch)]} if choosing else {}),
                 )
             new = out[:, inputs["input_ids"].shape[1] :]
             for i, text in zip(batch, self.tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gainrag.files.streams import open_output, write_json
-from gainrag.report.analysis import Plain
+from gainrag.report.cases import Plain
 from gainrag.settings import Name, checked
 
 REPORTS = ("report.html", "report.md", "report.json")

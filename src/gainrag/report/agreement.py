@@ -1,5 +1,5 @@
-"""How well a selector's scores agree with the true gains of a question's candidates: pure functions, plain data, of
-runs that measured them.
+"""How well a selector's scores agree with the true gains of a question's candidates, in runs that measured them: pure
+functions, plain data, and the report's section on it.
 
 | function           | of a question's candidates                                                                      |
 |--------------------|-------------------------------------------------------------------------------------------------|
@@ -14,9 +14,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gainrag import statistics
 from gainrag.errors import ConfigError
 from gainrag.gain import teacher
-from gainrag.report.analysis import Case, Plain, share
+from gainrag.report import cells, figures
+from gainrag.report.cases import ALL, Case, Plain, share
+from gainrag.report.parts import Section, Table
+from gainrag.runs.printing import NOT_AVAILABLE
 from gainrag.selection import top
 from gainrag.statistics import mean_interval, spread
 
@@ -34,16 +38,10 @@ def rank_correlation(cases: Sequence[Case], system: str, **interval: int | float
         n; `undefined`, the questions with fewer than two candidates or with all scores or gains equal, which count
         nowhere else; mean with low and high; median; `histogram` with `edges` and `counts`.
     """
-    from scipy.stats import spearmanr
-
-    found = []
-    for case in cases:
-        scores, gains = case.scored[system], case.gains()
-        if len(set(scores)) > 1 and len(set(gains)) > 1:
-            found.append(float(spearmanr(scores, gains).statistic))
+    every = [statistics.rank_correlation(case.scored[system], case.gains()) for case in cases]
+    found = [rho for rho in every if rho is not None]
     low, high = mean_interval(found, **interval)  # type: ignore[arg-type]
-    # Sums of ranks are exact, their quotient is not: 1.0000000000000002 belongs into the last bin.
-    counts, _ = np.histogram(np.clip(found, -1.0, 1.0), bins=_EDGES)
+    counts, _ = np.histogram(found, bins=_EDGES)
     return {
         "n": len(found),
         "undefined": len(cases) - len(found),
@@ -120,3 +118,66 @@ def calibration(cases: Sequence[Case], system: str, temperature: float, bins: in
         for b in range(bins)
         if (at == b).any()
     ]
+
+
+def section(data: Plain) -> Section:
+    """The report's section on it."""
+    found, gainrag = data["analyses"]["selector"], data["roles"]["gainrag"]
+    title = "Does the selector's score predict the true gain?"
+    if not found:
+        return Section("selector", title, [f"Not known: {data['absent']['selector']}."])
+    heading = ["order by", "questions", "Spearman", "regret, nats", "random choice", "best choice"]
+    overall, by_dataset = [heading], [heading]
+    for order, groups in found["top1_regret"].items():
+        for name, regret in groups.items():
+            rho = found["rank_correlation"].get(order, {}).get(name)
+            (overall if name == ALL else by_dataset).append(
+                [
+                    order,
+                    name,
+                    cells.interval(rho) if rho else NOT_AVAILABLE,
+                    cells.interval(regret),
+                    f"{regret['chance']:.2f}",
+                    cells.share(regret["best"]),
+                ]
+            )
+    text = [
+        f"On each test question's candidates, by their true gain{_measured(data)}: "
+        "Spearman's rank correlation of the selector's score and the true gain; "
+        "the regret, by how many nats of gain the first choice falls short of the best candidate (random choice: a "
+        "candidate drawn at random); and the share of questions where the first choice is the best.",
+    ]
+    drawn = []
+    if mine := found["rank_correlation"].get(gainrag):
+        rho = mine[ALL]
+        if rho["undefined"]:
+            text.append(f"The correlation is not defined on {rho['undefined']} questions and is not counted there.")
+        bins = rho["histogram"]
+        caption = f"Rank correlation of {gainrag}'s score and the true gain, by question"
+        svg = figures.histogram("spearman", caption, bins["edges"], bins["counts"], "Spearman's rho", rho["mean"])
+        drawn.append((svg, caption))
+    if found["calibration"]:
+        points = [(b["selector"], b["teacher"], b["n"]) for b in found["calibration"]]
+        caption = "The selector's share of a candidate against the teacher's; numbers are candidates in the bin"
+        svg = figures.calibration("calibration", caption, points, "softmax(score)", "softmax(gain / temperature)")
+        drawn.append((svg, caption))
+        text.append(
+            f"Calibration: of the candidates to which the selector gives a share, softmax(score), the mean share that "
+            f"the teacher gives, softmax(gain / {found['temperature']:g})."
+        )
+    tables = [Table("Agreement of the order with the true gains, all questions", overall)]
+    if len(by_dataset) > 1:
+        tables.append(Table("Agreement of the order with the true gains, by data set", by_dataset, folded=True))
+    return Section("selector", title, text, tables, drawn)
+
+
+def _measured(data: Plain) -> str:
+    """How the true gains were measured, and how the labels, where that is another way."""
+    levels = data["levels"]
+    if levels["gains"] == "sampled":
+        text = ", which is sampled: the logarithm of the share of right answers"
+    else:
+        text = f" at alpha {data['analyses']['selector']['alpha']:g}, that of the labels ({levels['gains']} losses)"
+    if (certain := data["summaries"].get("gains/train", {}).get("certain")) is not None:
+        text += f"; of {certain:.1%} of the training questions it is certain which passage is the silver one"
+    return text if levels["gains"] == levels["labels"] else f"{text} (the labels are {levels['labels']})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gainrag.report import figures
-from gainrag.report.analysis import Plain
+from gainrag.report.cases import Plain
 from gainrag.runs import printing
 from gainrag.runs.printing import NOT_AVAILABLE, percent, signed
 

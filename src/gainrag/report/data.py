@@ -8,6 +8,7 @@
 | `analyses`  | what report.analysis, agreement and variants found, by data set where there are several            |
 | `absent`    | parts that cannot be made, with the reason                                                         |
 | `questions` | every test question: candidates with gains and selector scores, each system's answer, what it read |
+| `levels`    | of the labels, and of the test questions' gains; `agreement` of a proxy's labels with the reader's |
 | `settings`  | of each artefact; `versions`, `config`, `commands`, `selector_card`, `diagnosis`                   |
 """
 
@@ -23,7 +24,7 @@ from gainrag.files.meta import as_json
 from gainrag.metrics import holds_answer
 from gainrag.records import Passage
 from gainrag.report import agreement, analysis, lost, variants
-from gainrag.report.analysis import Case, Plain, by_dataset
+from gainrag.report.cases import Case, Plain, by_dataset, same
 from gainrag.report.finished import Finished
 from gainrag.runs.config import Options
 from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, ORACLE
@@ -111,6 +112,8 @@ def build(run: Finished, baseline: str | None, passages: bool, group_by: Sequenc
         "versions": _versions(run.metas),
         "selector_card": run.card,
         "diagnosis": run.diagnosis,
+        "levels": {"labels": run.labels, "gains": run.level},
+        "agreement": run.agreement,
         "config": run.config.text,
         "commands": [
             " ".join([f"gainrag run config.toml --data FOLDER -o runs/{run.name}", *_run_flags(run)]),
@@ -178,7 +181,7 @@ def _question(case: Case, passages: bool, keys: Sequence[str]) -> Plain:
     for system, answer in case.answered.items():
         read = []
         for ctx in answer.ctxs:
-            at = next((i for i, p in enumerate(shown) if analysis.same(p, ctx)), len(shown))
+            at = next((i for i, p in enumerate(shown) if same(p, ctx)), len(shown))
             if at == len(shown):
                 shown.append(ctx)
             read.append(at)
@@ -207,7 +210,7 @@ def _question(case: Case, passages: bool, keys: Sequence[str]) -> Plain:
 def _passage(case: Case, passage: Passage, with_text: bool) -> Plain:
     gain = case.gain(passage)
     return {
-        "candidate": any(analysis.same(c, passage) for c in case.candidates),
+        "candidate": any(same(c, passage) for c in case.candidates),
         "title": passage.title,
         **({"text": excerpt(passage.text)} if with_text else {}),
         "generated": passage.origin == "generated",

@@ -19,7 +19,7 @@ from gainrag.errors import DataError
 from gainrag.evaluation import Evaluation, score_questions
 from gainrag.files.streams import file_hash, read, read_json, read_lines
 from gainrag.records import Answer, Gained, GainRecord, Retrieved
-from gainrag.report.analysis import Case, Seed, same
+from gainrag.report.cases import Case, Seed, same
 from gainrag.runs.config import Config, Options, read_config
 from gainrag.runs.names import GAINRAG, NO_PSEUDO, ORACLE, by_seed, file_name, seeded, unseeded
 from gainrag.runs.recorded import Meta, Taught, as_type, read_meta, taught
@@ -46,6 +46,9 @@ class _Diagnosis(msgspec.Struct):
 class Finished:
     """What a run folder holds.
 
+    labels, level: what the labels and the test questions' gains are: exact, bounded, gold or sampled; the latter None
+        where the run measured none.
+    agreement: how far a proxy's labels agree with the answering model's own, where there is a proxy.
     labelled: how many labelled questions the selector was trained on; None where the run's labels are not there.
     k: how many passages GainRAG reads.
     alpha: of the true gains, and of those the selector was trained on.
@@ -71,6 +74,9 @@ class Finished:
     card: dict[str, str] = field(default_factory=dict)
     labelled: int | None = None
     diagnosis: dict[str, Any] | None = None
+    agreement: dict[str, Any] | None = None
+    labels: str = "exact"
+    level: str | None = None
     absent: dict[str, str] = field(default_factory=dict)
 
 
@@ -116,6 +122,8 @@ def read_run(folder: str | Path) -> Finished:
         absent["selector"] = absent["gains"]
     elif GAINRAG not in scored:
         absent["selector"] = "the run has no scores/ of all candidates; run it again with this version"
+    level = synthesis.level_of((r for r in records if isinstance(r, GainRecord)), str(folder / source))
+    agreement = folder / "gains" / "agreement.json"
     cases = _cases(records, source, answers, scored, train, str(folder))
     _check_evaluation(evaluation, cases, str(folder))
     sweep = _read_sweep(folder / "answers", names, answers, scored)
@@ -125,7 +133,10 @@ def read_run(folder: str | Path) -> Finished:
     diagnosis = _diagnosis(folder / "diagnosis.json")
     if diagnosis is None:
         none = _settings(config, "run", Options)["diagnose"] == 0
-        absent["diagnosis"] = "the run compared no alphas (diagnose = 0)" if none else "diagnosis.json is not there"
+        if _settings(config, "synthesize", synthesis.synthesize)["labels"] == "sampled":
+            absent["diagnosis"] = "the labels are sampled, and have no alphas to compare"
+        else:
+            absent["diagnosis"] = "the run compared no alphas (diagnose = 0)" if none else "diagnosis.json is not there"
     card = folder / "selector" / "README.md"
     if not card.exists():
         absent["selector_card"] = "selector/README.md is not there"
@@ -144,6 +155,9 @@ def read_run(folder: str | Path) -> Finished:
         card=_card(card),
         labelled=sum(1 for _ in read_lines(labels)) if labels.exists() else None,
         diagnosis=diagnosis,
+        agreement=as_type(read_json(agreement), dict[str, Any], agreement) if agreement.exists() else None,
+        labels=str((metas.get("gains/train", Meta()).summary or {}).get("level", "exact")),
+        level=level,
         absent=absent,
     )
 

@@ -26,7 +26,7 @@ from gainrag.errors import DataError
 from gainrag.metrics import holds_answer, normalise
 from gainrag.records import Gained
 from gainrag.report import figures
-from gainrag.report.analysis import ALL, Case, Plain, by_dataset, same
+from gainrag.report.cases import ALL, Case, Plain, by_dataset, same
 from gainrag.report.parts import Section, Table
 from gainrag.runs.printing import percent, signed
 from gainrag.statistics import spread

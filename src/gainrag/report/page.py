@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from gainrag.report.analysis import Plain
+from gainrag.report.cases import Plain
 from gainrag.report.parts import Table
 from gainrag.report.sections import headline, lead, sections
 from gainrag.runs.printing import piped

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gainrag.evaluation import ACCURACY, GOLD_RECALL, Estimate, Evaluation
-from gainrag.report import cells, figures, lost, variants
-from gainrag.report.analysis import ALL, Plain
+from gainrag.report import agreement, cells, figures, lost, proxy, variants
+from gainrag.report.cases import ALL, Plain
 from gainrag.report.parts import Section, Table, Tile, first
 from gainrag.runs import printing
 from gainrag.runs.printing import NOT_AVAILABLE, p_value, percent, signed
@@ -25,7 +25,8 @@ def sections(data: Plain) -> list[Section]:
         _passages(data),
         _pseudo(data),
         _comparison(data),
-        _selector(data),
+        agreement.section(data),
+        proxy.section(data),
         variants.section(data),
         _run(data),
     ]
@@ -332,56 +333,6 @@ def _extreme_rows(entries: Sequence[Plain], names: Sequence[str]) -> tuple[list[
             row += [" / ".join(map(cells.passage, one["passages"])) or "nothing", one["prediction"]]
         rows.append(row)
     return rows, True, [entry["id"] for entry in entries]
-
-
-def _selector(data: Plain) -> Section:
-    found, gainrag = data["analyses"]["selector"], data["roles"]["gainrag"]
-    title = "Does the selector's score predict the true gain?"
-    if not found:
-        return Section("selector", title, [f"Not known: {data['absent']['selector']}."])
-    heading = ["order by", "questions", "Spearman", "regret, nats", "random choice", "best choice"]
-    overall, by_dataset = [heading], [heading]
-    for order, groups in found["top1_regret"].items():
-        for name, regret in groups.items():
-            rho = found["rank_correlation"].get(order, {}).get(name)
-            (overall if name == ALL else by_dataset).append(
-                [
-                    order,
-                    name,
-                    cells.interval(rho) if rho else NOT_AVAILABLE,
-                    cells.interval(regret),
-                    f"{regret['chance']:.2f}",
-                    cells.share(regret["best"]),
-                ]
-            )
-    text = [
-        f"On each test question's candidates, by their true gain at alpha {found['alpha']:g}, that of the labels: "
-        "Spearman's rank correlation of the selector's score and the true gain; "
-        "the regret, by how many nats of gain the first choice falls short of the best candidate (random choice: a "
-        "candidate drawn at random); and the share of questions where the first choice is the best.",
-    ]
-    drawn = []
-    if mine := found["rank_correlation"].get(gainrag):
-        rho = mine[ALL]
-        if rho["undefined"]:
-            text.append(f"The correlation is not defined on {rho['undefined']} questions and is not counted there.")
-        spread = rho["histogram"]
-        caption = f"Rank correlation of {gainrag}'s score and the true gain, by question"
-        svg = figures.histogram("spearman", caption, spread["edges"], spread["counts"], "Spearman's rho", rho["mean"])
-        drawn.append((svg, caption))
-    if found["calibration"]:
-        points = [(b["selector"], b["teacher"], b["n"]) for b in found["calibration"]]
-        caption = "The selector's share of a candidate against the teacher's; numbers are candidates in the bin"
-        svg = figures.calibration("calibration", caption, points, "softmax(score)", "softmax(gain / temperature)")
-        drawn.append((svg, caption))
-        text.append(
-            f"Calibration: of the candidates to which the selector gives a share, softmax(score), the mean share that "
-            f"the teacher gives, softmax(gain / {found['temperature']:g})."
-        )
-    tables = [Table("Agreement of the order with the true gains, all questions", overall)]
-    if len(by_dataset) > 1:
-        tables.append(Table("Agreement of the order with the true gains, by data set", by_dataset, folded=True))
-    return Section("selector", title, text, tables, drawn)
 
 
 def _run(data: Plain) -> Section:

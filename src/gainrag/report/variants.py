@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from gainrag.evaluation import Breakdown, Evaluation
 from gainrag.report import cells, figures
-from gainrag.report.analysis import ALL, Plain
+from gainrag.report.cases import ALL, Plain
 from gainrag.report.parts import Section, Table, first
 from gainrag.runs.printing import HOLM, NOT_AVAILABLE, p_value
 from gainrag.statistics import holm

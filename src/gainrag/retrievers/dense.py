@@ -7,6 +7,7 @@ comes without a recipe of its own.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import struct
 import threading
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gainrag.errors import ModelError
-from gainrag.files.progress import progress_bar
+from gainrag.files.progress import progress_bar, say
 from gainrag.prompts import selector_text
 from gainrag.records import Passage, Scored
 from gainrag.retrievers.store import damaged, hold, scored, top_rows
@@ -66,7 +67,13 @@ class Dense:
 
     @classmethod
     def build(
-        cls, passages: Iterable[Passage], *, model: str = MODEL, normalize: bool = True, batch_size: int = 64
+        cls,
+        passages: Iterable[Passage],
+        *,
+        model: str = MODEL,
+        normalize: bool = True,
+        batch_size: int = 64,
+        known: Known | None = None,
     ) -> Dense:
         """Encode passages: a `PassageStore` is read from disk as it goes, anything else is held in memory.
 
@@ -76,6 +83,7 @@ class Dense:
             model: the sentence encoder: `embedded:NAME`, a Hugging Face id or a local folder.
             normalize: compare by cosine; off for encoders made for the dot product.
             batch_size: passages encoded at a time.
+            known: vectors of the same encoder, made in the same way, that are taken for passages of the same text.
 
         Raises:
             DataError: there is no passage.
@@ -86,13 +94,24 @@ class Dense:
         held = hold(passages)
         encoder = load_encoder(model)
         vectors, truncated = faiss.IndexFlatIP(_dimension(encoder)), 0
-        chunk = batch_size * _BATCHES_A_CHUNK
+        chunk, taken = batch_size * _BATCHES_A_CHUNK, 0
         with progress_bar("encoding", unit="passages", total=len(held)) as bar:
             for start in range(0, len(held), chunk):
                 texts = [selector_text(passage) for passage in held[start : start + chunk]]
                 truncated += _count_truncated(encoder, texts)
-                vectors.add(_finite(_encode(encoder.encode_document, texts, batch_size, normalize), model))
+                rows = [known.row(text) if known else None for text in texts]
+                block = np.empty((len(texts), vectors.d), dtype=np.float32)
+                if new := [i for i, row in enumerate(rows) if row is None]:
+                    made = _encode(encoder.encode_document, [texts[i] for i in new], batch_size, normalize)
+                    block[new] = _finite(made, model)
+                for i, row in enumerate(rows):
+                    if known and row is not None:
+                        block[i] = known.vector(row)
+                vectors.add(block)
+                taken += len(texts) - len(new)
                 bar.update(len(texts))
+        if taken:
+            say(f"{taken} of {len(held)} passages as in the index that was there: their vectors are taken from it")
         if truncated:
             logger.warning(
                 "%d of %d passages are longer than the %s tokens that %s reads: their ends are not searched",
@@ -150,6 +169,39 @@ class Dense:
             line, at = line[in_order], at[in_order]
             found.append([scored(self.passages[int(at[i])], float(line[i])) for i in top_rows(line, k)])
         return found
+
+
+class Known:
+    """The vectors of an index that is there already, by the texts they were made of. Held in memory: 16 bytes a text,
+    and its row.
+
+    Args:
+        file: what `Dense.save` wrote.
+        passages: those of the same index.
+
+    Raises:
+        DataError: the file is damaged, or of other passages.
+    """
+
+    def __init__(self, file: str | Path, passages: Sequence[Passage]) -> None:
+        import faiss
+
+        _check_file(Path(file), len(passages))
+        self._vectors = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+        _check_vectors(self._vectors, file)
+        self._rows = {_digest(selector_text(passage)): row for row, passage in enumerate(passages)}
+
+    def row(self, text: str) -> int | None:
+        """Where the vector of a text is; None where there is none."""
+        return self._rows.get(_digest(text))
+
+    def vector(self, row: int) -> npt.NDArray[np.float32]:
+        """The vector of a row."""
+        return np.asarray(self._vectors.reconstruct(row), dtype=np.float32)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 # How FAISS begins the file of a flat index by inner product: its kind, the vectors' length and number, two fillers,

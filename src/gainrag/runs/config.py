@@ -14,7 +14,7 @@ from typing import Any
 
 from gainrag.errors import ConfigError, DataError, unknown
 from gainrag.runs.names import check_name
-from gainrag.settings import Passages, Seed, Seeds, Some, check_settings, parameters
+from gainrag.settings import Name, Passages, Seed, Seeds, Some, check_settings, parameters
 
 Stages = Mapping[str, Callable[..., Any]]
 
@@ -96,6 +96,8 @@ class Options:
         train_questions: questions a data set that get gain labels, drawn by the seed; 0 is all.
         train_k: passages retrieved for a training question; as many as for a test question when it is left out.
         test_questions: questions a data set to test on, drawn by the seed; 0 is all.
+        proxy: the model that labels in the place of that of [llm], which answers; with its dtype and device.
+        proxy_questions: labelled training questions that [llm] labels too, to see how far the two agree; 0 is none.
         diagnose: training questions whose every candidate is answered, to compare alphas; 0 is none.
         warm_start: train on has-answer labels of training questions before the gains; off for a trained reranker.
         warm_start_questions: for that, training questions a data set, drawn by the seed; 0 is all.
@@ -112,6 +114,8 @@ class Options:
     train_questions: Some = 0
     train_k: Passages | None = None
     test_questions: Some = 0
+    proxy: Name | None = None
+    proxy_questions: Some = 50
     diagnose: Some = 50
     warm_start: bool = True
     warm_start_questions: Some = 0

@@ -15,50 +15,81 @@ from gainrag.files.places import check_replaceable
 from gainrag.files.progress import say
 from gainrag.files.resuming import forget
 from gainrag.files.streams import open_output
-from gainrag.prompts import wording
+from gainrag.lms.remote.address import is_endpoint
+from gainrag.prompts import PromptForm, wording
+from gainrag.protocols import Scorer
 from gainrag.runs.config import Config
-from gainrag.settings import settings_of
+from gainrag.settings import recorded, settings_of
 
 CONFIG = "config.toml"
+CALLS = "calls.jsonl"  # what an engine answered, see gainrag.lms.remote.kept
 
 
 @dataclass
 class Run:
-    """A run under way: its folder and config, and the language model once a stage needs it."""
+    """A run under way: its folder and config, and the language model once a stage needs it.
+
+    proxy: the model that labels in its place.
+    """
 
     folder: Path
     config: Config
     update: bool
-    _lm: list[Any] = field(default_factory=list)
+    proxy: str | None = None
+    _lms: dict[str, Any] = field(default_factory=dict)
 
     def path(self, *parts: str) -> Path:
         """A path inside the folder."""
         return self.folder.joinpath(*parts)
 
-    def lm(self) -> Any:
-        """The language model, loaded when it is first asked for."""
-        if not self._lm:
-            lm = lms.open_lm(**self.config.table("llm"))
-            say(f"{lm.name}: {lm.dtype} on {lm.device}")
-            self._lm.append(lm)
-        return self._lm[0]
+    def lm(self, proxy: str | None = None) -> Any:
+        """The language model, or another one that labels in its place, loaded when it is first asked for."""
+        table = self._llm(proxy)
+        endpoint = lms.endpoint_of(table)
+        name = str(endpoint or settings_of(lms.open_lm, table)["model"])
+        if name not in self._lms:
+            # What an engine answered is kept for all stages: nothing is paid for twice.
+            kept: dict[str, Any] = {} if endpoint is None else {"calls": self.path(CALLS)}
+            lm = lms.open_lm(**kept, **table)
+            say(lms.described(lm))
+            self._lms[name] = lm
+        return self._lms[name]
 
-    def llm_settings(self) -> dict[str, Any]:
+    def _llm(self, proxy: str | None) -> dict[str, Any]:
+        """The table [llm], or of a proxy what its settings are there: its name holds all that it needs. The key that is
+        named there is for the model there alone."""
+        table = dict(self.config.table("llm"))
+        if proxy is None:
+            return table
+        left_out = ("dtype", "device") if is_endpoint(proxy) else lms.SCORING
+        return {k: v for k, v in table.items() if k not in ("base_url", "api_key_env", *left_out)} | {"model": proxy}
+
+    def tells_losses(self) -> bool:
+        """Whether the language model tells losses. One on this machine does, and is not loaded to know that."""
+        return lms.endpoint_of(self._llm(None)) is None or isinstance(self.lm(), Scorer)
+
+    def llm_settings(self, proxy: str | None = None) -> dict[str, Any]:
         """What results depend on: the model, what identifies its weights, and the dtype it really runs in. Not the
         device: labels made on a GPU are continued on a CPU, and differ by no more than the order of sums."""
-        from gainrag.models.devices import choose_device, choose_dtype
-        from gainrag.models.identity import identity
+        return lms.facts(self._llm(proxy))
 
-        full = settings_of(lms.open_lm, self.config.table("llm"))
-        dtype = choose_dtype(full["dtype"], choose_device(full["device"]))
-        return {"model": full["model"], "dtype": dtype, "identity": identity(full["model"])}
+    def prompt_of(self, stage: Callable[..., Any], table: Mapping[str, Any], proxy: str | None = None) -> PromptForm:
+        """The prompt form of a stage: its setting, or else the model's own."""
+        own: PromptForm | None = settings_of(stage, table)["prompt"]
+        return own or lms.form_of(self._llm(proxy))
 
     def prompted(
-        self, stage: Callable[..., Any], table: Mapping[str, Any], *, background: bool = False
+        self,
+        stage: Callable[..., Any],
+        table: Mapping[str, Any],
+        *,
+        background: bool = False,
+        proxy: str | None = None,
     ) -> dict[str, Any]:
-        """The settings of a stage that prompts the language model, with what results depend on beside them."""
-        own = settings_of(stage, table)
-        return {**own, "llm": self.llm_settings(), "wording": wording(own["prompt"], background=background)}
+        """The settings of a stage that prompts the language model, or a proxy, with what results depend on beside
+        them."""
+        own = {**recorded(stage, table), "prompt": (form := self.prompt_of(stage, table, proxy))}
+        return {**own, "llm": self.llm_settings(proxy), "wording": wording(form, background=background)}
 
     def stage(
         self,

@@ -35,11 +35,13 @@ class Taught(msgspec.Struct, frozen=True):
 
     def true_gains(self, record: GainRecord) -> list[float]:
         """What each candidate of a question is worth by what the selector was taught: its gain at the alpha, or its
-        gain normalised over the choices.
+        gain normalised over the choices. Sampled labels have one gain, and no alpha.
 
         Raises:
             DataError: the losses that this takes are not stored.
         """
+        if record.level == "sampled":
+            return gains_at(record, None)
         if self.labels == "choice":
             return choice_gains_at(record, self.alpha, CHOICE_TEMPERATURE)
         return gains_at(record, self.alpha)

@@ -34,6 +34,7 @@ MANIFEST = "shared.json"
 SETTINGS = (
     "config.toml",
     "retrieved/weights.json",
+    "gains/agreement.json",
     "diagnosis.json",
     "thresholds.json",
     "evaluation.json",

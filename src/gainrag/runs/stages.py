@@ -5,6 +5,8 @@ index/       one folder a corpus, by the name of the first data set that has it
 retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl weights.json
 candidates/  train.jsonl test.jsonl          with the pseudo-passage
 gains/       train.jsonl test.jsonl          labels; the test split's serve the oracle alone
+             reader.jsonl agreement.json     with a proxy: some of the same questions by [llm]'s model, and how far
+                                             the two agree
 diagnosis.json                               how well gains tell right candidates, by alpha
 warm_start/ relevance/ selector/             cross-encoders; more of them in warm_starts/ and variants/, see there
 scores/      SYSTEM.jsonl                    every test candidate rescored by a selector, best first
@@ -37,7 +39,7 @@ from gainrag import (
     training,
 )
 from gainrag.files.locks import lock
-from gainrag.files.meta import hashes, write_meta
+from gainrag.files.meta import digest, hashes, write_meta
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
@@ -108,10 +110,10 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     options, folder = Options(**settings), Path(out)
     validation.check(config, options)
     if not (folder / "config.toml").exists():  # a run that was begun may hold all that a model is needed for
-        validation.check_models(config)
+        validation.check_models(config, options.proxy)
     found = read_all(config)
     validation.check_questions(config, options, found)
-    state = State(Run(folder, config, update), options, found)
+    state = State(Run(folder, config, update, options.proxy), options, found)
     with lock(folder / "gainrag"):
         claim(folder, config, update)
         for stage in FLOW:
@@ -173,23 +175,69 @@ def augment(state: State) -> None:
 
 
 def synthesize(state: State) -> None:
-    """candidates/ -> gains/: the labels, and the test questions' gains for the oracle."""
-    table = state.table("synthesize")
-    settings = state.run.prompted(synthesis.synthesize, table)
-    for split in ("train", "test") if state.options.oracle else ("train",):
-        artefact = state.path("gains", f"{split}.jsonl")
+    """candidates/ -> gains/: the labels, and the test questions' gains for the oracle. The labels are the proxy's where
+    there is one; what the best choice would bring to the model that answers, that model alone can say."""
+    table, proxy = state.table("synthesize"), state.run.proxy
+    state.gains["train"] = _label(state, "train", state.candidates["train"], table, proxy)
+    if state.options.oracle:
+        own = _readers_table(state.run, table) if proxy else table
+        # The best of all candidates is asked for, not the best of some.
+        every = {key: value for key, value in own.items() if key != "at_most"}
+        state.gains["test"] = _label(state, "test", state.candidates["test"], every)
 
-        def make(memory: dict[str, Any], split: str = split, artefact: Path = artefact) -> dict[str, Any]:
-            made = synthesis.synthesize(state.candidates[split], state.run.lm(), artefact, memory, **table)
-            return synthesis.summarize(made)
 
-        state.run.stage(artefact, settings, {"candidates": state.path("candidates", f"{split}.jsonl")}, make)
-        state.gains[split] = list(read(artefact, GainRecord))
+def _label(
+    state: State, name: str, candidates: Sequence[Retrieved], table: dict[str, Any], proxy: str | None = None
+) -> list[GainRecord]:
+    """The labels of some candidates, in gains/NAME.jsonl, by the language model or by a proxy."""
+    artefact = state.path("gains", f"{name}.jsonl")
+    settings = state.run.prompted(synthesis.synthesize, table, proxy=proxy)
+    split = "test" if name == "test" else "train"
+    if name not in ("train", "test"):
+        settings["ids"] = digest("\n".join(record.id for record in candidates))
+
+    def make(memory: dict[str, Any]) -> dict[str, Any]:
+        made = synthesis.synthesize(candidates, state.run.lm(proxy), artefact, memory, **table)
+        return synthesis.summarize(made)
+
+    state.run.stage(artefact, settings, {"candidates": state.path("candidates", f"{split}.jsonl")}, make)
+    return list(read(artefact, GainRecord))
+
+
+def _readers_table(run: Run, table: dict[str, Any]) -> dict[str, Any]:
+    """The settings of labels that the answering model makes beside a proxy: the proxy's, but sampled answers where it
+    tells no losses."""
+    if table.get("labels") == "sampled" or run.tells_losses():
+        return table
+    say(f"{run.llm_settings()['model']} tells no losses: what it labels itself are sampled answers")
+    return {**{key: value for key, value in table.items() if key != "alpha"}, "labels": "sampled"}
+
+
+def compare_proxy(state: State) -> None:
+    """gains/ -> gains/reader.jsonl, gains/agreement.json: how far the proxy's labels agree with those that the
+    answering model makes of some of the same questions."""
+    proxy, some = state.run.proxy, state.options.proxy_questions
+    if proxy is None or not some:
+        return
+    table = _readers_table(state.run, state.table("synthesize"))
+    own = _label(state, "reader", state.candidates["train"][:some], table)
+    artefact = state.path("gains", "agreement.json")
+
+    def make(_: dict[str, Any]) -> None:
+        write_json(artefact, synthesis.agree(state.gains["train"], own))
+
+    settings = {"proxy": proxy, "reader": state.run.llm_settings()["model"]}
+    inputs = {name: state.path("gains", f"{name}.jsonl") for name in ("train", "reader")}
+    state.run.stage(artefact, settings, inputs, make)
+    say(synthesis.describe_agreement(read_json(artefact)))
 
 
 def diagnose(state: State) -> None:
     """gains/ -> diagnosis.json: how well gains tell right candidates from wrong ones, by alpha."""
     if not state.options.diagnose:
+        return
+    if state.table("synthesize").get("labels") == "sampled":
+        say("no alphas are compared: sampled labels have none")
         return
     artefact, gains = state.path("diagnosis.json"), state.gains["train"]
     table = {k: v for k, v in state.table("synthesize").items() if k in parameters(synthesis.diagnose)}
@@ -270,6 +318,7 @@ FLOW: tuple[Callable[[State], None], ...] = (
     retrieve,
     augment,
     synthesize,
+    compare_proxy,
     diagnose,
     train,
     choose,

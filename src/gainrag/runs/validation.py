@@ -7,7 +7,7 @@ another, against the data, and against what is on this machine.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.questions import check_apart, draw, read_all
 from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.settings import settings_of
+from gainrag.training.features import SCRATCH
 from gainrag.training.labels import AT_ALPHA, PLAIN, held_out_share
-from gainrag.training.settings import Settings, check_training
+from gainrag.training.settings import Kind, Settings, check_read, check_training, read_by
 
 # One of these lies in every model's folder, a GGUF file's aside.
 _MARKS = ("config.json", "modules.json", FEATURES_FILE)
@@ -44,7 +45,7 @@ def validate(config: Config) -> list[str]:
     """
     options = Options(**config.table("run"))
     check(config, options)
-    models = check_models(config)
+    models = check_models(config, options.proxy)
     found = read_all(config)
     check_questions(config, options, found)
     # Several data sets may search one corpus: 21 million passages are read once.
@@ -57,7 +58,7 @@ def validate(config: Config) -> list[str]:
         questions = " and ".join(f"{counts[dataset.name, split]} {split}" for split in splits)
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
         lines.append(f"{dataset.name}: {questions} questions{passages}")
-    return lines + models
+    return lines + models + [f"[llm] {line}" for line in lms.look_over(config.table("llm"))]
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -74,11 +75,13 @@ def check(config: Config, options: Options) -> None:
         names.check_name(dataset.name, "[[dataset]]")
     names.check_systems((*(v.name for v in config.variants), *(r.name for r in config.rerankers)))
     _check_labels(config)
+    _check_read(config, options.warm_start)
     _check_pseudo(config)
     _check_depths(config, options)
     _check_alphas(config)
     _check_trainings(config, options.warm_start)
     _check_devices(config)
+    lms.check(config.table("llm"))
     for reranker in config.rerankers:
         _source_of(reranker.model, f"[[reranker]] {reranker.name} model")
 
@@ -100,6 +103,34 @@ def _check_labels(config: Config) -> None:
                 where=f"[{table}] labels",
                 hint="a [[variant]] may learn from other labels",
             )
+
+
+def _check_read(config: Config, warm_start: bool) -> None:
+    """Whether every setting of a training is read: those of [train] by some selector of the run, as they are shared."""
+    if (kind := config.table("warm_start").get("kind", "cross-encoder")) != "cross-encoder":
+        hint = "leave it out: trees have nothing to warm up"
+        raise ConfigError(f"a warm start is a cross-encoder, not {kind!r}", where="[warm_start] kind", hint=hint)
+    check_read("cross-encoder", config.table("warm_start"), where="[warm_start]")
+    if warm_start and config.table("warm_start") and not variants.wants_warm_start(config):
+        raise ConfigError(
+            "no selector of this run starts from a warm start: only those of kind 'cross-encoder' do",
+            where=f"[warm_start] {next(iter(config.table('warm_start')))}",
+            hint="leave the table out, or set kind in [train] or a [[variant]]",
+        )
+    table = config.table("train")
+    read = set(variants.SHARED) if warm_start and variants.wants_warm_start(config) else set()
+    for variant in config.variants:
+        kind = _kind_of({**table, **variant.settings})
+        check_read(kind, variant.settings, where=f"[[variant]] {variant.name}")
+        read |= read_by(kind, table).keys() - variant.settings.keys()
+    check_read(_kind_of(table), {key: value for key, value in table.items() if key not in read}, where="[train]")
+    check_read(_kind_of(table), {k: v for k, v in config.table("tune").items() if k != "seeds"}, where="[tune]")
+
+
+def _kind_of(table: Mapping[str, Any]) -> Kind:
+    """What a training with these settings makes."""
+    kind: Kind = settings_of(training.train, table)["kind"]
+    return kind
 
 
 def _check_pseudo(config: Config) -> None:
@@ -142,8 +173,10 @@ def _check_depths(config: Config, options: Options) -> None:
 
 
 def _check_alphas(config: Config) -> None:
-    """Whether every alpha to train on is one that losses are stored for."""
-    given = settings_of(synthesis.synthesize, config.table("synthesize"))["alpha"]
+    """Whether every alpha to train on is one that losses are stored for; of sampled labels none is."""
+    own = settings_of(synthesis.synthesize, config.table("synthesize"))
+    given, sampled = own["alpha"], own["labels"] == "sampled"
+    synthesis.check_source(config.table("synthesize"), "[synthesize] ")
     if given == [] or given == ():
         raise ConfigError(
             "no alpha is given", where="[synthesize] alpha", hint="0 is plain perplexity, 0.5 the published contrast"
@@ -155,7 +188,15 @@ def _check_alphas(config: Config) -> None:
         asked.append((f"[[variant]] {variant.name}: alpha is", variant.settings.get("alpha")))
         if (kind := variant.settings.get("labels")) in PLAIN:
             asked.append((f"[[variant]] {variant.name}: labels {kind} need losses at alpha", 0.0))
+    if sampled:
+        asked += [(f"{where} labels are 'choice', which take losses at", 0.0) for where in _by_choice(config)]
     for what, wanted in asked:
+        if sampled and wanted is not None:
+            raise ConfigError(
+                f"{what} {wanted}, but [synthesize] makes sampled labels, which have no losses",
+                where="alpha",
+                hint="leave it out, or use labels = \"losses\" in [synthesize]",
+            )
         if wanted is not None and float(wanted) not in stored:
             raise ConfigError(
                 f"{what} {wanted}, but [synthesize] stores losses at {', '.join(map(str, stored))}",
@@ -164,12 +205,21 @@ def _check_alphas(config: Config) -> None:
             )
 
 
+def _by_choice(config: Config) -> list[str]:
+    """Where a training of the run learns from the gain normalised over the choices."""
+    own = [where for where, table in _trainings(config, warm_start=False) if table.get("labels") == "choice"]
+    return own + (["[tune]"] if "choice" in config.table("tune").get("labels", ()) else [])
+
+
 def _check_trainings(config: Config, warm_start: bool) -> None:
     """Whether every training has held-out questions where it needs them, and as many layers as it trains."""
     for where, table in _trainings(config, warm_start):
         own = settings_of(training.train, table)
         check_training(Settings(**own), where=where)
-        _check_layers(own["base"], own["last_layers"], where)
+        if own["kind"] != "features":
+            _check_layers(own["base"], own["last_layers"], where)
+        elif own["start"] not in (None, SCRATCH):
+            _source_of(own["start"], f"{where} start")
     for key, values in (tune := config.table("tune")).items():
         if not values:
             raise ConfigError("no value is given", where=f"[tune] {key}", hint="name values to try, or leave it out")
@@ -202,8 +252,11 @@ def _check_devices(config: Config) -> None:
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def check_models(config: Config) -> list[str]:
+def check_models(config: Config, proxy: str | None = None) -> list[str]:
     """Look every model of a run up, without loading it; a line each.
+
+    Args:
+        proxy: the model that labels, where there is one.
 
     Raises:
         ModelError: one is not there.
@@ -212,10 +265,18 @@ def check_models(config: Config) -> list[str]:
     index = settings_of(indexing.index, config.table("index"))
     if any(dataset.corpus for dataset in config.datasets) and "dense" in indexing.parts_of(index["retriever"]):
         models.append(("index", "model", indexing.index))
-    models += [("llm", "model", lms.open_lm), ("train", "base", training.train)]
+    lines = []
+    if (found := lms.look_up(config.table("llm"))) is not None:
+        lines.append(f"[llm] model: {lms.endpoint_of(config.table('llm'))} ({found})")
+    else:
+        models.append(("llm", "model", lms.open_lm))
+    if any(_kind_of(table) != "features" for _, table in _trainings(config, warm_start=False)):
+        models.append(("train", "base", training.train))
+    if proxy is not None:
+        found = lms.look_up({"model": proxy}) or _source_of(proxy, "[run] proxy")
+        lines.append(f"[run] proxy: {proxy} ({found})")
     if "base" in config.table("warm_start"):
         models.append(("warm_start", "base", training.train))
-    lines = []
     for table, key, stage in models:
         name = settings_of(stage, config.table(table))[key]
         lines.append(f"[{table}] {key}: {name} ({_source_of(name, f'[{table}] {key}')})")

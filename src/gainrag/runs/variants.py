@@ -7,8 +7,9 @@ variants/NAME/selector/  a variant's
 variants/NAME/without_A/ of a variant with leave_out, the one that never saw data set A and ranks its test questions
 selector.seed1/ ..       beside each but the warm starts: the same trained with the next seed, where `seeds` asks for it
 
-A variant has the settings of [train], those that tuning chose for GainRAG's selector, and over both its own. It starts
-from the warm start on the data sets it learns from, unless it names another `base` or is no cross-encoder.
+A variant has the settings of [train], those that tuning chose for GainRAG's selector, and over both its own, as far as
+its kind reads them. It starts from the warm start on the data sets it learns from, unless it names another `base` or is
+no cross-encoder. The rival on relevance never starts from trees that learned from gains.
 """
 
 from __future__ import annotations
@@ -31,13 +32,18 @@ from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined, seeded
 from gainrag.runs.recorded import chosen_settings
 from gainrag.settings import further_seed, settings_of
+from gainrag.training.features import SCRATCH
 from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out, teaches
+from gainrag.training.settings import read_by
 
 T = TypeVar("T", GainRecord, Retrieved)
 
 # A run compares its systems on the test questions anyway: a selector that is worse than the retriever's order on its
 # held-out questions is saved, and train says so, rather than that a run stops after hours.
 KEPT = {"keep_worse": True}
+
+# The settings of [train] that a warm start has, too.
+SHARED = ("base", "max_length", "dtype", "device")
 
 
 class Fold(NamedTuple):
@@ -106,7 +112,7 @@ def warm_start_table(config: Config) -> dict[str, Any]:
     few that were left one or two would choose its epoch.
     """
     table = config.table("train")
-    shared: dict[str, Any] = {key: table[key] for key in ("base", "max_length", "dtype", "device") if key in table}
+    shared: dict[str, Any] = {key: table[key] for key in SHARED if key in table}
     fixed = {"labels": "relevance", "kind": "cross-encoder"}
     return {"validation": 0.0, **KEPT, **shared, **config.table("warm_start"), **fixed}
 
@@ -155,7 +161,7 @@ def train_all(
     # GainRAG's selector and its rival are given the same questions; which can teach either: gainrag.training.labels.
     main: list[tuple[str, str, Sequence[GainRecord], dict[str, Any]]] = [(GAINRAG, "selector", gains, table)]
     if related:
-        main.insert(0, (RELEVANCE, "relevance", telling, {**table, "labels": "relevance"}))
+        main.insert(0, (RELEVANCE, "relevance", telling, rival_table(table)))
     for n in range(seeds):
         for system, name, records, own in main:
             # What tuning chose for the first seed holds for the others.
@@ -177,6 +183,13 @@ def train_all(
                 _distil(state, folder, records, with_seed(own, n), fold.sources, first, more)
             found[seeded(variant.name, n)] = {d: home / seeded(fold.folder, n) for d, fold in by_dataset.items()}
     return found
+
+
+def rival_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the selector on relevance: those of [train], but for a `start`, which may have learned gains."""
+    if table.get("start") not in (None, SCRATCH):
+        say(f"the relevance selector starts from nothing: {table['start']} may have learned from gains")
+    return {**{key: value for key, value in table.items() if key != "start"}, "labels": "relevance"}
 
 
 def with_seed(table: Mapping[str, Any], n: int) -> dict[str, Any]:
@@ -235,18 +248,20 @@ def _distil(
     summary.
 
     Args:
-        table: the settings of `train`.
+        table: the settings of `train`; those that its kind does not read are for others.
         start: the warm start, instead of their base.
         more: what else it depends on.
     """
-    config, table = state.config, {**KEPT, **table}
+    config, kind = state.config, settings_of(training.train, table)["kind"]
+    table = {**KEPT, **read_by(kind, table)}
     synthesized = settings_of(synthesis.synthesize, config.table("synthesize"))
     settings = {**settings_of(training.train, table), **more}
     inputs = {"gains": state.path("gains", "train.jsonl")}
     facts: dict[str, Any] = {
         "data": ", ".join(sources),
         "LLM": state.llm_settings()["model"],
-        "prompt": synthesized["prompt"],
+        **({"labelled by": state.proxy} if state.proxy else {}),
+        "prompt": state.prompt_of(synthesis.synthesize, config.table("synthesize"), state.proxy),
     }
     if start:
         first = settings_of(training.train, {**config.table("train"), **config.table("warm_start")})["base"]
@@ -254,11 +269,12 @@ def _distil(
         table = {**table, "base": str(start)}
         settings["base"] = "warm_start"  # known by its hash; the run folder may have moved
         inputs["warm start"] = start
-    elif settings["kind"] != "features":
+    elif kind != "features":
         settings["identity"] = identity(settings["base"])
-    elif settings["start"] is not None:
+    elif settings["start"] not in (None, SCRATCH):
         settings["identity"] = identity(settings["start"])
-    if settings["labels"] in AT_ALPHA and settings["alpha"] is None:
+    sampled = synthesized["labels"] == "sampled"
+    if settings["labels"] in AT_ALPHA and settings["alpha"] is None and not sampled:
         facts["alpha of the gains"] = synthesis.as_alphas(synthesized["alpha"])[0]
     if grid:
         settings["tune"] = dict(grid)

@@ -72,10 +72,6 @@ class FeatureSelector:
         """One score a passage; higher is better."""
         return self.trees.predict(matrix(question, passages, self.trees.words, self.trees.names))
 
-    def score_many(self, requests: Sequence[tuple[str, Sequence[Passage]]]) -> list[FloatArray]:
-        """The scores of several questions' passages."""
-        return [self.score(question, passages) for question, passages in requests]
-
 
 def is_feature_selector(folder: str | Path) -> bool:
     """Whether a folder holds a feature selector."""

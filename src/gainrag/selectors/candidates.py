@@ -7,7 +7,7 @@ arrays, not a loop over passages: 101 passages of a hundred words have ten thous
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain, count
 
@@ -24,6 +24,8 @@ Flags = npt.NDArray[np.bool_]
 
 # Words of a window in which question words are looked for together.
 WINDOW = 20
+# Numbers of a table that are held at a time: one request must not take all memory.
+CELLS = 8_000_000
 # The longest title that is looked for in other passages, in words.
 TITLE = 6
 
@@ -131,16 +133,22 @@ class Candidates:
     @cached_property
     def windows(self) -> FloatArray:
         """By hit, how much the question's different words say that stand in the window that begins there."""
-        # By question word and token, how often the word stood before it: the difference of two tells what is between.
-        rows = np.zeros(self.size, dtype=np.int64)
-        rows[self.asked_words] = np.arange(len(self.asked_words))
-        seen = np.zeros((len(self.asked_words), len(self.hits) + 1), dtype=np.int32)
-        seen[rows[self.token[self.hits]], np.arange(1, len(self.hits) + 1)] = 1
-        np.cumsum(seen, axis=1, out=seen)
         end = np.minimum(self.hits + WINDOW, (self.start + self.length)[self.owner[self.hits]])
-        last = np.searchsorted(self.hits, end)
-        there = seen[:, last] > seen[:, np.arange(len(self.hits))]
-        found: FloatArray = self.weight[self.asked_words] @ there
+        last, hit = np.searchsorted(self.hits, end), np.arange(len(self.hits))
+        found: FloatArray = np.zeros(len(self.hits))
+        # Of all words of a question at once; of some at a time where a long question meets long passages.
+        step = max(1, CELLS // (len(self.hits) + 1))
+        for first in range(0, len(self.asked_words), step):
+            asked = self.asked_words[first : first + step]
+            rows = np.full(self.size, -1, dtype=np.int64)
+            rows[asked] = np.arange(len(asked))
+            row = rows[self.token[self.hits]]
+            # By question word and hit, how often the word stood before it: the difference of two tells what is between.
+            seen = np.zeros((len(asked), len(self.hits) + 1), dtype=np.int32)
+            seen[row[row >= 0], hit[row >= 0] + 1] = 1
+            np.cumsum(seen, axis=1, out=seen)
+            there = seen[:, last] > seen[:, hit]
+            found = found + self.weight[asked] @ there
         return found
 
     @cached_property
@@ -207,3 +215,14 @@ def _runs(token: Ints, where: Ints, left: Ints, length: int) -> npt.NDArray[np.u
         number = (number ^ (token[where[whole] + step].astype(np.uint64) + np.uint64(1))) * np.uint64(1099511628211)
     found[whole] = number | np.uint64(1)
     return found
+
+
+# One number a passage.
+Feature = Callable[[Candidates], FloatArray]
+
+
+def once(c: Candidates, name: str, feature: Feature) -> FloatArray:
+    """A feature that others build on, computed once."""
+    if name not in c.memory:
+        c.memory[name] = feature(c)
+    return c.memory[name]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,6 +90,40 @@ class CrossEncoderSelector:
         """The score from which a retrieved passage makes the pseudo-passage needless: infinite where none does, None
         where it was not learned."""
         return threshold_in(self.laziness)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its scores lie between 0 and 1: rerankers of others often end in a sigmoid."""
+        import torch
+
+        return self.calibration is None and isinstance(self.model.activation_fn, torch.nn.Sigmoid)
+
+    @property
+    def weighs(self) -> tuple[str, ...]:
+        """The retrievers whose scores it weighs."""
+        weights = self.calibration.weights if self.calibration else {}
+        return tuple(name for name, weight in weights.items() if weight)
+
+    @property
+    def context(self) -> int:
+        """How many tokens of a question and a passage it reads together; what is longer is cut."""
+        special = int(self.model.tokenizer.num_special_tokens_to_add(pair=True))
+        return int(self.model.max_seq_length or 1_000_000) - special
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a question or a passage has."""
+        with self._lock:
+            return len(self._tokens(text)["input_ids"])
+
+    def truncate(self, text: str, tokens: int) -> str:
+        """The beginning of a text, of at most so many tokens."""
+        with self._lock:
+            ends = self._tokens(text, return_offsets_mapping=True)["offset_mapping"]
+        return text[: ends[tokens - 1][1]] if len(ends) > tokens else text
+
+    def _tokens(self, text: str, **more: bool) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.model.tokenizer(text, add_special_tokens=False, verbose=False, **more)
+        return found
 
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""

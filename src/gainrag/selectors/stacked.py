@@ -137,6 +137,19 @@ class StackedSelector:
         where it was not learned."""
         return threshold_in(self.laziness)
 
+    @property
+    def context(self) -> int:
+        """How many tokens of a question and a passage its cross-encoders read together; the features read all."""
+        return self.cross_encoders[0].context
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a question or a passage has."""
+        return self.cross_encoders[0].count_tokens(text)
+
+    def truncate(self, text: str, tokens: int) -> str:
+        """The beginning of a text, of at most so many tokens."""
+        return self.cross_encoders[0].truncate(text, tokens)
+
     def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
         """One score a passage; higher is better."""
         return self.score_many([(question, passages)])[0]

@@ -45,11 +45,11 @@ def fit_trees(
     extra: Sequence[FloatArray] | None = None,
     extra_names: Sequence[str] = (),
     seeds: int = 5,
-    rounds: int = 200,
+    rounds: int = 100,
     objective: Objective = "softmax",
     temperature: float = 0.25,
-    learning_rate: float = 0.1,
-    leaves: int = 15,
+    learning_rate: float = 0.15,
+    leaves: int = 31,
     least: int = 40,
     words: Words | None = None,
     matrices: Sequence[FloatArray] | None = None,
@@ -67,7 +67,7 @@ def fit_trees(
         seeds: how many models are averaged; each draws other rows and columns.
         rounds: trees of each.
         temperature: of the teacher for `softmax`, nats; of the scores for `expected`.
-        leaves, least: the most leaves of a tree, the fewest passages in one.
+        leaves, least: the most leaves of a tree, the fewest passages in one; from nothing, fewer than a tenth of all.
         words: what is known about words; learned from the examples when left out.
         matrices: the features, where they were computed before: of `names`, without `extra`.
         start: trees that the boosting goes on from; their columns come first.
@@ -85,6 +85,8 @@ def fit_trees(
         parts = [np.hstack([own, more]) for own, more in zip(parts, extra, strict=True)]
     columns = (*names, *extra_names)
     rows = np.concatenate(parts)
+    if start is None:  # a tree that splits nothing orders nothing
+        least = min(least, max(1, len(rows) // 10))
     sizes = np.array([len(part) for part in parts])
     labels = np.concatenate([np.asarray(e.own, dtype=np.float64) for e in examples])
     before = None if start is None else start.predict(rows[:, : len(start.names)])
@@ -96,7 +98,7 @@ def fit_trees(
             "min_data_in_leaf": least,
             "min_sum_hessian_in_leaf": 1e-3,
             "feature_fraction": 0.5,
-            "bagging_fraction": 0.7,
+            "bagging_fraction": 0.7 if len(parts) > 1 else 1.0,  # of a single question none would be drawn
             "bagging_freq": 1,
             "bagging_by_query": True,
             "lambda_l2": 1.0,

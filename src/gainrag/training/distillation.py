@@ -40,11 +40,12 @@ from gainrag.settings import (
     Temperature,
     checked,
 )
+from gainrag.synthesis import level_of
 from gainrag.training.base import open_base
 from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
 from gainrag.training.labels import AT_ALPHA, ENOUGH, Example, Labels, split, targets
-from gainrag.training.settings import Kind, Settings, check_training
+from gainrag.training.settings import Kind, Settings, check_training, reads_what_it_is_given
 from gainrag.training.stacking import train_stack
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
@@ -52,6 +53,7 @@ FEW, SERVED = 100, 400
 
 
 @checked
+@reads_what_it_is_given
 def train(
     records: Sequence[GainRecord] | Sequence[Retrieved],
     out: str | Path,
@@ -62,7 +64,7 @@ def train(
     start: Name | None = None,
     labels: Labels = "gain",
     alpha: Alpha | None = None,
-    temperature: Temperature = 1.0,
+    temperature: Temperature = 0.25,
     only_kept: bool = True,
     group_size: GroupSize = 16,
     groups_per_step: GroupsPerStep = 8,
@@ -94,18 +96,20 @@ def train(
         facts: what the model card should say about the labels' origin (language model, prompt, data).
         kind: cross-encoder, which reads question and passage; or features: boosted trees over cheap features, which
             learn in a minute. Of the settings below these have start, labels, alpha, temperature, only_kept,
-            validation, keep_worse and seed. A stack is such trees that also read the scores of cross-encoders, made
-            out of fold; where these do not help, or there are fewer than 100 questions, it is features alone.
+            validation, keep_worse and seed; a setting that the kind does not have is refused. A stack is such trees
+            that also read the scores of cross-encoders, made out of fold; where these do not help by more than one
+            standard error, or there are fewer than 100 questions, it is features alone.
         base: the cross-encoder or encoder to start from: embedded:NAME, a Hugging Face id or a folder.
         start: a feature selector that the trees go on from, such as embedded:gain-features: what few labels add to it
             is used as far as folds of the questions show that it helps; or scratch. When it is left out it is the one
-            that ships with fewer than 1,000 questions to learn from, else scratch.
+            that ships with fewer than 1,000 questions to learn from, else scratch; with labels relevance always
+            scratch, as the one that ships learned from gains.
         labels: gain; relevance (whether a passage holds an answer); likelihood (of the answer, as REPLUG);
             information_gain (likelihood with the passage against without, each pair by itself); or choice (the gain
             normalised over a question's choices). Gain and choice have an alpha, the two between take the losses at
             alpha 0.
         alpha: train on the gains at this alpha; the run's own when it is left out.
-        temperature: of the teacher, softmax(label / temperature); below 1 sharpens. Relevance has none.
+        temperature: of the teacher, softmax(label / temperature); lower is sharper. Relevance has none.
         only_kept: leave out questions that did not pass the keep-filter.
         group_size: passages a question shows in an epoch: the best one and others, drawn anew in each epoch.
         groups_per_step: questions in one step of the optimizer.
@@ -124,7 +128,7 @@ def train(
         validation: share of the questions held out, on average; a question's id decides, alike in every training.
             When it is left out and there are 40 questions or more, a tenth is held out, or 10 questions if that is
             more. 0 learns from all questions: there are no held-out figures and no comparison with the retriever.
-        retrieval_prior: also weigh what the retrievers scored, by the held-out questions.
+        retrieval_prior: of a cross-encoder: also weigh what the retrievers scored, by the held-out questions.
         keep_worse: save a selector that is worse on the held-out questions than the retriever's order, too.
         seed: of sampling, order, and the fresh head.
         dtype: bfloat16 runs matrix products in it (the weights stay float32).
@@ -133,7 +137,8 @@ def train(
     Raises:
         DataError: no question is left to learn from, all labels of each question are equal, the labels need what the
             records do not have, or `out` is not a selector folder.
-        ConfigError: a setting is out of its range, or contradicts another or the number of questions.
+        ConfigError: a setting is out of its range, is none of the kind's, or contradicts another or the number of
+            questions.
         ModelError: the base cannot be loaded; or the selector is not saved, because its scores are NaN, or equal for
             all passages of every question, or (without keep_worse) their first choices are worse than the retriever's
             on the held-out questions.
@@ -170,8 +175,9 @@ def train(
     check_target(Path(out))
     learn, held = _divide(records, settings)
     _say_what_to_expect(len(learn), len(held), len(records), settings)
+    facts = {**(facts or {}), **_level(records, settings)}
     if kind != "cross-encoder":
-        about = _card(facts or {}, settings, len(learn), len(held), {})
+        about = _card(facts, settings, len(learn), len(held), {})
         make = train_features if kind == "features" else train_stack
         return make(records, learn, held, out, about, settings)
     from gainrag.training.epochs import fit  # here, as it imports the trainer, which takes seconds
@@ -186,7 +192,7 @@ def train(
         best, scores = fit(model, learn, held, settings, bf16=bf16, scratch=folder)
         finished = finish(model, records, learn, held, scores, settings, bf16=bf16)
         figures = {"best epoch": best if held else None, **finished.figures}
-        card = _card(facts or {}, settings, len(learn), len(held), figures)
+        card = _card(facts, settings, len(learn), len(held), figures)
         write_selector(model, folder, card, finished.calibration, finished.laziness)
     return CrossEncoderSelector(str(out), device=device)
 
@@ -201,6 +207,8 @@ def _divide(
         ConfigError: the settings need held-out questions, and there are none.
     """
     every: list[GainRecord | Retrieved] = list(records)
+    if settings.labels != "relevance":
+        level_of([record for record in records if isinstance(record, GainRecord)], "train")
     rng = np.random.default_rng(settings.seed)
     parts = split(every, settings.labels, settings.only_kept, settings.validation, rng)
     learn, held = ([Example(r, targets(r, settings.labels, settings.alpha)) for r in part] for part in parts)
@@ -217,7 +225,8 @@ def _divide(
         raise DataError(
             f"there is nothing to learn: in each of the {len(learn)} questions all passages have the same label",
             where="train",
-            hint="look at the gains: `gainrag synthesize --diagnose` tells how good the labels are",
+            hint="look at the gains: `gainrag synthesize` says how good the labels are; of sampled ones ask for more "
+            "answers (-n), or label more questions",
         )
     if settings.retrieval_prior and not held:
         raise ConfigError(
@@ -226,6 +235,16 @@ def _divide(
             hint="set validation, such as 0.2",
         )
     return learn, held
+
+
+def _level(records: Sequence[GainRecord] | Sequence[Retrieved], settings: Settings) -> dict[str, Any]:
+    """What the model card says of the labels' level; nothing of labels that no language model made."""
+    first = records[0]
+    if settings.labels == "relevance" or not isinstance(first, GainRecord):
+        return {}
+    if first.level != "sampled":
+        return {"level of the labels": first.level}
+    return {"level of the labels": f"sampled, {len(first.ctxs[0].said or ())} answers a passage"}
 
 
 def _say_what_to_expect(learn: int, held: int, records: int, settings: Settings) -> None:

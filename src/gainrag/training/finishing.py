@@ -125,6 +125,6 @@ def compare_with_retrieval(
         raise ModelError(
             f"the trained selector is worse than the retriever's order ({line}); it is not saved",
             where="train",
-            hint="label more questions, try a warm start or the retrieval prior, or save it with --keep-worse",
+            hint="label more questions, give a cross-encoder a warm start or its retrieval prior, or use --keep-worse",
         )
     return figures

@@ -2,14 +2,15 @@
 
 | labels | of a passage p | learned |
 |---|---|---|
-| `gain` | -log(PPL_cd(p) + 1), see gainrag.gain | list-wise |
+| `gain` | -log(PPL_cd(p) + 1), or of sampled answers log((right + 1/2) / (n + 1)), see gainrag.gain | list-wise |
 | `relevance` | `RELEVANT` where p holds an answer, else 0 | list-wise |
 | `likelihood` | -loss(p): log-likelihood of the answer (REPLUG, Shi et al. 2023) | list-wise |
 | `information_gain` | loss without a passage - loss(p) | point-wise |
 | `choice` | log softmax over the choices of -loss(c, p) / T at the right one, T = `CHOICE_TEMPERATURE` | list-wise |
 
 Relevance has no unit, `choice` is in nats, the others are in nats per token. loss(p) of likelihood and information
-gain is the plain one, at alpha 0; gain and choice take theirs at any alpha.
+gain is the plain one, at alpha 0; gain and choice take theirs at any alpha. Sampled labels have no losses: of these
+there are gain and relevance alone.
 
 List-wise: the teacher is softmax(label / temperature) over a group of passages; the best passage is always in it.
 Point-wise: each pair is learned by itself, with the target sigmoid(label / temperature). Information gain is learned
@@ -190,4 +191,14 @@ def as_rows(
 
 def regret(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> float:
     """By how much the label of the highest-scored passage falls short of the best one's, on average."""
-    return float(np.mean([max(t) - t[int(np.argmax(s))] for s, t in zip(scores, own, strict=True)]))
+    return float(np.mean(regrets(scores, own)))
+
+
+def regrets(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> FloatArray:
+    """Of each question by how much the label of the highest-scored passage falls short of the best one's."""
+    return np.array([max(t) - t[int(np.argmax(s))] for s, t in zip(scores, own, strict=True)])
+
+
+def standard_error(differences: FloatArray) -> float:
+    """Of the mean of differences, one a question."""
+    return float(differences.std() / len(differences) ** 0.5)

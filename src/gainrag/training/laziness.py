@@ -93,7 +93,7 @@ def compare_with_eager(
     selector: Selector,
     lm: Generator,
     *,
-    prompt: PromptForm = "completion",
+    prompt: PromptForm | None = None,
     max_new_tokens: int = 16,
 ) -> dict[str, float]:
     """What it costs to skip the pseudo-passage, on candidates that have it; the language model reads the best passage.

@@ -7,7 +7,8 @@ into folds by their id; a cross-encoder learns from all folds but one and scores
 
 The same cross-encoders make the selector, by the mean of their scores: no further one is trained. Whether the columns
 help at all is found out on the questions learned from, by trees with and without them that learn from some of these
-questions and choose for the others. Where they do not help, no cross-encoder is kept.
+questions and choose for the others. Where they do not lower the regret by more than one standard error of the
+difference, no cross-encoder is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from gainrag.files.progress import say
 from gainrag.models.devices import choose_device, choose_dtype
 from gainrag.protocols import FloatArray
 from gainrag.records import GainRecord, Retrieved
-from gainrag.selectors import PRIOR
 from gainrag.selectors.boosted import FeatureSelector, write_trees
 from gainrag.selectors.features import FEATURES
 from gainrag.selectors.learned import write_learned
@@ -39,9 +39,9 @@ from gainrag.selectors.stacked import COLUMNS, Stack, StackedSelector, columns, 
 from gainrag.selectors.trees import Trees
 from gainrag.training.base import open_base
 from gainrag.training.boosting import features_of, fit_trees, words_in
-from gainrag.training.features import FEW, finish_trees, request, size_for, write_features
+from gainrag.training.features import SCRATCH, finish_trees, request, size_for, start_of, write_features
 from gainrag.training.held_out import check_numbers
-from gainrag.training.labels import Example, regret, targets
+from gainrag.training.labels import Example, regrets, standard_error, targets
 from gainrag.training.settings import Settings
 
 # Parts in which trees with and without the columns are compared, and how many seeds each of these trees averages.
@@ -84,7 +84,7 @@ def fit_stack(
 
     Args:
         learn: questions with labels.
-        folder: an existing one; holds cross_encoder_0/ .. afterwards where they help.
+        folder: an existing one; holds cross_encoder_0/ .. afterwards where they help enough.
         bf16: the cross-encoders' matrix products in bfloat16.
         boost: `fit_trees`, perhaps with settings.
         start: trees that the boosting goes on from.
@@ -98,16 +98,18 @@ def fit_stack(
     folds = settings.folds
     check_folds(learn, folds)
     extra = out_of_fold(learn, settings, folder, device=device, bf16=bf16)
-    without, with_them = compare(learn, matrices, extra, boost)
+    without, with_them, error = compare(learn, matrices, extra, boost)
     figures: dict[str, float | str | None] = {
         "regret by folds, features alone (nats)": without,
         "regret by folds, with the cross-encoders (nats)": with_them,
+        "standard error of the difference by folds": error,
     }
-    line = f"regret {with_them:.4f} with, {without:.4f} without, on {len(learn)} questions by {PARTS} parts"
-    if with_them >= without:
-        say(f"the cross-encoders do not help and are left out: {line}")
+    line = f"regret {with_them:.4f} with, {without:.4f} without (standard error of the difference {error:.4f}), "
+    line += f"on {len(learn)} questions by {PARTS} parts"
+    if without - with_them <= error:
+        say(f"the cross-encoders do not help enough and are left out: {line}")
         remove_cross_encoders(folder, folds)
-        return Stacked(None, None, {**figures, "cross-encoders": "left out: they do not help"})
+        return Stacked(None, None, {**figures, "cross-encoders": "left out: they do not help enough"})
     say(f"the cross-encoders help: {line}")
     trees = boost(learn, matrices=matrices, extra=extra, extra_names=COLUMNS)
     told = {**figures, "cross-encoders": folds, "passages that they read": settings.depth}
@@ -136,14 +138,14 @@ def train_stack(
     device = choose_device(settings.device)
     bf16 = choose_dtype(settings.dtype, device) == "bfloat16"
     boost: Boost = partial(fit_trees, temperature=settings.sharpness, seed=settings.seed)
-    start = None
-    if len(learn) < FEW:  # as features alone do
-        start, boost = FeatureSelector(PRIOR).trees, partial(boost, **size_for(len(learn)))
     with open_output_folder(out) as folder:
         if len(learn) < ENOUGH:
             say(f"no cross-encoder is trained: {len(learn)} questions are fewer than {ENOUGH}")
             made = Stacked(None, None, {"cross-encoders": "none: few questions"})
         else:
+            start: Trees | None = None
+            if (begun := start_of(settings, len(learn))) != SCRATCH:
+                start, boost = FeatureSelector(begun).trees, partial(boost, **size_for(len(learn)))
             made = fit_stack(learn, settings, folder, device=device, bf16=bf16, boost=boost, start=start)
         if made.trees is None or made.stack is None:
             write_features(records, learn, held, folder, {**card, **made.figures}, settings)
@@ -230,9 +232,17 @@ def with_answers(records: Sequence[GainRecord | Retrieved]) -> list[Example]:
     return [example for example in labelled if len(set(example.own)) == 2]
 
 
+class Compared(NamedTuple):
+    """Regrets of trees without the columns and with them, and the standard error of their difference."""
+
+    without: float
+    with_them: float
+    error: float
+
+
 def compare(
     learn: Sequence[Example], matrices: Sequence[FloatArray], extra: Sequence[FloatArray], boost: Boost = fit_trees
-) -> tuple[float, float]:
+) -> Compared:
     """The regret of trees without the columns and with them: the mean over all questions, each chosen for by trees that
     did not learn from it."""
     parts = np.array([fold_of(f"part {e.record.id}", PARTS) for e in learn])
@@ -255,7 +265,8 @@ def compare(
             found |= {n: trees.predict(rows[n]) for n in mine}
         scores[given] = [found[n] for n in range(len(learn))]
     own = [example.own for example in learn]
-    return regret(scores[False], own), regret(scores[True], own)
+    without, with_them = regrets(scores[False], own), regrets(scores[True], own)
+    return Compared(float(without.mean()), float(with_them.mean()), standard_error(without - with_them))
 
 
 def remove_cross_encoders(folder: Path, folds: int) -> None:

@@ -10,45 +10,23 @@ them, and how far the runs differ is the standard deviation of their means, whic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from gainrag import metrics
 from gainrag.answering import fixed_choices, margin
 from gainrag.errors import ConfigError, DataError, unknown
-from gainrag.records import Answer, gold_ranks
+from gainrag.evaluation.results import Breakdown, Comparison, Difference, Estimate, Evaluation, SystemScores
+from gainrag.evaluation.scoring import ACCURACY, COMPARED, MEASURES, answers_by_id, measures
+from gainrag.records import Answer
 from gainrag.settings import Batch, Confidence, Name, Seed, checked
 from gainrag.statistics import FloatArray, compare_systems, interval, resampled_weights, spread, tidy
 
-_OF_TEXT: dict[str, Callable[[str, Sequence[str]], float]] = {
-    "contains": metrics.contains,
-    "exact_match": metrics.exact_match,
-    "f1": metrics.f1,
-    "paper_em": metrics.paper_em,
-}
-
-# What systems are compared by; `mean` is (contains + f1) / 2.
-METRICS = (*_OF_TEXT, "mean")
-
-# A question with choices has a right answer and wrong ones, and nothing between: each of METRICS is its accuracy there,
-# so that such questions can be averaged with others. Where all questions have choices, it is called by its name.
-ACCURACY = "accuracy"
-
-# Where it is known which passages are gold: the share of them in the first k, by the metric's name.
-GOLD_RECALL = {"gold@1": 1, "gold@5": 5}
-
-# What is measured of the passages an answer was given from, beside the answer's own scores.
-_OF_PASSAGES = ("generated", "recall")
-
-
-# The columns of the scores. Systems are compared by the first.
-_COMPARED = (*METRICS, *GOLD_RECALL)
-_MEASURES = (*_COMPARED, *_OF_PASSAGES)
+_Found = TypeVar("_Found", Estimate, Difference)
 
 
 @checked
@@ -94,7 +72,7 @@ def evaluate(
             answers; its words, answers or choices differ from system to system (white space and their order do not
             count); a record lacks the key that `group_by` names.
     """
-    by_id = {name: _by_id(name, records) for name, records in answers.items()}
+    by_id = {name: answers_by_id(name, records) for name, records in answers.items()}
     further = _further(repeats or {}, by_id)
     ids = _common_ids({**by_id, **{f"{name}, run {n}": run for (name, n), run in further.items()}})
     runs = {
@@ -102,7 +80,7 @@ def evaluate(
         for name, records in by_id.items()
     }
     scores = {
-        name: np.array([[_measures(record) for record in run] for run in own], dtype=np.float64)
+        name: np.array([[measures(record) for record in run] for run in own], dtype=np.float64)
         for name, own in runs.items()
     }
 
@@ -121,23 +99,6 @@ def evaluate(
     )
 
 
-def score_questions(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]:
-    """Every score of every answer, one plain dictionary each, ready to be written as JSON lines.
-
-    Keys: system, id, prediction, each of METRICS (0 to 1), `generated` (1.0 when its first passage is the
-    pseudo-passage), `recall` (1.0 when one of its passages holds an answer) and each of GOLD_RECALL where it is known.
-    Systems and answers stay in order.
-
-    Raises:
-        DataError: a system has no answers, or an id twice; a question has no or empty gold answers.
-    """
-    return [
-        {"system": name, "id": record.id, "prediction": record.prediction, **_score(record)}
-        for name, records in answers.items()
-        for record in _by_id(name, records).values()
-    ]
-
-
 def _further(
     repeats: Mapping[str, Sequence[Sequence[Answer]]], known: Mapping[str, Any]
 ) -> dict[tuple[str, int], dict[str, Answer]]:
@@ -146,48 +107,10 @@ def _further(
         if name not in known:
             raise ConfigError(unknown("system", name, known), hint="give the answers of its first run, too")
     return {
-        (name, n): _by_id(f"{name}, run {n}", records)
+        (name, n): answers_by_id(f"{name}, run {n}", records)
         for name, runs in repeats.items()
         for n, records in enumerate(runs, 2)
     }
-
-
-def _score(record: Answer) -> dict[str, float]:
-    """All scores of one answer: METRICS, _OF_PASSAGES, and of GOLD_RECALL those that are known."""
-    if record.choices:
-        scores = dict.fromkeys(_OF_TEXT, metrics.accuracy(record.prediction, record.answers))
-    else:
-        scores = {name: metric(record.prediction, record.answers) for name, metric in _OF_TEXT.items()}
-    scores["mean"] = (scores["contains"] + scores["f1"]) / 2
-    scores["generated"] = float(bool(record.ctxs) and record.ctxs[0].origin == "generated")
-    # Not ctx.hasanswer: what came with foreign results may have been marked by another rule.
-    scores["recall"] = float(any(metrics.holds_answer(ctx, record.answers) for ctx in record.ctxs))
-    if (ranks := gold_ranks(record.ctxs) if record.gold_ranks is None else record.gold_ranks) is not None:
-        scores |= {name: metrics.gold_recall(ranks, k) for name, k in GOLD_RECALL.items()}
-    return scores
-
-
-def _measures(record: Answer) -> list[float]:
-    """The scores of one answer in the order of _MEASURES; NaN where it is not known which passages are gold."""
-    scores = _score(record)
-    return [scores.get(name, np.nan) for name in _MEASURES]
-
-
-def _by_id(system: str, records: Sequence[Answer]) -> dict[str, Answer]:
-    """The answers of a system by question id, checked one by one."""
-    if not records:
-        raise DataError("the system has no answers", where=f"system {system!r}", hint="answer the questions first")
-    found: dict[str, Answer] = {}
-    for record in records:
-        where = f"system {system!r}, question {record.id!r}"
-        if record.id in found:
-            raise DataError("the question is answered twice", where=where, hint="give each question its own id")
-        if not record.answers:
-            raise DataError("the question has no gold answers", where=where, hint="evaluation needs field answers")
-        if not all(gold.strip() for gold in record.answers):
-            raise DataError("a gold answer is empty", where=where, hint="remove it from field answers")
-        found[record.id] = record
-    return found
 
 
 def _common_ids(by_id: Mapping[str, Mapping[str, Answer]]) -> list[str]:
@@ -260,7 +183,7 @@ def _breakdown(
     sizes = [len(stratum) for stratum in strata]
     # What is not known of every question of a system is left out below; NaN would be warned of until then.
     known: npt.NDArray[np.bool_] = np.isfinite(table).min(axis=0)  # [system, measure]
-    means, differences = compare_systems(np.nan_to_num(table), sizes, resamples, confidence, seed, len(_COMPARED))
+    means, differences = compare_systems(np.nan_to_num(table), sizes, resamples, confidence, seed, len(COMPARED))
     closed = all(own[0][row].choices for own in runs.values() for row in rows)
     systems = {}
     for s, (name, own) in enumerate(runs.items()):
@@ -272,14 +195,14 @@ def _breakdown(
                 high=tidy(means.high[s, m]),
                 sd=tidy(spread(by_run[:, m])) if len(own) > 1 else None,
             )
-            for m, measure in enumerate(_MEASURES)
+            for m, measure in enumerate(MEASURES)
             if known[s, m]
         }
         # No passages at all is not a share of zero: the question does not arise.
         reads = any(record.ctxs for record in own[0])
         asked = [[run[row] for row in rows] for run in own]
         systems[name] = SystemScores(
-            metrics=_named({metric: found[metric] for metric in _COMPARED if metric in found}, closed),
+            metrics=_named({metric: found[metric] for metric in COMPARED if metric in found}, closed),
             generated=found["generated"] if reads else None,
             recall=found["recall"] if reads else None,
             auc=_auc(asked, resamples, confidence, seed) if len(strata) == 1 and closed else None,
@@ -292,7 +215,7 @@ def _breakdown(
             metrics=_named(
                 {
                     metric: Difference(*(tidy(array[i, m]) for array in differences))
-                    for m, metric in enumerate(_COMPARED)
+                    for m, metric in enumerate(COMPARED)
                     if known[first, m] and known[second, m]
                 },
                 closed,
@@ -333,151 +256,3 @@ def _auc(runs: Sequence[Sequence[Answer]], resamples: int, confidence: float, se
         high=tidy(float(high)),
         sd=tidy(spread(values)) if len(values) > 1 else None,
     )
-
-
-# A share or score, and a difference of two.
-_Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-_Signed = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
-
-
-class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A mean over questions (0 to 1) with its bootstrap interval.
-
-    sd: the standard deviation of the means of several runs; None of one run.
-    """
-
-    value: _Unit
-    low: _Unit
-    high: _Unit
-    sd: _Unit | None = None
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """A difference of two systems' means (-1 to 1), its bootstrap interval, and the permutation test's p-value."""
-
-    value: _Signed
-    low: _Signed
-    high: _Signed
-    p: _Unit
-
-
-_Found = TypeVar("_Found", Estimate, Difference)
-
-
-class SystemScores(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One system: each of METRICS, of questions with choices `accuracy`, of GOLD_RECALL what is known, and what its
-    passages were.
-
-    `generated` is the share of answers whose first passage is the pseudo-passage, `recall` the share with an answer
-    in the passages used; None where the system used no passages. `auc`, of one group of questions with the same two
-    choices: how often the margin loss(second) - loss(first) is higher where the first is right than where it is not.
-    `runs` is how many runs all of it is the mean over.
-    """
-
-    metrics: dict[str, Estimate]
-    generated: Estimate | None
-    recall: Estimate | None
-    auc: Estimate | None = None
-    runs: Annotated[int, msgspec.Meta(ge=1)] = 1
-
-
-class Comparison(msgspec.Struct, frozen=True):
-    """`system` minus `other`, in each of METRICS and what else is known of both."""
-
-    system: str
-    other: str
-    metrics: dict[str, Difference]
-
-
-class Breakdown(msgspec.Struct, frozen=True):
-    """All systems and pairs on `n` questions."""
-
-    n: Annotated[int, msgspec.Meta(ge=1)]
-    systems: dict[str, SystemScores]
-    pairs: list[Comparison]
-
-    @property
-    def score(self) -> str:
-        """What the metric `mean` is, in words: accuracy where all questions have choices."""
-        closed = all(ACCURACY in scores.metrics for scores in self.systems.values())
-        return ACCURACY if closed else "mean(contains, F1)"
-
-    def difference(self, system: str, other: str, metric: str = "mean") -> Difference:
-        """`system` minus `other`, whichever way round the pair is kept.
-
-        Raises:
-            ConfigError: no such metric, no such system, or twice the same.
-        """
-        for name in (system, other):
-            if name not in self.systems:
-                raise ConfigError(unknown("system", name, self.systems), hint="name a system that was evaluated")
-        for pair in self.pairs:
-            if metric not in pair.metrics:
-                if {pair.system, pair.other} == {system, other} or metric not in (ACCURACY, *_COMPARED):
-                    raise ConfigError(unknown("metric", metric, pair.metrics), hint="name one of the metrics")
-                continue
-            found = pair.metrics[metric]
-            if (pair.system, pair.other) == (system, other):
-                return found
-            if (pair.system, pair.other) == (other, system):
-                return Difference(0.0 - found.value, 0.0 - found.high, 0.0 - found.low, found.p)
-        raise ConfigError(f"system {system!r} cannot be compared with itself", hint="name two systems")
-
-
-class Evaluation(msgspec.Struct, frozen=True):
-    """What `evaluate` found: over all questions, for each group, and as the mean over groups (`macro`).
-
-    Without `group_by` there are no groups; `macro` is None unless there are two or more.
-    """
-
-    resamples: Batch
-    confidence: Confidence
-    seed: Seed
-    group_by: str | None
-    overall: Breakdown
-    groups: dict[str, Breakdown] = {}
-    macro: Breakdown | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON data; `from_json` reads it back."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any], where: str | None = None) -> Evaluation:
-        """The evaluation that `to_json` wrote.
-
-        Args:
-            value: its plain JSON data.
-            where: what it was read from, to be named where it is something else.
-
-        Raises:
-            DataError: it is something else, or lacks a system, a metric or a pair.
-        """
-        hint = "run `gainrag evaluate` again"
-        try:
-            found = msgspec.convert(value, cls)
-        except msgspec.ValidationError as error:
-            raise DataError(f"no evaluation: {error}", where=where, hint=hint) from None
-        parts = {"overall": found.overall, **found.groups} | ({"macro": found.macro} if found.macro else {})
-        for name, part in parts.items():
-            if lacking := _lacking(part, list(found.overall.systems)):
-                raise DataError(f"no evaluation: {lacking} is missing in {name!r}", where=where, hint=hint)
-        return found
-
-
-def _lacking(part: Breakdown, systems: Sequence[str]) -> str | None:
-    """The first of the systems, their metrics and their pairs that is not there, in words."""
-
-    def pair(one: str, other: str) -> str:
-        return "the comparison of {!r} and {!r}".format(*sorted((one, other)))
-
-    there: dict[str, Mapping[str, Any]] = {f"system {name!r}": found.metrics for name, found in part.systems.items()}
-    there |= {pair(found.system, found.other): found.metrics for found in part.pairs}
-    wanted = [f"system {name!r}" for name in systems] + [pair(*both) for both in combinations(systems, 2)]
-    for what in wanted or ["every system"]:
-        if what not in there:
-            return what
-        if missing := [metric for metric in METRICS if metric not in there[what]]:
-            return f"{missing[0]} of {what}"
-    return None
