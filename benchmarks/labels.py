@@ -57,7 +57,7 @@ def standard_error(values: FloatArray, weights: FloatArray) -> float:
     for weight in np.unique(weights):
         own = values[weights == weight]
         total += float(own.var() * weight**2 * len(own))
-    return total**0.5
+    return float(total**0.5)
 
 
 def main() -> None:

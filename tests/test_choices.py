@@ -19,7 +19,7 @@ from gainrag.files.streams import read, write
 from gainrag.gain import CHOICE_TEMPERATURE, choice_gain
 from gainrag.prompts import for_model
 from gainrag.protocols import FloatArray, ScoringRequest
-from gainrag.records import Answer, GainRecord, Retrieved, Scored, check, encode, from_builtins, to_builtins
+from gainrag.records import Answer, GainRecord, Passage, Retrieved, Scored, check, encode, from_builtins, to_builtins
 from gainrag.runs import stages
 from gainrag.runs.config import read_config
 from gainrag.runs.names import file_name, seeded
@@ -325,7 +325,7 @@ def test_choices_are_those_of_every_system() -> None:
 
 def test_regret_of_choices_is_in_normalised_gain() -> None:
     class First:
-        def score(self, question: str, passages: Sequence[Scored]) -> FloatArray:
+        def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
             return -np.arange(len(passages), dtype=np.float64)
 
     records = synthesize(claims(2), SaysNo(), alpha=0.5)
