@@ -19,7 +19,7 @@ from gainrag.files.streams import read, write
 from gainrag.gain import CHOICE_TEMPERATURE, choice_gain
 from gainrag.prompts import for_model
 from gainrag.protocols import FloatArray, ScoringRequest
-from gainrag.records import Answer, GainRecord, Retrieved, Scored, check, encode, from_builtins, to_builtins
+from gainrag.records import Answer, GainRecord, Passage, Retrieved, Scored, check, encode, from_builtins, to_builtins
 from gainrag.runs import stages
 from gainrag.runs.config import read_config
 from gainrag.runs.names import file_name, seeded
@@ -325,12 +325,12 @@ def test_choices_are_those_of_every_system() -> None:
 
 def test_regret_of_choices_is_in_normalised_gain() -> None:
     class First:
-        def score_many(self, requests: Sequence[tuple[str, Sequence[Scored]]]) -> list[FloatArray]:
-            return [-np.arange(len(ctxs), dtype=np.float64) for _, ctxs in requests]
+        def score(self, question: str, passages: Sequence[Passage]) -> FloatArray:
+            return -np.arange(len(passages), dtype=np.float64)
 
     records = synthesize(claims(2), SaysNo(), alpha=0.5)
     own = targets(records[0], "choice", 0.0)
-    assert plain_regret(First(), records) == pytest.approx((own[1] - own[0]) / 2)  # type: ignore[arg-type]
+    assert plain_regret(First(), records) == pytest.approx((own[1] - own[0]) / 2)
 
 
 # --- whole runs ----------------------------------------------------------------------------------------------------
@@ -443,7 +443,7 @@ def test_a_run_on_claims_with_two_seeds(
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="no", dtype="float32", device="cpu": SaysNo())
-    monkeypatch.setattr("gainrag.cli.actions.identity", lambda name: None)
+    monkeypatch.setattr("gainrag.models.identity.identity", lambda name: None)
     write(tmp_path / "train.jsonl", cut(selected(claims(20)), 1))
     write(tmp_path / "test.jsonl", cut(selected(claims(6)), 1))
     for split, more in (("train", []), ("test", ["--calibrate", str(tmp_path / "train.answers.jsonl")])):
