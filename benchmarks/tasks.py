@@ -49,7 +49,8 @@ def labelled(path: Path, labels: Path) -> list[GainRecord]:
     """The questions of a task's file that are labelled in another one, as gain records.
 
     Args:
-        labels: lines of id, without (the loss of each choice without a passage), losses [passage][choice], at alpha 0.
+        labels: lines of id, without (the loss of each choice without a passage), losses [passage][choice], at alpha 0; of
+            questions without choices one loss without a passage, and losses {alpha: [passage]}.
     """
     with gzip.open(labels, "rt") as stream:
         known = {row["id"]: row for row in map(json.loads, stream)}
@@ -57,12 +58,18 @@ def labelled(path: Path, labels: Path) -> list[GainRecord]:
     for record in read(path, Retrieved):
         if record.id not in known:
             continue
-        right, row = right_choice(record, record.id), known[record.id]
-        own = [{"0.0": losses} for losses in row["losses"]]
-        gains = [float(gain_from_loss(losses[right])) for losses in row["losses"]]
+        row = known[record.id]
+        if record.choices:
+            right = right_choice(record, record.id)
+            every = [{"0.0": losses} for losses in row["losses"]]
+            own, without = [losses[right] for losses in row["losses"]], row["without"][right]
+        else:
+            every = [None] * len(record.ctxs)
+            own, without = row["losses"]["0.0"], row["without"]
+        gains = [float(gain_from_loss(loss)) for loss in own]
         ctxs = [
-            Gained(**structs.asdict(c), loss={"0.0": x["0.0"][right]}, choice_losses=x, gain=gain)
-            for c, x, gain in zip(record.ctxs, own, gains, strict=True)
+            Gained(**structs.asdict(c), loss={"0.0": loss}, choice_losses=x, gain=gain)
+            for c, loss, x, gain in zip(record.ctxs, own, every, gains, strict=True)
         ]
         made.append(
             GainRecord(
@@ -73,8 +80,8 @@ def labelled(path: Path, labels: Path) -> list[GainRecord]:
                 kept=True,
                 prediction="",
                 silver=int(np.argmax(gains)),
-                loss_without=row["without"][right],
-                choice_losses_without=row["without"],
+                loss_without=without,
+                choice_losses_without=row["without"] if record.choices else None,
                 ctxs=ctxs,
             )
         )
