@@ -49,8 +49,8 @@ def labelled(path: Path, labels: Path) -> list[GainRecord]:
     """The questions of a task's file that are labelled in another one, as gain records.
 
     Args:
-        labels: lines of id, without (the loss of each choice without a passage), losses [passage][choice], at alpha 0; of
-            questions without choices one loss without a passage, and losses {alpha: [passage]}.
+        labels: lines of id, without (the loss of each choice without a passage), losses [passage][choice], at alpha 0;
+            of questions without choices one loss without a passage, and losses {alpha: [passage]}.
     """
     with gzip.open(labels, "rt") as stream:
         known = {row["id"]: row for row in map(json.loads, stream)}
@@ -59,6 +59,7 @@ def labelled(path: Path, labels: Path) -> list[GainRecord]:
         if record.id not in known:
             continue
         row = known[record.id]
+        every: list[dict[str, list[float]] | None]
         if record.choices:
             right = right_choice(record, record.id)
             every = [{"0.0": losses} for losses in row["losses"]]
