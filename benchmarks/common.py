@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +21,20 @@ import numpy as np
 
 from gainrag.files.meta import versions
 from gainrag.files.streams import open_output, write_json
+from gainrag.protocols import FloatArray
+from gainrag.records import GainRecord
 
 T = TypeVar("T")
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 5
+
+
+def weights_of(records: Sequence[GainRecord]) -> FloatArray:
+    """The weight of each question in a mean over data sets, so that all of these weigh the same."""
+    names = [str(r.extra.get("dataset", r.id.partition("/")[0])) for r in records]
+    sizes = Counter(names)
+    return np.array([1 / (len(sizes) * sizes[name]) for name in names])
 
 
 def machine() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, asked, write_results
+from common import RESULTS, asked, weights_of, write_results
 
 from gainrag.files.streams import read
 from gainrag.protocols import FloatArray
@@ -43,12 +43,6 @@ def labelled(records: Sequence[GainRecord], labels: str) -> list[Example]:
     if kind == "likelihood":
         return [Example(r, [-loss for loss in losses_at(r, float(alpha))]) for r in records]
     return [Example(r, targets(r, "gain", float(alpha))) for r in records]
-
-
-def weights_of(records: Sequence[GainRecord]) -> FloatArray:
-    """The weight of each question, so that all data sets weigh the same."""
-    names = [str(r.extra.get("dataset", r.id.partition("/")[0])) for r in records]
-    return np.array([1 / (len(set(names)) * names.count(name)) for name in names])
 
 
 def standard_error(values: FloatArray, weights: FloatArray) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, asked, write_results
+from common import RESULTS, asked, weights_of, write_results
 from msgspec.structs import replace
 
 from gainrag.files.folders import open_output_folder
@@ -26,6 +26,7 @@ from gainrag.records import Gained, GainRecord
 from gainrag.selectors.boosted import write_trees
 from gainrag.selectors.features import FEATURES
 from gainrag.selectors.trees import Trees
+from gainrag.synthesis import losses_at
 from gainrag.training.boosting import features_of, fit_trees, words_in
 from gainrag.training.labels import Example, is_held_out, targets
 
@@ -75,13 +76,9 @@ def labelled(records: Sequence[GainRecord]) -> list[Example]:
 
 def regret(scores: Sequence[FloatArray], records: Sequence[GainRecord]) -> float:
     """Regret at alpha 0, nats per token, averaged over data sets."""
-    lost: dict[str, list[float]] = {}
-    for own, record in zip(scores, records, strict=True):
-        losses = [c.loss["0.0"] for c in record.ctxs]
-        lost.setdefault(str(record.extra.get("dataset", record.id.partition("/")[0])), []).append(
-            losses[int(np.argmax(own))] - min(losses)
-        )
-    return float(np.mean([np.mean(values) for values in lost.values()]))
+    losses = [np.array(losses_at(record, 0.0)) for record in records]
+    lost = [every[int(np.argmax(own))] - every.min() for own, every in zip(scores, losses, strict=True)]
+    return float(np.array(lost) @ weights_of(records))
 
 
 def in_order(records: Sequence[GainRecord]) -> list[FloatArray]:

@@ -22,6 +22,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -138,8 +139,8 @@ def ask(
         ModelError: the model returns no text, or losses of another number.
     """
     need(lm, ScorerGenerator, what="lm", where="ask", hint="pass open_lm(..), or see gainrag.protocols")
-    for name, others in {"test": tune, "two": yes_no}.items():
-        if (total := {"test": test, "two": two}[name] + others) >= 1:
+    for name, total in {"test": test + tune, "two": two + yes_no}.items():
+        if total >= 1:
             raise ConfigError(
                 f"shares of {total:g} leave nothing", where=name, hint="they must be less than 1 together"
             )
@@ -366,14 +367,19 @@ def _fault(record: Retrieved, parsed: bool) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)  # each is compared with all that come later
+def _words(question: str) -> frozenset[str]:
+    return frozenset(normalise(question).split())
+
+
 def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str]) -> None:
     """Add a record's question to the kept ones, or count why not."""
     if reason := record.extra.get("rejected"):
         rejected[str(reason)] += 1
         return
-    own = set(normalise(record.question).split())
+    own = _words(record.question)
     for other in kept:
-        theirs = set(normalise(other.question).split())
+        theirs = _words(other.question)
         # Questions that differ in a name alone have other answers.
         alike = len(own & theirs) >= _SAME * len(own | theirs) and contains(record.answers[0], other.answers)
         if own == theirs or alike:

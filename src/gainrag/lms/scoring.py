@@ -19,6 +19,7 @@ import numpy as np
 
 from gainrag.errors import DataError, ModelError
 from gainrag.lms.attention import packed, segments_of, stack_of
+from gainrag.lms.checking import check_request, no_tokens
 from gainrag.lms.packing import AnswerTree, Row, make_even_packs
 from gainrag.lms.plain import fill_in
 from gainrag.lms.precision import rounded_already, wider
@@ -104,15 +105,11 @@ def _tiny_losses(lm: LoadedModel, way: Way) -> FloatArray:
 
 
 def _job(lm: LoadedModel, request: ScoringRequest, alphas: Sequence[float]) -> Job:
-    where = f"prompt {request.without_prompt[-60:]!r}"
-    if not request.with_prompts:
-        raise DataError("no passages to score", where=where, hint="retrieve first")
-    if not request.answers:
-        raise DataError("no answers to score", where=where, hint="gains need gold answers")
+    check_request(request)
     ids = [lm.answer_ids(answer) for answer in request.answers]
     for text, answer in zip(request.answers, ids, strict=True):
-        if not answer or not text.strip():
-            raise DataError(f"the answer {text!r} has no tokens", where=where, hint="remove empty answers")
+        if not answer:
+            raise no_tokens(request, text)
     contrast = any(alpha != 0 for alpha in alphas)
     prompts: dict[str, int] = {}  # the different ones, by their place: none runs twice
     for prompt in ([request.without_prompt] if contrast else []) + list(request.with_prompts):

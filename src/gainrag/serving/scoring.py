@@ -82,11 +82,9 @@ def _read(selector: Selector, asked: Asked) -> tuple[list[Scored], int, int]:
     question = selector.count_tokens(asked.query)
     found, tokens, cut = [], 0, 0
     for passage in passages:
-        length = selector.count_tokens(selector_text(passage))
-        shortened = limit is not None and length > limit
+        length, shortened = selector.count_tokens(selector_text(passage)), False
         if limit is not None and length > limit:
-            passage = _first_tokens(selector, passage, limit)
-            length = limit
+            passage, length, shortened = _first_tokens(selector, passage, limit), limit, True
         cut += shortened or question + length > selector.context
         tokens += min(question + length, selector.context)
         found.append(passage)

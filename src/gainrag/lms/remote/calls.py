@@ -184,10 +184,6 @@ class Caller:
         text = msgspec.json.encode([*parts, call.body], order="deterministic")
         return hashlib.sha256(text).hexdigest()
 
-    def is_kept(self, call: Call) -> bool:
-        """Whether the answer of a call is there already."""
-        return call.keep and self.key_of(call) in self.kept
-
     def close(self) -> None:
         """Close connections and the file of answers."""
         if (http := self._http) is not None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gainrag.gain import Known
 from gainrag.lms.remote.calls import BadAnswer, Call, Caller
-from gainrag.lms.remote.positions import Listing, Pair, ask_about, packed, unpacked
+from gainrag.lms.remote.positions import Listing, Pair, packed
 from gainrag.lms.remote.tokens import Tokens
 
 
@@ -29,28 +28,23 @@ class Echo(Listing):
     def __init__(self, caller: Caller, tokens: Tokens | None = None) -> None:
         super().__init__(caller, tokens, top=0)
 
-    def known(self, pairs: Sequence[Pair], top: int, *, keep: bool = True) -> list[list[Known]]:
-        """What is known of each token of each pair's answer: its own log-probability."""
-        calls = [
-            Call(
-                "completions",
-                {
-                    "model": self._caller.address.name,
-                    "prompt": [*pair.prompt_ids, *pair.answer_ids] or pair.prompt + pair.answer,
-                    "max_tokens": 1,  # some refuse 0
-                    "temperature": 0.0,
-                    "echo": True,
-                    "logprobs": 1,
-                },
-                reader=f"echo 1: {pair.answer}" if not pair.answer_ids else f"echo 1: the last {len(pair.answer_ids)}",
-                tokens=(len(pair.prompt_ids) or len(pair.prompt) // 4) + len(pair.answer_ids) + 1,
-                keep=keep,
-            )
-            for pair in pairs
-        ]
-        return [[unpacked(token) for token in told] for told in ask_about(self._caller, calls, pairs, self._read)]
+    def call(self, pair: Pair, top: int) -> Call:
+        """The request for what is known of each token of a pair's answer."""
+        return Call(
+            "completions",
+            {
+                "model": self._caller.address.name,
+                "prompt": [*pair.prompt_ids, *pair.answer_ids] or pair.prompt + pair.answer,
+                "max_tokens": 1,  # some refuse 0
+                "temperature": 0.0,
+                "echo": True,
+                "logprobs": 1,
+            },
+            reader=f"echo 1: {pair.answer}" if not pair.answer_ids else f"echo 1: the last {len(pair.answer_ids)}",
+            tokens=(len(pair.prompt_ids) or len(pair.prompt) // 4) + len(pair.answer_ids) + 1,
+        )
 
-    def _read(self, value: Any, pair: Pair) -> list[Any]:
+    def read(self, value: Any, pair: Pair, top: int) -> list[Any]:
         """The answer's tokens in `logprobs`: tokens and token_logprobs of the prompt and of the one token behind it.
 
         Raises:

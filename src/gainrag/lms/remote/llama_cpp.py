@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from gainrag.gain import FloatArray
+from gainrag.lms.checking import check_request
 from gainrag.lms.packing import AnswerTree
 from gainrag.lms.remote.calls import BadAnswer, Call, Caller
 from gainrag.lms.remote.facts import Facts
-from gainrag.lms.remote.positions import ask_about, check_request, prompt_ids
+from gainrag.lms.remote.positions import ask_about, prompt_ids
 from gainrag.lms.remote.tokens import LlamaCppTokens, Tokens
 from gainrag.protocols import Level, ScoringRequest
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
-from gainrag.errors import ConfigError, DataError, ModelError
+from gainrag.errors import ConfigError, ModelError
 from gainrag.gain import Known, token_loss_bounds
+from gainrag.lms.checking import check_request
 from gainrag.lms.remote.calls import BadAnswer, Call, Caller
 from gainrag.lms.remote.generation import Message
 from gainrag.lms.remote.tokens import Tokens
@@ -56,6 +58,21 @@ class Listing(ABC):
         self.level: Level = "bounded" if top else "gold"
 
     @abstractmethod
+    def call(self, pair: Pair, top: int) -> Call:
+        """The request for what is known of each token of a pair's answer.
+
+        Args:
+            top: how many alternatives to ask for.
+        """
+
+    @abstractmethod
+    def read(self, value: Any, pair: Pair, top: int) -> list[Any]:
+        """What an answer to `call` tells of each token of the pair's answer, `packed`.
+
+        Raises:
+            BadAnswer: it is not there.
+        """
+
     def known(self, pairs: Sequence[Pair], top: int, *, keep: bool = True) -> list[list[Known]]:
         """For each pair, for each token of its answer, what is known of its distribution; the gold token comes first.
 
@@ -63,6 +80,9 @@ class Listing(ABC):
             top: how many alternatives to ask for.
             keep: whether what the engine tells is kept.
         """
+        calls = [replace(self.call(pair, top), keep=keep) for pair in pairs]
+        every = ask_about(self._caller, calls, pairs, partial(self.read, top=top))
+        return [[unpacked(token) for token in told] for told in every]
 
     def loss_bounds(
         self, requests: Sequence[ScoringRequest], alphas: Sequence[float], *, keep: bool = True
@@ -126,22 +146,6 @@ def _pairs(requests: Sequence[ScoringRequest], tokens: Tokens | None) -> list[li
         [[ids.pair(prompt, answer) for answer in r.answers] for prompt in (r.without_prompt, *r.with_prompts)]
         for r in requests
     ]
-
-
-def check_request(request: ScoringRequest) -> None:
-    """Whether there is something to score.
-
-    Raises:
-        DataError: there is not.
-    """
-    where = f"prompt {request.without_prompt[-60:]!r}"
-    if not request.with_prompts:
-        raise DataError("no passages to score", where=where, hint="retrieve first")
-    if not request.answers:
-        raise DataError("no answers to score", where=where, hint="gains need gold answers")
-    for text in request.answers:
-        if not text.strip():
-            raise DataError(f"the answer {text!r} has no tokens", where=where, hint="remove empty answers")
 
 
 class _Ids:

@@ -6,14 +6,11 @@ answers is computed once. The number of alternatives has no cap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from gainrag.gain import Known
 from gainrag.lms.remote.calls import BadAnswer, Call, Caller
 from gainrag.lms.remote.facts import Facts
-from gainrag.lms.remote.positions import Listing, Pair, ask_about, packed, unpacked
+from gainrag.lms.remote.positions import Listing, Pair, packed
 from gainrag.lms.remote.tokens import ServerTokens
 
 TOP = 100
@@ -30,28 +27,22 @@ class Sglang(Listing):
             caller, tokens, top=TOP if top is None else top, floor=floor, vocabulary=facts.vocabulary
         )
 
-    def known(self, pairs: Sequence[Pair], top: int, *, keep: bool = True) -> list[list[Known]]:
-        """What is known of each token of each pair's answer."""
-        read = partial(self._read, top=top)
-        calls = [
-            Call(
-                "/generate",
-                {
-                    "input_ids": [*pair.prompt_ids, *pair.answer_ids],
-                    "sampling_params": {"max_new_tokens": 1, "temperature": 0.0},
-                    "return_logprob": True,
-                    "logprob_start_len": len(pair.prompt_ids) - 1,
-                    "top_logprobs_num": top,
-                },
-                reader=f"sglang 1: the last {len(pair.answer_ids)}",
-                tokens=len(pair.prompt_ids) + len(pair.answer_ids) + 1,
-                keep=keep,
-            )
-            for pair in pairs
-        ]
-        return [[unpacked(token) for token in told] for told in ask_about(self._caller, calls, pairs, read)]
+    def call(self, pair: Pair, top: int) -> Call:
+        """The request for what is known of each token of a pair's answer."""
+        return Call(
+            "/generate",
+            {
+                "input_ids": [*pair.prompt_ids, *pair.answer_ids],
+                "sampling_params": {"max_new_tokens": 1, "temperature": 0.0},
+                "return_logprob": True,
+                "logprob_start_len": len(pair.prompt_ids) - 1,
+                "top_logprobs_num": top,
+            },
+            reader=f"sglang 1: the last {len(pair.answer_ids)}",
+            tokens=len(pair.prompt_ids) + len(pair.answer_ids) + 1,
+        )
 
-    def _read(self, value: Any, pair: Pair, top: int) -> list[Any]:
+    def read(self, value: Any, pair: Pair, top: int) -> list[Any]:
         """The answer's tokens in `meta_info`: input_token_logprobs has [log-probability, id, text] from the prompt's
         last token on, whose own is null; input_top_logprobs a list of such for each, null for the first.
 

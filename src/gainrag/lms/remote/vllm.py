@@ -6,14 +6,11 @@ than 20 alternatives must be allowed when the server is started, by --max-logpro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-from gainrag.gain import Known
 from gainrag.lms.remote.calls import BadAnswer, Call, Caller
 from gainrag.lms.remote.facts import Facts
-from gainrag.lms.remote.positions import Listing, Pair, ask_about, packed, unpacked
+from gainrag.lms.remote.positions import Listing, Pair, packed
 from gainrag.lms.remote.tokens import ServerTokens
 
 # What the server allows when it is started without a number of its own.
@@ -31,28 +28,22 @@ class Vllm(Listing):
             caller, tokens, top=TOP if top is None else top, floor=floor, vocabulary=facts.vocabulary
         )
 
-    def known(self, pairs: Sequence[Pair], top: int, *, keep: bool = True) -> list[list[Known]]:
-        """What is known of each token of each pair's answer."""
-        read = partial(self._read, top=top)
-        calls = [
-            Call(
-                "completions",
-                {
-                    "model": self._caller.address.name,
-                    "prompt": [*pair.prompt_ids, *pair.answer_ids],
-                    "max_tokens": 1,  # it wants to write one
-                    "temperature": 0.0,
-                    "prompt_logprobs": top,
-                },
-                reader=f"vllm 1: the last {len(pair.answer_ids)}",
-                tokens=len(pair.prompt_ids) + len(pair.answer_ids) + 1,
-                keep=keep,
-            )
-            for pair in pairs
-        ]
-        return [[unpacked(token) for token in told] for told in ask_about(self._caller, calls, pairs, read)]
+    def call(self, pair: Pair, top: int) -> Call:
+        """The request for what is known of each token of a pair's answer."""
+        return Call(
+            "completions",
+            {
+                "model": self._caller.address.name,
+                "prompt": [*pair.prompt_ids, *pair.answer_ids],
+                "max_tokens": 1,  # it wants to write one
+                "temperature": 0.0,
+                "prompt_logprobs": top,
+            },
+            reader=f"vllm 1: the last {len(pair.answer_ids)}",
+            tokens=len(pair.prompt_ids) + len(pair.answer_ids) + 1,
+        )
 
-    def _read(self, value: Any, pair: Pair, top: int) -> list[Any]:
+    def read(self, value: Any, pair: Pair, top: int) -> list[Any]:
         """The answer's tokens in `prompt_logprobs`: for each token of the prompt null or {id: {logprob, rank, ..}},
         with the token itself beside the most likely ones.
 
