@@ -153,6 +153,7 @@ def test_splits_have_their_shares() -> None:
     [
         (" Who?\nAnswer: Me.\nQuestion: More?\nAnswer: x", ("Who?", "Me")),
         (" Question: Who?\nAnswer: 'Me'", ("Who?", "Me")),
+        ("**Question:** Who?\n**Answer:** Me", ("Who?", "Me")),
         (" Who?\n\nAnd then?\nAnswer: Me", None),
         (" Who.\nAnswer: Me", None),
         ("", None),
