@@ -30,7 +30,8 @@ def main() -> None:
     axes = figure.add_subplot()
     place, ticks = 0.0, {}
     for reader, rows in readers.items():
-        axes.text(0.0, place, f" {reader}", weight="bold", va="center", transform=axes.get_yaxis_transform(), backgroundcolor="white")
+        across = axes.get_yaxis_transform()
+        axes.text(0.0, place, f" {reader}", weight="bold", va="center", transform=across, backgroundcolor="white")
         for name, (mean, low, high) in rows.items():
             place -= 1.0
             colour = GAINRAG if name == "GainRAG" else OTHERS
