@@ -34,8 +34,8 @@ BACKGROUND_INSTRUCTION = (
 # What a model writes when it knows nothing, as the instruction asks.
 NOT_AVAILABLE = "N/A"
 # What a model is asked to write a question from, by form and by the question's kind; {passages} as a completion shows
-# them. What is written is read by its lines. The examples show a model that only continues text the form; a chat model is
-# told it, as small ones copy an example's question instead of writing their own (docs/dev/log.md).
+# them. What is written is read by its lines. The examples show a model that only continues text the form; a chat model
+# is told it, as small ones copy an example's question instead of writing their own (docs/dev/log.md).
 Asked = Literal["fact", "yes_no", "two"]
 _EXAMPLE_PASSAGE = (
     "Passage: Emma > Publication\nEmma is a novel by Jane Austen. John Murray published it in London in December 1815, "
@@ -80,7 +80,7 @@ ASKING: dict[PromptForm, dict[Asked, str]] = {
         + _ALONE
         + "The answer is yes or no."
         + _TWO_LINES,
-        "two": "{passages}Write a quiz question that needs both of these texts to be answered, and its short answer.\n\n"
+        "two": "{passages}Write a quiz question that needs both of these texts, and its short answer.\n\n"
         + _ALONE
         + "The answer is one to five words that stand in one of the texts, such as a name or a number."
         + _TWO_LINES,
