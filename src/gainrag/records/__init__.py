@@ -1,7 +1,8 @@
 """The records that flow between stages: their fields, the values these may have, and their form in JSON.
 
-One record is one line. Unknown keys of the input are kept in `extra` and written back. What a record's types cannot
-say (an id that is blank, a silver passage that is not there) is said in `check`, which everything that is read passes.
+One record is one line. Unknown keys of the input are kept in `extra` and written back. A value of another type fails
+when the record is made. What types cannot say (an id that is blank, a silver passage that is not there) is said in
+`check`, which everything that is read passes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from gainrag.errors import DataError
+from gainrag.records import views
 
 Origin = Literal["corpus", "generated"]
 Level = Literal["exact", "bounded", "gold", "sampled"]
@@ -21,9 +24,38 @@ _LEVELS = get_args(Level)
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What all records share: keys that this version does not know are kept in `extra`, not dropped."""
+    """What all records share: keys that this version does not know are kept in `extra`, not dropped.
+
+    `repr` is one line, `str` one screen, and a notebook shows the candidates of a question as bars.
+
+    Raises:
+        DataError: a field is of another type.
+    """
 
     extra: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        for name, kinds, inner in _kinds(type(self)):
+            value = getattr(self, name)
+            fits = isinstance(value, kinds)
+            if fits and inner and isinstance(value, list):
+                fits = all(isinstance(item, inner) for item in value)
+            if not fits:
+                wanted = _called(next(kind for kind in kinds if kind is not NoneType), inner)
+                where = type(self).__name__
+                raise DataError(f"{name} is {value!r:.60}, not {wanted}", where=where, hint="see docs/records.md")
+
+    def __repr__(self) -> str:
+        return views.line(type(self).__name__, {name: getattr(self, name) for name in _SHOWN if hasattr(self, name)})
+
+    def __str__(self) -> str:
+        facts, rows = view(self)
+        return views.screen(facts, rows) if facts else repr(self)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows; it falls back to `repr` on None."""
+        facts, rows = view(self)
+        return views.page(facts, rows) if facts else None
 
 
 class Passage(Record, kw_only=True):
@@ -129,6 +161,67 @@ class Answer(Question, kw_only=True):
     choice_losses: list[float] | None = None
     threshold: float | None = None
     gold_ranks: list[int] | None = None
+
+
+# What `repr` shows, in this order, of those that a record has.
+_SHOWN = ("id", "question", "title", "text", "score", "gain", "answers", "choices", "prediction", "kept", "ctxs")
+
+
+def view(record: Record) -> tuple[dict[str, str], list[views.Row]]:
+    """What matters of a question with passages: facts by name, and its passages; nothing of other records."""
+    if not isinstance(record, Retrieved | GainRecord | Answer):
+        return {}, []
+    facts = {"question": record.question}
+    if record.answers:
+        facts["answers"] = " | ".join(record.answers)
+    if isinstance(record, GainRecord | Answer):
+        facts["prediction"] = record.prediction
+    rows = [row_of(ctx) for ctx in record.ctxs]
+    if isinstance(record, GainRecord):
+        facts["kept"] = "yes" if record.kept else "no: the prediction is wrong"
+        silver = record.silver if 0 <= record.silver < len(rows) else None
+        rows = [
+            views.Row(ctx.gain, row.title, row.text, ["silver", *row.marks] if i == silver else row.marks)
+            for i, (ctx, row) in enumerate(zip(record.ctxs, rows, strict=True))
+        ]
+        rows.sort(key=lambda row: -(row.number or 0.0))
+    return facts, rows
+
+
+def row_of(passage: Scored, *marks: str) -> views.Row:
+    """A candidate as it is shown, with further marks in front of its own."""
+    own = [*marks]
+    own += ["written by the model"] * (passage.origin == "generated")
+    own += ["holds an answer"] * (passage.hasanswer is True) + ["gold"] * (passage.gold is True)
+    return views.Row(passage.score, passage.title, passage.text, own)
+
+
+@cache
+def _kinds(kind: type[Record]) -> tuple[tuple[str, tuple[type, ...], type | None], ...]:
+    """By field: its name, the types that it may have, and of a list of texts or records that of its items."""
+    found = []
+    for name, annotation in get_type_hints(kind).items():
+        parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        kinds: list[type] = []
+        inner = None
+        for part in parts:
+            origin = get_origin(part)
+            if origin is Literal:
+                kinds.append(str)
+            elif origin is list and isinstance(item := get_args(part)[0], type) and item is not float:
+                kinds, inner = [*kinds, list], item
+            else:
+                kinds += [float, int] if part is float else [origin or part]
+        found.append((name, tuple(kinds), inner))
+    return tuple(found)
+
+
+def _called(kind: type, inner: type | None) -> str:
+    """A type in words."""
+    if kind is list:
+        return "a list" + (f" of {_called(inner, None).removeprefix('a ')}s" if inner else "")
+    names = {str: "a text", float: "a number", int: "a whole number", bool: "true or false", dict: "a mapping"}
+    return names.get(kind, f"a {kind.__name__}")
 
 
 R = TypeVar("R", bound=Record)
