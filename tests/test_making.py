@@ -54,15 +54,20 @@ class Model(Author):
     name, dtype, device = "author", "float32", "cpu"
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A page a town, and the config among the documents."""
+def write_pages(folder: Path) -> None:
+    """A page a town."""
     for number, town in enumerate(TOWNS):
-        (tmp_path / f"{town}.md").write_text(
+        (folder / f"{town}.md").write_text(
             f"# {town}\n\nThe town of {town} was founded long ago by Captain{number} who came over the wide sea with "
             f"many ships.\n\n## Fair\n\nEach year in spring the people of {town} hold a fair at the river, where "
             f"Market{number} is sung by all.\n"
         )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Documents, and the config among them."""
+    write_pages(tmp_path)
     (tmp_path / "mine.jsonl").write_text(MINE)
     (tmp_path / "config.toml").write_text(CONFIG)
     monkeypatch.setattr("gainrag.lms.open_lm", lambda *, model="author", dtype="float32", device="cpu": Model())

@@ -219,9 +219,9 @@ def _kinds(kind: type[Record]) -> tuple[tuple[str, tuple[type, ...], type | None
 def _called(kind: type, inner: type | None) -> str:
     """A type in words."""
     if kind is list:
-        return "a list" + (f" of {_called(inner, None).removeprefix('a ')}s" if inner else "")
+        return "a list of " + (_called(inner, None).removeprefix("a ") + "s" if inner else "numbers")
     names = {str: "a text", float: "a number", int: "a whole number", bool: "true or false", dict: "a mapping"}
-    return names.get(kind, f"a {kind.__name__}")
+    return names.get(kind, f"a {kind.__name__} record")
 
 
 R = TypeVar("R", bound=Record)

@@ -74,7 +74,7 @@ def screen(facts: Mapping[str, str], rows: Sequence[Row]) -> str:
 def page(facts: Mapping[str, str], rows: Sequence[Row]) -> str:
     """The same as a table for a notebook, each candidate with a bar: the best one's is the longest. Every text is
     escaped: passages may hold anything."""
-    numbers = [row.number for row in rows if row.number is not None]
+    numbers = [row.number for row in rows[:_ROWS] if row.number is not None]
     low, high = min(numbers, default=0.0), max(numbers, default=0.0)
     out = ["<div>"]
     out += (f"<div><b>{_safe(name)}</b> {_safe(short(value, 2 * _CELL))}</div>" for name, value in facts.items())

