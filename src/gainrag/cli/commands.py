@@ -134,7 +134,8 @@ COMMANDS: tuple[Command, ...] = (
         "Look at your documents, questions, engines and machine, and write a config for `gainrag run`.",
         actions.init,
         (
-            _input("folder", "the folder of your documents [.]", nargs="?", default="."),
+            # Not `reads`: the config may lie in the folder.
+            Argument(("folder",), {"help": "the folder of your documents [.]", "nargs": "?", "default": "."}),
             _output("the config, a new file [%(default)s]", required=False, default="config.toml"),
         ),
         (beginning.init,),
