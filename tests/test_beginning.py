@@ -16,7 +16,7 @@ from gainrag.errors import ConfigError, DataError
 from gainrag.lms.remote.nearby import Nearby, nearby
 from gainrag.runs import beginning, rates, stages, surroundings
 from gainrag.runs.beginning import init
-from gainrag.runs.config import Config, read_config
+from gainrag.runs.config import Config, Options, read_config
 from gainrag.runs.surroundings import look
 from gainrag.runs.validation import check
 from tests.stub_engine import NAME, running
@@ -46,7 +46,7 @@ class NoVectors:
 
 def config_of(file: Path) -> Config:
     config = read_config(file, stages.STAGES)
-    check(config, stages.Options(**config.table("run")))
+    check(config, Options(**config.table("run")))
     return config
 
 

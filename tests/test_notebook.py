@@ -12,7 +12,7 @@ NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebook.ipynb"
 
 
 def test_the_notebook_runs(pytestconfig: pytest.Config) -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     shown = [
         output["data"]["text/html"]
@@ -27,4 +27,4 @@ def test_the_notebook_runs(pytestconfig: pytest.Config) -> None:
             cell.metadata.pop("execution", None)  # the times of this run
             if cell.cell_type == "code":  # what libraries say names folders of this machine
                 cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-        nbformat.write(notebook, NOTEBOOK)
+        nbformat.write(notebook, NOTEBOOK)  # type: ignore[no-untyped-call]
