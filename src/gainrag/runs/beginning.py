@@ -18,7 +18,6 @@ from gainrag.errors import ConfigError, DataError
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output
 from gainrag.ingestion import read_passages
-from gainrag.ingestion.documents import is_readable
 from gainrag.lms import endpoint_of
 from gainrag.runs.names import check_name
 from gainrag.runs.rates import Rates, measure
@@ -109,8 +108,7 @@ def init(
     passages, rates = 0, None
     if measured:
         say(f"measuring on some of your own passages with {model}")
-        documents = [path for path in sorted(found.folder.rglob("*")) if path.is_file() and is_readable(path)]
-        rates = measure(documents, found.files.get("corpus"), model, labeller)
+        rates = measure(found.paths, found.files.get("corpus"), model, labeller)
         passages = int(found.size * rates.passages)
     if corpus := found.files.get("corpus"):
         passages = sum(1 for _ in read_passages(corpus))
@@ -145,7 +143,7 @@ def _fitting(
     """The largest sizes that fit."""
     large = found.machine.gpu is not None or (labeller is not None and endpoint_of({"model": labeller}) is not None)
     k, pseudo, diagnose = _LARGE if large else _SMALL
-    k = min(k, passages) or k if found.files.get("corpus") or rates else k
+    k = min(k, passages) if passages else k
     asked = not {"train", "test"} <= found.files.keys()
     encoding = passages * rates.encode if rates else 0.0
     retriever = "bm25" if encoding > seconds / 2 else "hybrid"

@@ -35,7 +35,7 @@ class Machine:
 class Surroundings:
     """What lies in a folder and what runs on this machine.
 
-    documents: files that a reader is there for, by their ending; `size` are their bytes.
+    documents: how many files a reader is there for, by their ending; `paths` are these, and `size` their bytes.
     files: corpus, train, test and questions, by what they are called; `counts` are their questions.
     engines: language models behind HTTP on this machine.
     embedded: the installed language models, the best first, as `open_lm` takes them.
@@ -45,6 +45,7 @@ class Surroundings:
     folder: Path
     machine: Machine
     documents: Counter[str] = field(default_factory=Counter)
+    paths: list[Path] = field(default_factory=list)
     size: int = 0
     files: dict[str, Path] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -107,8 +108,9 @@ def _look_for_documents(found: Surroundings) -> None:
     """Count what `gainrag ingest docs` would read."""
     for folder, folders, names in os.walk(found.folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
+        for name in sorted(names):
             path = Path(folder, name)
             if not name.startswith(".") and is_readable(path) and path.is_file():
                 found.documents[path.suffix.lower()] += 1
+                found.paths.append(path)
                 found.size += path.stat().st_size
