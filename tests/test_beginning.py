@@ -79,8 +79,11 @@ def test_files_that_are_there_are_used(folder: Path) -> None:
     data.mkdir()
     (data / "corpus.jsonl").write_text('{"id": "p", "text": "A town is a town."}\n')
     (data / "train.jsonl").write_text(LINES)
+    (folder / "questions.jsonl").write_text(MINE)
+    assert "train.jsonl is not used: a run takes both" in init(folder, folder / "first.toml", measured=False)
     (data / "test.jsonl").write_text(LINES)
-    init(folder, folder / "new" / "config.toml", measured=False)
+    said = init(folder, folder / "new" / "config.toml", measured=False)
+    assert "questions.jsonl is not used: train and test are there" in said
     dataset = config_of(folder / "new" / "config.toml").datasets[0]
     assert (dataset.documents, dataset.asked) == (None, False)
     assert [path.resolve().name for path in (dataset.corpus, dataset.train, dataset.test) if path] == [

@@ -102,6 +102,14 @@ def _look_for_files(found: Surroundings) -> None:
                 continue
         found.files[name] = there[0]
         found.notes += [f"{path} is not used: {there[0]} is" for path in there[1:]]
+    given = {"train", "test"} & found.files.keys()
+    unused, why = "", ""
+    if len(given) == 1:
+        unused, why = min(given), "a run takes both train and test, or has both written"
+    elif given and "questions" in found.files:
+        unused, why = "questions", "train and test are there"
+    if unused:
+        found.notes.append(f"{found.files.pop(unused)} is not used: {why}")
 
 
 def _look_for_documents(found: Surroundings) -> None:
