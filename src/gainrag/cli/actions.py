@@ -36,7 +36,7 @@ from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
 from gainrag.retrievers.bm25 import BM25
-from gainrag.runs import config, names, printing, sharing, stages
+from gainrag.runs import beginning, config, names, printing, sharing, stages
 from gainrag.runs.names import by_seed
 from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
@@ -141,6 +141,13 @@ def _ingest_release(name: str, source: str | None, arguments: Arguments) -> None
         write(path, records)
         write_meta(path, settings, inputs, dict(found.counts))
     print(found, file=sys.stderr)
+
+
+def init(arguments: Arguments) -> None:
+    """What is there -> a config."""
+    own, out = _own(beginning.init, arguments), arguments["out"]
+    print(beginning.init(arguments["folder"], out, **own), file=sys.stderr)
+    print(f"\nNow read {out}, and: gainrag run {out} -o runs/first && gainrag report runs/first", file=sys.stderr)
 
 
 def ask(arguments: Arguments) -> None:

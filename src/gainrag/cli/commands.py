@@ -25,6 +25,7 @@ from gainrag.cli import actions
 from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
+from gainrag.runs import beginning
 from gainrag.runs.config import Options
 from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting
 from gainrag.selectors.saving import SELECTOR
@@ -128,6 +129,17 @@ def _data(default: str) -> Argument:
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command(
+        "init",
+        "Look at your documents, questions, engines and machine, and write a config for `gainrag run`.",
+        actions.init,
+        (
+            # Not `reads`: the config may lie in the folder.
+            Argument(("folder",), {"help": "the folder of your documents [.]", "nargs": "?", "default": "."}),
+            _output("the config, a new file [%(default)s]", required=False, default="config.toml"),
+        ),
+        (beginning.init,),
+    ),
     Command(
         "ingest",
         "Read documents, a data set's official release, or another's files into questions and a corpus.",

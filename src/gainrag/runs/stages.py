@@ -1,5 +1,6 @@
 """`gainrag run`: every stage from the corpus to the table, each a file in the run folder, reused while it is current.
 
+data/        one folder a data set           where the run makes them: the corpus of documents, questions by the model
 questions/   train.jsonl test.jsonl          what is learned from and what is tested on
 index/       one folder a corpus, by the name of the first data set that has it
 retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl weights.json
@@ -29,9 +30,11 @@ from typing import Any
 
 from gainrag import (
     answering,
+    asking,
     augmentation,
     evaluation,
     indexing,
+    ingestion,
     lms,
     retrieval,
     selection,
@@ -43,7 +46,7 @@ from gainrag.files.meta import digest, hashes, write_meta
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
-from gainrag.runs import printing, retrieving, systems, thresholds, tuning, validation, variants
+from gainrag.runs import making, printing, retrieving, systems, thresholds, tuning, validation, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run, claim
 from gainrag.runs.names import GAINRAG, RELEVANCE, by_seed, file_name
@@ -70,7 +73,7 @@ class State:
 
     run: Run
     options: Options
-    found: dict[str, list[Question]]
+    found: dict[str, list[Question]] = field(default_factory=dict)
     train: list[Question] = field(default_factory=list)
     test: list[Question] = field(default_factory=list)
     labelled: dict[str, str] = field(default_factory=dict)
@@ -111,9 +114,9 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     validation.check(config, options)
     if not (folder / "config.toml").exists():  # a run that was begun may hold all that a model is needed for
         validation.check_models(config, options.proxy)
-    found = read_all(config)
-    validation.check_questions(config, options, found)
-    state = State(Run(folder, config, update, options.proxy), options, found)
+    state = State(Run(folder, config.inside(folder), update, options.proxy), options)
+    if not any(dataset.asked for dataset in config.datasets):
+        _read(state)
     with lock(folder / "gainrag"):
         claim(folder, config, update)
         for stage in FLOW:
@@ -122,8 +125,26 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     return state.evaluation
 
 
+def _read(state: State) -> None:
+    """Read every question of the data sets, and check that they are what the config asks for."""
+    state.found = read_all(state.run.config)
+    validation.check_questions(state.run.config, state.options, state.found)
+
+
+def ingest(state: State) -> None:
+    """Documents -> data/NAME/corpus.jsonl, of data sets that name a folder of them."""
+    making.ingest_all(state.run)
+
+
+def ask(state: State) -> None:
+    """data/NAME/corpus.jsonl -> data/NAME/train.jsonl, test.jsonl, of data sets without questions."""
+    making.ask_all(state.run)
+
+
 def questions(state: State) -> None:
     """Data files -> questions/: all training questions in the order of a draw, test questions drawn."""
+    if not state.found:
+        _read(state)
     options = state.options
     state.train = draw(state.found["train"], 0, options.seed)
     state.test = draw(state.found["test"], options.test_questions, options.seed)
@@ -131,7 +152,7 @@ def questions(state: State) -> None:
     settings = {"seed": options.seed, "test_questions": options.test_questions}
     for split, drawn in (("train", state.train), ("test", state.test)):
         artefact = state.path("questions", f"{split}.jsonl")
-        sources = {d.name: path for d in state.run.config.datasets if (path := d.questions(split))}
+        sources = {d.name: path for d in state.run.config.datasets if (path := d.split(split))}
         state.run.stage(artefact, settings, sources, _writing(artefact, drawn))
 
 
@@ -314,6 +335,8 @@ def evaluate(state: State) -> None:
 
 # The run: what is above, in this order.
 FLOW: tuple[Callable[[State], None], ...] = (
+    ingest,
+    ask,
     questions,
     retrieve,
     augment,
@@ -331,6 +354,8 @@ FLOW: tuple[Callable[[State], None], ...] = (
 STAGES: dict[str, Callable[..., Any]] = {
     "run": Options,
     "llm": lms.open_lm,
+    "ingest": ingestion.ingest_documents,
+    "ask": asking.ask,
     "index": indexing.index,
     "retrieve": retrieval.retrieve,
     "augment": augmentation.augment,
