@@ -44,6 +44,7 @@ from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selec
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, recorded, settings_of
+from gainrag.training.labels import AT_ALPHA
 
 Arguments = Mapping[str, Any]
 # Others' formats, by the names that `gainrag ingest` takes.
@@ -278,6 +279,11 @@ def train(arguments: Arguments) -> None:
     facts: dict[str, Any] = {"data": Path(source).name}
     if str(source) != "-" and meta_path(source).exists():
         facts |= _made_with(meta_path(source))
+        asked = settings_of(training.train, own)
+        best = synthesis.recommended_alpha(read_json(meta_path(source)).get("summary"))
+        if best is not None and asked["alpha"] is None and asked["labels"] in AT_ALPHA:
+            print(f"alpha {best:g}, which the labels' diagnosis recommends; --alpha sets another", file=sys.stderr)
+            own["alpha"] = best
     inputs: dict[str, str | Path] = {"gains": source}
     if arguments.get("warm_start"):
         retrieved = ingestion.read_retrieved(arguments["warm_start"], need_answers=True)

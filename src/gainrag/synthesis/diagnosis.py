@@ -140,6 +140,17 @@ def diagnose(
     }
 
 
+def recommended_alpha(recorded: object) -> float | None:
+    """The alpha that a diagnosis recommends, from what is recorded beside labels; None where there was none.
+
+    >>> recommended_alpha({"diagnosis": {"recommended_alpha": 0.5}}), recommended_alpha({"diagnosis": None})
+    (0.5, None)
+    """
+    found = recorded.get("diagnosis") if isinstance(recorded, dict) else None
+    alpha = found.get("recommended_alpha") if isinstance(found, dict) else None
+    return float(alpha) if isinstance(alpha, int | float) else None
+
+
 def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -> str:
     """Summary and diagnosis as a few lines for a person."""
     lines = [
