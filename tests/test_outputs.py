@@ -380,5 +380,5 @@ def test_every_command_says_what_an_interruption_keeps() -> None:
     from gainrag.cli.commands import COMMANDS
 
     kept = {command.name for command in COMMANDS if "to continue" in command.kept}
-    assert kept == {"ingest", "ask", "augment", "synthesize", "answer", "run", "demo"}
+    assert kept == {"ingest", "ask", "augment", "synthesize", "answer", "run", "demo", "probe"}
     assert all("run the same command again to" in command.kept for command in COMMANDS)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from gainrag.evaluation.lost import PARTS
 from gainrag.probing import BEST, FIRST, HOLDING, NOTHING, REACHED, RETRIEVED, SHIPPED, Probe, Span, duration
 from gainrag.runs.printing import aligned, how_many, percent, signed
 from gainrag.selectors import PRIOR
+from gainrag.statistics import deviation, questions_needed
 from gainrag.training.distillation import FEW, SERVED
 
+# Columns of a line of text, and more questions than anyone asks in a probe.
+_WIDTH, _MANY = 100, 2000
 _PARTS = {
     "right": "answered right",
     "right_without": "right, though the passage has no answer",
@@ -29,14 +34,18 @@ def screen(found: Probe) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
 def _head(found: Probe) -> str:
     lines = [
         f"{found.questions} of {found.of:,} questions, {found.candidates:.4g} candidates each; percent, with 95% "
         "bootstrap intervals"
     ]
     if found.recall:
-        shown = [f"first {k}: {percent(recall)}" for k, recall in found.recall.items()]
-        lines.append(f"an answer among the retriever's {', '.join(shown)} (of {found.known} questions)")
+        shown = [f"{percent(recall)} in the first{f' {k}' if k != '1' else ''}" for k, recall in found.recall.items()]
+        lines.append(f"retrieval finds an answer for {', '.join(shown)} (of {found.known} questions)")
     if found.known < found.questions:
         why = "choices or long answers and no gold marks"
         lines.append(f"{found.questions - found.known} have {why}: which passages hold the answer is not known")
@@ -63,74 +72,81 @@ def _lost(found: Probe) -> str:
     if not found.known:
         return ""
     counts = [f"{found.lost[name]} {_PARTS[name]}" for name in PARTS if name in found.lost]
-    return f"from the retriever's first, of {found.known} questions: " + ";\n  ".join(counts)
+    return _filled(f"From the retriever's first, of {found.known} questions: {'; '.join(counts)}.")
 
 
 def verdict(found: Probe) -> str:
-    """Whether selection is worth it, as a paragraph."""
+    """Whether selection is worth it, a line a sentence."""
     best, shipped = found.lines.get(BEST), found.lines[SHIPPED].over_first
-    if best is None or best.over_first is None:
-        holding = found.lines[HOLDING].over_first
-        said = f" Reading a passage that holds an answer brings {span(holding)}." if holding and found.known else ""
-        return "Is selection worth it? Not known: nothing was labelled, so there is no perfect selection." + said
-    own = best.over_first
-    if own.unsettled:
-        tells = "it is not shown that choosing better would help"
-        lines = [f"Is selection worth it? Not by these questions: perfect selection brings {span(own)}, and {tells}."]
+    own = best.over_first if best else None
+    lines = []
+    if own is None:
+        lines.append("Is selection worth it? Not known: nothing was labelled, so there is no perfect selection.")
+    elif own.unsettled:
+        needed = _to_show(own, found.questions)
+        more = f"; {how_many(needed)} questions would show as much" if needed else ""
+        brings = f"perfect selection brings {span(own)} points, which includes 0{more}"
+        lines.append(f"Is selection worth it? Not shown: {brings}.")
     else:
-        lines = [f"Is selection worth it? It can be: perfect selection brings {span(own)}."]
-    if shipped and not shipped.unsettled:
-        helps = "brings" if shipped.value > 0 else "costs"
-        lines.append(f"The shipped selector {helps} {span(shipped)}, untrained.")
-    elif shipped:
-        lines.append(f"The shipped selector brings {span(shipped)}, untrained: not shown by so few questions.")
-    lines.append(f"Labels: {_LEVELS[found.level or 'exact']}. Perfect selection knows the answers; nobody reaches it.")
+        lines.append(f"Is selection worth it? It can be: perfect selection brings {span(own)} points.")
+    if found.expected is not None and found.expected > 0 and found.needed:
+        lines.append(
+            f"A trained selector brought {REACHED:.0%} of that elsewhere, which is {signed(found.expected)} here: "
+            f"{how_many(found.needed)} labelled test questions would show it (power 80%)."
+        )
+    if shipped:
+        end = ", which includes 0" if shipped.unsettled else ""
+        lines.append(f"The shipped selector, which is not trained on this, brings {span(shipped)}{end}.")
+    if found.level:
+        lines.append(f"Labels: {_LEVELS[found.level]}. Perfect selection knows the answers: no selector reaches it.")
     if found.pseudo is not None:
         lines.append(f"The pseudo-passage is the best candidate of {found.pseudo} of {found.questions} questions.")
-    return "\n".join(lines)
+    return "\n".join(_filled(line, "  ") for line in lines)
+
+
+def _to_show(difference: Span, questions: int) -> int | None:
+    """How many questions it takes to show a difference as large as it seems; None of none above 0."""
+    own = deviation(difference.low, difference.high, questions)
+    return questions_needed(difference.value, own) if difference.value > 0 else None
 
 
 def _next(found: Probe) -> str:
-    steps = steps_of(found)
-    return "\n".join(["What to do next", *(f"{n}. {step}" for n, step in enumerate(steps, 1))])
+    steps = [_filled(f"{n}. {step}", "   ") for n, step in enumerate(steps_of(found), 1)]
+    return "\n".join(["What to do next", *steps])
 
 
 def steps_of(found: Probe) -> list[str]:
-    """What to do next, what brings most first."""
+    """What to do next."""
     lines, steps = found.lines, list[str]()
-    best, shipped = lines.get(BEST), lines[SHIPPED].over_first
+    best, shipped, nothing = lines.get(BEST), lines[SHIPPED].over_first, lines[NOTHING].over_first
     own = best.over_first if best else None
-    nothing = lines[NOTHING].over_first
+    lacking, unread, missed = found.lacking, found.lost.get("reader", 0), found.lost.get("selection", 0)
     if nothing and nothing.low > 0:
-        steps.append(f"Look at the passages first: without any the model scores {span(nothing)} more.")
-    lacking, unread = found.lacking, found.lost.get("reader", 0)
-    if found.known and lacking >= max(found.lost.get("selection", 0), 1):
+        steps.append(f"Look at the passages first: without any, the model scores {span(nothing)} points more.")
+    if lacking > missed:
         more = _above(found, RETRIEVED, BEST if best else HOLDING)
         steps.append(
-            f"Retrieve better: {lacking} of {found.known} questions have no candidate with an answer{more}. "
-            "More passages (-k), or --retriever hybrid."
+            f"Retrieve better: {lacking} of {found.known} questions have no candidate with an answer{more}. Take more "
+            "passages (-k), or --retriever hybrid."
         )
-    if own and not own.unsettled:
-        if shipped and shipped.low > 0:
-            steps.append(f"Use the shipped selector now: gainrag select --selector {PRIOR}, or serve.")
-        time = f", {duration(found.seconds * SERVED)} at this speed" if found.seconds else ""
-        steps.append(
-            f"Label {SERVED} training questions{time}, and train ({FEW} or fewer seldom helped): "
-            "gainrag synthesize, gainrag train."
-        )
-        if found.expected and found.needed:
-            steps.append(
-                f"Keep {how_many(found.needed)} other questions to test on: so many show {signed(found.expected)} "
-                f"points (power 80%),\n   {REACHED:.0%} of perfect selection's, as trained selectors brought elsewhere."
-            )
-    elif own:
-        steps.append("Do not train a selector yet: ask more questions (-n), or change what is retrieved.")
-    if found.known and unread > max(lacking, found.lost.get("selection", 0)):
+    if unread > max(lacking, missed):
         steps.append(
             f"Try another model or prompt: {unread} of {found.known} answers are wrong although the passage holds one."
         )
-    if best is None:
-        steps.append("Run it again with labels (leave out --labels none) to see what selection could bring.")
+    if own is None:
+        steps.append("Probe with labels (without --labels none): they show what selection could bring.")
+    elif own.unsettled:
+        needed = _to_show(own, found.questions)
+        ask = f"ask {how_many(needed)} questions (-n {needed})" if needed and needed <= _MANY else "ask more questions"
+        steps.append(f"Do not train a selector yet: {ask}, or change what is retrieved, and probe again.")
+    else:
+        if shipped and shipped.low > 0:
+            steps.append(f"Use the shipped selector now: gainrag select --selector {PRIOR}, or gainrag serve.")
+        time = f" ({duration(found.seconds * SERVED)} at this speed)" if found.seconds else ""
+        steps.append(
+            f"Label {SERVED} training questions{time} and train: gainrag synthesize, gainrag train. "
+            f"{FEW} or fewer seldom helped."
+        )
     return steps
 
 
@@ -139,4 +155,4 @@ def _above(found: Probe, one: str, other: str) -> str:
     if one not in found.lines or other not in found.lines:
         return ""
     value = found.lines[one].score.value - found.lines[other].score.value
-    return f", which costs {signed(value).lstrip('+')} points with perfect selection"
+    return f", which costs {percent(value)} points"
