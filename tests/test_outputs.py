@@ -368,6 +368,14 @@ def test_labels_outlive_a_diagnosis_that_fails(
     assert Path("g.jsonl").read_bytes() == labels
     assert read_json("g.meta.json")["summary"]["diagnosis"]["sample"] == 5
 
+    # The training takes the alpha that it recommends, unless it is told another one.
+    own = ["train", "g.jsonl", "--kind", "features", "--keep-worse", "-o"]
+    assert cli.main([*own, "s"]) == 0
+    assert "alpha 0, which the labels' diagnosis recommends; --alpha sets another" in capsys.readouterr().err
+    assert read_json("s.meta.json")["settings"]["alpha"] == 0.0
+    assert cli.main([*own, "t", "--alpha", "0"]) == 0
+    assert "recommends" not in capsys.readouterr().err
+
     # Of other candidates they are made anew.
     new = Retrieved(id="n", question="?", answers=["a"], ctxs=[Scored(id="1", text="a")])
     write("candidates.jsonl", [*candidates[:-1], new])

@@ -56,12 +56,14 @@ RETRIEVED = "perfect retrieval, too (estimate)"
 Asked = Annotated[int, Meta(ge=2, le=100_000)]  # questions
 Source = Literal["auto", "losses", "sampled", "none"]
 
-# What share of perfect selection's points trained selectors brought in our measurements: from a sixth to a third, see
+# What share of perfect selection's points trained selectors brought in our measurements, about: from 15% to 35%, see
 # docs/results.md. Nobody who does not know the answers chooses as well as one who does.
 REACHED = 0.2
 # The first so many passages of which recall is shown, beside all.
 DEPTHS = (1, 5)
 _RESAMPLES, _CONFIDENCE = 10_000, 0.95
+# Answers whose time is measured, for the estimate.
+_MEASURED = 8
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -173,19 +175,21 @@ def probe(
     own: dict[str, Any] = {**(settings or {}), "prompt": prompts.form, "wording": wording(prompts.form)}
     own |= {"questions": digest("\n".join(record.id for record in chosen)), "max_new_tokens": max_new_tokens}
     asked: dict[str, Any] = {"prompt": prompts.form, "max_new_tokens": max_new_tokens}
-    _announce(chosen, lm, prompts, labels, at_most, max_new_tokens)
+    more: dict[str, Any] = {"labels": "sampled", "n": 1} if labels == "sampled" else {"alpha": 0.0}
+    told = {**own, **more, "at_most": at_most}
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(out if out is not None else passing)
-        gains, seconds = list[GainRecord](), None
-        if labels != "none":
-            more: dict[str, Any] = {"labels": "sampled", "n": 1} if labels == "sampled" else {"alpha": 0.0}
-            told, file, begun = {**own, **more, "at_most": at_most}, folder / "gains.jsonl", time.perf_counter()
-            if is_current(file, told, {}):
-                gains = list(read(file, GainRecord))
-            else:
-                gains = synthesize(chosen, lm, file, told, at_most=at_most, **asked, **more)
-                write_meta(file, told, {})
-                seconds = (time.perf_counter() - begun) / len(chosen)
+        file, gains, seconds = folder / "gains.jsonl", list[GainRecord](), None
+        if labels != "none" and is_current(file, told, {}):
+            say(f"{file}: reused")
+            gains = list(read(file, GainRecord))
+        else:
+            _announce(chosen, lm, prompts, labels, at_most, max_new_tokens)
+        if labels != "none" and not gains:
+            begun = time.perf_counter()
+            gains = synthesize(chosen, lm, file, told, at_most=at_most, **asked, **more)
+            write_meta(file, told, {})
+            seconds = (time.perf_counter() - begun) / len(chosen)
         reading = _what_is_read(chosen, gains, selector or open_selector(PRIOR))
         answers = _answers(chosen, reading, lm, folder / "answers.jsonl", own, asked)
     return replace(_found(chosen, len(candidates), gains, answers), seconds=seconds)
@@ -215,11 +219,13 @@ def _announce(
     if labels == "losses" and isinstance(lm, Scorer):
         losses_with(lm, [request], [0.0])
         seconds = (time.perf_counter() - begun) / len(few[0]) * total
-        begun = time.perf_counter()
-    generate_answers(lm, prompts, request.with_prompts[:1], longest)
+    some = request.with_prompts[:_MEASURED]
+    generate_answers(lm, prompts, some[:1], 1)  # what a model does once, such as to look for tokens that end a line
+    begun = time.perf_counter()
+    generate_answers(lm, prompts, some, longest)
     answers = len(chosen) * systems + (total if labels == "sampled" else 0)
-    seconds += (time.perf_counter() - begun) * answers
-    say(f"{line}; {duration(seconds)} at the speed of the first ones, and several at a time are faster")
+    seconds += (time.perf_counter() - begun) / len(some) * answers
+    say(f"{line}; {duration(seconds)} at the speed of the first ones")
 
 
 def duration(seconds: float) -> str:
@@ -363,12 +369,11 @@ def _depths(ranked: Sequence[Sequence[bool]]) -> list[int]:
 
 
 def _deviation(points: Mapping[str, FloatArray]) -> float:
-    """The standard deviation of a question's difference between a selector's first choice and the retriever's. Where
-    the two never differ, that of perfect selection, which differs more."""
-    for system in (SHIPPED, BEST):
-        if (own := float((points[system] - points[FIRST]).std(ddof=1))) > 0:
-            return own
-    return 0.0
+    """The standard deviation of a question's difference between another choice and the retriever's first: the largest
+    that was seen. A selector that often chooses as the retriever does differs little, and brings little; one that
+    brings more differs more."""
+    others = (name for name in (SHIPPED, HOLDING, BEST) if name in points)
+    return max(float((points[name] - points[FIRST]).std(ddof=1)) for name in others)
 
 
 def _with_perfect_retrieval(base: FloatArray, first: FloatArray, lacking: npt.NDArray[np.bool_]) -> Line:
