@@ -45,6 +45,15 @@ class CountingLM(Model):
         return super().losses(requests, alphas)
 
 
+class Far(OverlapLM):
+    """A model that is somewhere else."""
+
+    kind = "remote"
+
+    def rate(self) -> str:
+        return "far"
+
+
 @pytest.fixture
 def found_last(candidates: list[Retrieved]) -> list[Retrieved]:
     """Of twenty questions the last passage names the founder; of the first four none does."""
@@ -87,6 +96,15 @@ def test_a_model_without_losses_is_asked_for_answers(found_last: list[Retrieved]
     assert "one greedy answer from each candidate" in verdict(found)
     with pytest.raises(ConfigError, match="not a ScorerGenerator"):
         probe(found_last, EchoGenerator(), labels="losses")
+
+
+def test_nothing_is_asked_of_a_model_elsewhere_to_see_how_fast_it_is(
+    found_last: list[Retrieved], capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe(found_last, Far())
+    assert capsys.readouterr().err.startswith(
+        "probe: 20 questions, at most 100 answers, the losses of 60 candidates\n"
+    )
 
 
 def test_without_labels_there_is_no_perfect_selection(found_last: list[Retrieved]) -> None:

@@ -44,8 +44,8 @@ def _head(found: Probe) -> str:
         "bootstrap intervals"
     ]
     if found.recall:
-        shown = [f"{percent(recall)} in the first{f' {k}' if k != '1' else ''}" for k, recall in found.recall.items()]
-        lines.append(f"retrieval finds an answer for {', '.join(shown)} (of {found.known} questions)")
+        shown = [f"{percent(recall)} in the first {k}" for k, recall in found.recall.items()]
+        lines.append(f"questions with an answer among the retriever's passages: {', '.join(shown)}")
     if found.known < found.questions:
         why = "choices or long answers and no gold marks"
         lines.append(f"{found.questions - found.known} have {why}: which passages hold the answer is not known")
