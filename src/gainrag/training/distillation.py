@@ -220,14 +220,8 @@ def _divide(
             where="train",
             hint="relevance needs questions with passages that hold an answer and others that do not"
             if settings.labels == "relevance"
-            else "with only_kept = false questions that fail the filter are used too",
-        )
-    if all(min(question.own) == max(question.own) for question in learn):
-        raise DataError(
-            f"there is nothing to learn: in each of the {len(learn)} questions all passages have the same label",
-            where="train",
-            hint="look at the gains: `gainrag synthesize` says how good the labels are; of sampled ones ask for more "
-            "answers (-n), or label more questions",
+            else "a question needs two passages whose gains differ: label more questions, or of sampled labels ask for "
+            "more answers (-n); with only_kept = false questions that fail the filter are used too",
         )
     if settings.retrieval_prior and not held:
         raise ConfigError(
@@ -257,7 +251,7 @@ def _say_what_to_expect(learn: int, held: int, records: int, settings: Settings)
         elif settings.only_kept:
             why = "the keep-filter left them out; --no-only-kept uses them, too"
         else:
-            why = "they have a single passage"
+            why = "they have a single passage, or the same label for all"
         say(f"{out} of {records} questions are not used: {why}")
     if not held:
         why = f"fewer than {ENOUGH} questions to train on" if learn < ENOUGH else "validation is 0"
