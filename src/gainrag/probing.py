@@ -41,7 +41,7 @@ from gainrag.gain import silver_index
 from gainrag.metrics import holds_answer, recall_at_k
 from gainrag.prompts import PromptForm, Prompts, for_model, wording
 from gainrag.protocols import FloatArray, Generator, Hardware, Scorer, ScorerGenerator, Selector, losses_with, need
-from gainrag.records import Answer, GainRecord, Retrieved, Scored
+from gainrag.records import Answer, GainRecord, Retrieved, Scored, encode
 from gainrag.selection import select
 from gainrag.selectors import PRIOR, open_selector
 from gainrag.settings import AtMost, Tokens, checked, count
@@ -173,7 +173,7 @@ def probe(
         if not _retrieved(record):
             raise DataError("no passage was retrieved", where=where, hint="retrieve first")
     own: dict[str, Any] = {**(settings or {}), "prompt": prompts.form, "wording": wording(prompts.form)}
-    own |= {"questions": digest("\n".join(record.id for record in chosen)), "max_new_tokens": max_new_tokens}
+    own |= {"questions": digest(b"".join(map(encode, chosen)).decode()), "max_new_tokens": max_new_tokens}
     asked: dict[str, Any] = {"prompt": prompts.form, "max_new_tokens": max_new_tokens}
     more: dict[str, Any] = {"labels": "sampled", "n": 1} if labels == "sampled" else {"alpha": 0.0}
     told = {**own, **more, "at_most": at_most}
@@ -332,6 +332,7 @@ def _found(
 
     every = [_holds(record, record.ctxs) for record in chosen]
     ranked = [flags for record in chosen if (flags := _holds(record, _retrieved(record))) is not None]
+    longest = max(map(len, ranked), default=0)
     lacking = np.array([flags is not None and not any(flags) for flags in every])
     lost: Counter[str] = Counter()
     for record, flags, row in zip(chosen, every, rows[FIRST], strict=True):
@@ -352,7 +353,7 @@ def _found(
         candidates=float(np.mean([len(record.ctxs) for record in chosen])),
         level=gains[0].level if gains else None,
         measure=overall.score,
-        recall={str(k): recall_at_k(ranked, k) for k in _depths(ranked)} if ranked else {},
+        recall={str(k): recall_at_k(ranked, k) for k in (*DEPTHS, longest) if k <= longest} if ranked else {},
         known=len(ranked),
         lacking=int(lacking.sum()),
         lost=dict(lost),
@@ -361,11 +362,6 @@ def _found(
         expected=expected,
         needed=questions_needed(expected, _deviation(points)) if expected else None,
     )
-
-
-def _depths(ranked: Sequence[Sequence[bool]]) -> list[int]:
-    longest = max(map(len, ranked))
-    return [*(k for k in DEPTHS if k < longest), longest]
 
 
 def _deviation(points: Mapping[str, FloatArray]) -> float:
