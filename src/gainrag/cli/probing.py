@@ -44,7 +44,7 @@ def _head(found: Probe) -> str:
         "bootstrap intervals"
     ]
     if found.recall:
-        shown = [f"{percent(recall)} in the first {k}" for k, recall in found.recall.items()]
+        shown = [f"{percent(recall)} in the first{'' if k == '1' else f' {k}'}" for k, recall in found.recall.items()]
         lines.append(f"questions with an answer among the retriever's passages: {', '.join(shown)}")
     if found.known < found.questions:
         why = "choices or long answers and no gold marks"
