@@ -353,7 +353,7 @@ def test_equal_labels_are_refused_before_training(gains: list[GainRecord], tmp_p
     for record in gains:
         for ctx in record.ctxs:
             ctx.gain, ctx.loss = -1.0, {"0.0": 1.0}
-    with pytest.raises(DataError, match="no question is left to learn from .8 records.*whose gains differ"):
+    with pytest.raises(DataError, match=r"no question is left to learn from .8 records.*whose gains differ"):
         train(gains[:8], tmp_path / "s", base="no such model, and not looked for")
 
 
