@@ -20,12 +20,14 @@ from gainrag import (
     indexing,
     ingestion,
     lms,
+    probing,
     retrieval,
     selection,
     serving,
     synthesis,
     training,
 )
+from gainrag.cli.probing import screen
 from gainrag.errors import DataError, UsageError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, meta_path, write_meta
@@ -42,6 +44,7 @@ from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selec
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
 from gainrag.settings import parameters, recorded, settings_of
+from gainrag.training.labels import AT_ALPHA
 
 Arguments = Mapping[str, Any]
 # Others' formats, by the names that `gainrag ingest` takes.
@@ -57,7 +60,7 @@ def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
     """The model of a command, and what identifies it. What an engine answers is kept beside the command's output."""
     own = {**_own(lms.open_lm, arguments), "model": arguments["llm"]}
     kept: dict[str, Any] = {}
-    if lms.address_of(own["model"], own.get("base_url")) is not None:
+    if arguments["out"] is not None and lms.address_of(own["model"], own.get("base_url")) is not None:
         kept["calls"] = calls_path(arguments["out"])
     lm = lms.open_lm(**kept, **own)
     print(lms.described(lm), file=sys.stderr)
@@ -206,6 +209,31 @@ def _ask(stage: Callable[..., Any], source: str, arguments: Arguments, **more: A
     write_meta(arguments["out"], {**memory["settings"], **msgspec.to_builtins(more)}, memory["inputs"])
 
 
+def probe(arguments: Arguments) -> None:
+    """Candidates, or questions and an index -> what could be won, on standard output."""
+    source, folder, own = arguments["candidates"], arguments["index"], _own(retrieval.retrieve, arguments)
+    if own and not folder:
+        raise UsageError("-k is of retrieval", where="gainrag probe", hint="leave it out, or give --index")
+    inputs = {"candidates": source}
+    if folder:
+        inputs["index"] = str(Path(folder) / indexing.META_FILE)
+        questions = ingestion.read_questions(source, need_answers=True)
+        asked = synthesis.evenly_spaced(questions, settings_of(probing.probe, arguments)["n"])
+        candidates, of = retrieval.retrieve(asked, indexing.open_index(folder), **own), len(questions)
+    else:
+        candidates = ingestion.read_retrieved(source, need_answers=True)
+        of = len(candidates)
+    lm, llm = _open_lm(arguments)
+    memory = {"llm": llm, "inputs": hashes(inputs), **own}
+    found = probing.probe(candidates, lm, arguments["out"], memory, **_own(probing.probe, arguments))
+    found = msgspec.structs.replace(found, of=of)
+    if arguments["out"] is not None:
+        path = Path(arguments["out"]) / "probe.json"
+        write_json(path, msgspec.to_builtins(found))
+        write_meta(path, {**settings_of(probing.probe, arguments), "llm": llm, **own}, memory["inputs"])
+    print(screen(found))
+
+
 def synthesize(arguments: Arguments) -> None:
     """Candidates -> gain records, and with --diagnose how good the labels are."""
     if arguments["diagnose"] and arguments.get("labels") == "sampled":
@@ -258,6 +286,11 @@ def train(arguments: Arguments) -> None:
     facts: dict[str, Any] = {"data": Path(source).name}
     if str(source) != "-" and meta_path(source).exists():
         facts |= _made_with(meta_path(source))
+        asked = settings_of(training.train, own)
+        best = synthesis.recommended_alpha(read_json(meta_path(source)).get("summary"))
+        if best is not None and asked["alpha"] is None and asked["labels"] in AT_ALPHA:
+            print(f"alpha {best:g}, which the labels' diagnosis recommends; --alpha sets another", file=sys.stderr)
+            own["alpha"] = best
     inputs: dict[str, str | Path] = {"gains": source}
     if arguments.get("warm_start"):
         retrieved = ingestion.read_retrieved(arguments["warm_start"], need_answers=True)

@@ -15,6 +15,7 @@ from gainrag import (
     indexing,
     ingestion,
     lms,
+    probing,
     retrieval,
     selection,
     serving,
@@ -221,6 +222,24 @@ COMMANDS: tuple[Command, ...] = (
         (augmentation.augment, lms.open_lm),
         ("model",),
         kept=GOES_ON,
+    ),
+    Command(
+        "probe",
+        "Say what better selection, retrieval and reading could each bring, before anything is trained.",
+        actions.probe,
+        (
+            _input("candidates", "candidates or retrieved records with gold answers; with --index questions; or -"),
+            _llm(),
+            Argument(
+                ("-o", "--out"),
+                {"metavar": "FOLDER", "help": "a folder to keep labels, answers and probe.json in [nothing is kept]"},
+            ),
+            Argument(("--index",), {"metavar": "FOLDER", "help": "an index folder, to retrieve from first"}, True),
+        ),
+        (probing.probe, retrieval.retrieve, lms.open_lm),
+        ("model",),
+        writes="inside",
+        kept="With --out, what is finished is kept; run the same command again to continue.",
     ),
     Command(
         "synthesize",

@@ -54,6 +54,11 @@ from gainrag.runs.questions import draw, read_all
 from gainrag.runs.thresholds import Thresholds
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import check_settings, parameters, settings_of
+from gainrag.training.labels import AT_ALPHA
+
+# With fewer labelled questions, chance may hide that the pseudo-passage is the best one now and then. If it is never so
+# in as many, it is in one of 17 at the most (95%).
+ENOUGH_TO_SAY = 50
 
 
 @dataclass
@@ -176,30 +181,56 @@ def retrieve(state: State) -> None:
 
 
 def augment(state: State) -> None:
-    """retrieved/ -> candidates/: of the questions that get gains, with the pseudo-passage unless it is switched off."""
-    table = state.table("augment")
-    pseudo = state.options.pseudo
-    wanted = {"train": [r for r in state.retrieved["train"] if r.id in state.labelled], "test": state.retrieved["test"]}
-    for split, records in wanted.items():
-        artefact = state.path("candidates", f"{split}.jsonl")
-        own = state.run.prompted(augmentation.augment, table, background=True) if pseudo else {"pseudo": False}
-        settings = own | {"questions": len(records)}
+    """retrieved/train -> candidates/train: of the questions that get gains, with the pseudo-passage unless it is
+    switched off."""
+    _augment(state, "train", [r for r in state.retrieved["train"] if r.id in state.labelled], state.options.pseudo)
 
-        def make(memory: dict[str, Any], records: Sequence[Retrieved] = records, artefact: Path = artefact) -> None:
-            if not pseudo:
-                write(artefact, records)
-                return
+
+def augment_test(state: State) -> None:
+    """retrieved/test -> candidates/test: the same of the test questions, without a pseudo-passage where the labels say
+    that it is never the best."""
+    _augment(state, "test", state.retrieved["test"], state.options.pseudo and _pseudo_helps(state.gains["train"]))
+
+
+def _pseudo_helps(gains: Sequence[GainRecord]) -> bool:
+    """Whether the pseudo-passage is ever the silver one; so it is, too, where there are too few questions to say."""
+    with_one = [record for record in gains if any(ctx.origin == "generated" for ctx in record.ctxs)]
+    if not with_one or any(record.ctxs[record.silver].origin == "generated" for record in with_one):
+        return True
+    found = f"the pseudo-passage is the best one of none of {len(with_one)} labelled questions"
+    if len(with_one) < ENOUGH_TO_SAY:
+        say(f"{found}, too few to do without it")
+        return True
+    say(f"{found}: none is written for the test questions, and no system reads one")
+    return False
+
+
+def _augment(state: State, split: str, records: Sequence[Retrieved], pseudo: bool) -> None:
+    """The candidates of a split's questions, with the pseudo-passage or without."""
+    table, artefact = state.table("augment"), state.path("candidates", f"{split}.jsonl")
+    own = state.run.prompted(augmentation.augment, table, background=True) if pseudo else {"pseudo": False}
+
+    def make(memory: dict[str, Any]) -> None:
+        if pseudo:
             augmentation.augment(records, state.run.lm(), artefact, memory, **table)
+        else:
+            write(artefact, records)
 
-        state.run.stage(artefact, settings, {"retrieved": state.path("retrieved", f"{split}.jsonl")}, make)
-        state.candidates[split] = list(read(artefact, Retrieved))
+    retrieved = {"retrieved": state.path("retrieved", f"{split}.jsonl")}
+    state.run.stage(artefact, own | {"questions": len(records)}, retrieved, make)
+    state.candidates[split] = list(read(artefact, Retrieved))
 
 
 def synthesize(state: State) -> None:
-    """candidates/ -> gains/: the labels, and the test questions' gains for the oracle. The labels are the proxy's where
-    there is one; what the best choice would bring to the model that answers, that model alone can say."""
+    """candidates/train -> gains/train: the labels, the proxy's where there is one."""
     table, proxy = state.table("synthesize"), state.run.proxy
     state.gains["train"] = _label(state, "train", state.candidates["train"], table, proxy)
+
+
+def synthesize_test(state: State) -> None:
+    """candidates/test -> gains/test: the test questions' gains for the oracle. What the best choice would bring to the
+    model that answers, that model alone can say."""
+    table, proxy = state.table("synthesize"), state.run.proxy
     if state.options.oracle:
         own = _readers_table(state.run, table) if proxy else table
         # The best of all candidates is asked for, not the best of some.
@@ -281,7 +312,24 @@ def train(state: State) -> None:
         warm = {q.id for q in draw(state.train, options.warm_start_questions, options.seed)}
         warm -= variants.not_for_warm_starts(state.run.config, state.labelled)
     first = [record for record in state.retrieved["train"] if record.id in warm]
-    state.selectors = variants.train_all(state.run, first, state.gains["train"], options.seeds)
+    state.selectors = variants.train_all(state.run, first, state.gains["train"], options.seeds, _alpha(state))
+
+
+def _alpha(state: State) -> float | None:
+    """The alpha to train on where the config names none, nor several to try: the one that the diagnosis recommends.
+    None where that is the one that the gains are at, or there was no diagnosis."""
+    artefact = state.path("diagnosis.json")
+    own = settings_of(training.train, state.table("train"))
+    told = own["alpha"] is not None or "alpha" in state.table("tune") or own["labels"] not in AT_ALPHA
+    sampled = state.table("synthesize").get("labels") == "sampled"
+    if told or sampled or not state.options.diagnose or not artefact.exists():
+        return None
+    best = synthesis.recommended_alpha(read_json(artefact))
+    alphas = synthesis.as_alphas(settings_of(synthesis.synthesize, state.table("synthesize"))["alpha"])
+    if best is None or best == alphas[0]:
+        return None
+    say(f"alpha {best:g}, which the diagnosis recommends, is trained on; alpha in [train] sets another")
+    return best
 
 
 def choose(state: State) -> None:
@@ -341,6 +389,8 @@ FLOW: tuple[Callable[[State], None], ...] = (
     retrieve,
     augment,
     synthesize,
+    augment_test,
+    synthesize_test,
     compare_proxy,
     diagnose,
     train,

@@ -131,7 +131,7 @@ def wants_warm_start(config: Config) -> bool:
 
 
 def train_all(
-    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1
+    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1, alpha: float | None = None
 ) -> dict[str, dict[str, Path]]:
     """Train every selector of the run, each with several seeds where asked; cross-encoders start from the same warm
     starts.
@@ -140,6 +140,7 @@ def train_all(
         warm: training questions with their passages, for the warm starts; where there are none, nothing is warmed up.
         gains: of the labelled questions, in the order in which they were drawn.
         seeds: how many.
+        alpha: to train on, where [train] does not say.
 
     Returns:
         By system and test data set, the folder of the selector that ranks its questions. A further seed of a system
@@ -147,6 +148,8 @@ def train_all(
     """
     config = state.config
     table, grid, everything = config.table("train"), config.table("tune"), learned_from(config)
+    if alpha is not None:
+        table["alpha"] = alpha
     telling, warm = _telling(gains), _telling(warm)
     related = any(teaches(record, "relevance") for record in telling)
     if not related:

@@ -108,7 +108,8 @@ def train(
             information_gain (likelihood with the passage against without, each pair by itself); or choice (the gain
             normalised over a question's choices). Gain and choice have an alpha, the two between take the losses at
             alpha 0.
-        alpha: train on the gains at this alpha; the run's own when it is left out.
+        alpha: train on the gains at this alpha. When it is left out: the one that the labels' diagnosis recommends
+            where `gainrag train` or a run has one, else the one that the gains are at.
         temperature: of the teacher, softmax(label / temperature); lower is sharper. Relevance has none.
         only_kept: leave out questions that did not pass the keep-filter.
         group_size: passages a question shows in an epoch: the best one and others, drawn anew in each epoch.
