@@ -50,6 +50,7 @@ class Compression(msgspec.Struct, frozen=True):
     """How vectors were compressed, as the index's meta file records it.
 
     factory: FAISS's description of the index.
+    bytes: of codes.faiss.
     probes: lists that a search looks at.
     asked: what recall was measured with, and of how many: `questions` that were given, or `openings` of passages.
     recall: by probes, from few to many; the last is that of a search.
@@ -57,6 +58,7 @@ class Compression(msgspec.Struct, frozen=True):
 
     kind: Kind
     factory: str
+    bytes: int
     probes: int
     asked: dict[str, int]
     recall: list[Recall]
@@ -85,7 +87,7 @@ def lists_for(passages: int) -> int:
     >>> [lists_for(n) for n in (5, 20_000, 2_000_000, 21_000_000)]
     [1, 256, 2048, 8192]
     """
-    return min(2 ** round(math.log2(2 * math.sqrt(passages))), max(1, passages // _POINTS))
+    return min(1 << round(math.log2(2 * math.sqrt(passages))), max(1, passages // _POINTS))
 
 
 def code_bytes(kind: Kind, dimension: int) -> int:
@@ -124,15 +126,21 @@ class Compressed:
         self._vectors = load_vectors(self.folder / VECTORS_FILE, np.float16, len(passages))
         self.ntotal, self.d = self._vectors.shape
         self.compression = compression
+        file = self.folder / CODES_FILE
         try:
-            self._codes = faiss.read_index(str(self.folder / CODES_FILE), faiss.IO_FLAG_MMAP)
-        except (RuntimeError, MemoryError) as error:
-            raise damaged(self.folder / CODES_FILE, str(error).split("\n")[0]) from None
+            # What is missing at its end would be read all the same, and end the process.
+            if (size := file.stat().st_size) != compression.bytes:
+                raise damaged(file, f"{size} bytes, not {compression.bytes}")
+            self._codes: Any = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
+        except (OSError, RuntimeError, MemoryError) as error:
+            raise damaged(file, str(error).split("\n")[0]) from None
+        if self._codes is None:
+            raise damaged(file, "it is no index")
         found = (getattr(self._codes, "nlist", None), self._codes.d, self._codes.ntotal, self._codes.metric_type)
         wanted = (lists_for(self.ntotal), self.d, self.ntotal, faiss.METRIC_INNER_PRODUCT)
         if found != wanted:
             what = "(lists, dimension, vectors, metric)"
-            raise damaged(self.folder / CODES_FILE, f"{what} are {found}, not {wanted}")
+            raise damaged(file, f"{what} are {found}, not {wanted}")
 
     def search(
         self, queries: npt.NDArray[np.float32], k: int, probes: int | None = None
@@ -155,7 +163,8 @@ class Compressed:
         wanted = min(self.ntotal, k * _CANDIDATES[self.compression.kind])
         looked_at = min(probes or self.compression.probes, self._codes.nlist)
         while True:
-            _, found = self._codes.search(queries, wanted, params=faiss.SearchParametersIVF(nprobe=looked_at))
+            lists: Any = faiss.SearchParametersIVF
+            _, found = self._codes.search(queries, wanted, params=lists(nprobe=looked_at))
             if looked_at == self._codes.nlist or (found[:, k - 1] >= 0).all():
                 break
             looked_at = min(2 * looked_at, self._codes.nlist)
@@ -174,7 +183,7 @@ class Compressed:
         Raises:
             DataError: one is not finite.
         """
-        vectors = np.asarray(self._vectors[rows], dtype=np.float32)
+        vectors: npt.NDArray[np.float32] = np.asarray(self._vectors[rows], dtype=np.float32)
         if not np.isfinite(vectors).all():
             raise damaged(self.folder / VECTORS_FILE, "vectors that are not finite")
         return vectors

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -204,7 +205,8 @@ def compress(
         left.unlink(missing_ok=True)
     name, queries = asked()
     lists = lists_for(passages)
-    found = Compression(kind, factory, lists, {name: len(queries)}, [])
+    size = (folder / CODES_FILE).stat().st_size
+    found = Compression(kind, factory, size, lists, {name: len(queries)}, [])
     found = _choose(Compressed(folder, vectors, found), vectors, queries)
     best = found.recall[-1]
     shares = f"recall@10 {best.at_10:.3f}, recall@100 {best.at_100:.3f} of a flat index, on {len(queries)} {name}"
@@ -250,8 +252,7 @@ def _choose(index: Compressed, vectors: npt.NDArray[Any], queries: npt.NDArray[n
         measured.append(Recall(probes, round(recall(rows, wanted, 10), 4), round(recall(rows, wanted, 100), 4)))
         if probes == lists or measured[-1].at_100 >= _WANTED:
             break
-    now = index.compression
-    return Compression(now.kind, now.factory, measured[-1].probes, now.asked, measured)
+    return msgspec.structs.replace(index.compression, probes=measured[-1].probes, recall=measured)
 
 
 def _train(folder: Path, vectors: npt.NDArray[Any], factory: str) -> None:
