@@ -244,7 +244,7 @@ def search(step: str, size: int, work: Path, whole: bool) -> dict[str, Any]:
     else:
         compression = read_compression(read_json(out / "compression.json"), out)
         assert compression is not None
-        codes = Compressed(out, range(size), compression)
+        codes = Compressed(out, size, compression)
         call = lambda i: rows.append(codes.search(queries[i : i + 1], K)[1][0])  # noqa: E731
         more = {"factory": compression.factory, "probes": compression.probes}
     for i in range(3):
@@ -285,7 +285,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     """
     said, _ = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        raise RuntimeError(f"a step ended with {process.returncode}")
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found
 
@@ -316,7 +316,9 @@ def measure(step: str, size: int, work: Path, whole: bool) -> dict[str, Any]:
 
 def kill(size: int, work: Path) -> dict[str, Any]:
     """Kill -9 when the first part is there, go on, and compare with the index that was never stopped."""
-    out, never = work / f"kill-{size}", work / f"int8-{size}"
+    out, never, kept = work / f"kill-{size}", work / f"int8-{size}", work / f"killed-{size}.json"
+    if kept.exists():
+        return read_json(kept)
     shutil.rmtree(out, ignore_errors=True)
     process, began = start("kill", size, work, False), time.perf_counter()
     while not list(out.glob("added-0.faiss")) and process.poll() is None:
@@ -331,7 +333,7 @@ def kill(size: int, work: Path) -> dict[str, Any]:
         file_hash(never / name) == file_hash(out / name) for name in names
     )
     shutil.rmtree(out)
-    return {
+    row = {
         "passages": f"{size:,}",
         "killed after s": round(killed, 1),
         "left": ", ".join(left),
@@ -339,6 +341,8 @@ def kill(size: int, work: Path) -> dict[str, Any]:
         "going on: clock s": again["clock s"],
         "same bytes as never stopped": same,
     }
+    write_json(kept, row)
+    return row
 
 
 def main() -> None:

@@ -215,6 +215,14 @@ def test_damaged_files_are_refused(corpus: Path, tmp_path: Path, encoder: Encode
         file.write_bytes(other)
         with pytest.raises(DataError, match="gainrag index"):
             open_index(tmp_path / "idx")
+    if name == "codes.faiss":
+        for place in range(0, 400, 7):
+            file.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+            with pytest.raises(DataError, match="gainrag index"):
+                open_index(tmp_path / "idx").search(QUESTIONS, 3)
+        file.write_bytes(data[:-8] + b"\xff" * 7 + b"\x7f")  # the last row of the last list
+        with pytest.raises(DataError, match="gainrag index"):
+            open_index(tmp_path / "idx").search(QUESTIONS, len(PASSAGES))
     file.write_bytes(data)
     vectors = np.load(tmp_path / "idx" / "dense" / "vectors.npy")
     np.save(tmp_path / "idx" / "dense" / "vectors.npy", np.full_like(vectors, np.nan))
@@ -292,4 +300,4 @@ def test_codes_of_other_vectors_are_refused(corpus: Path, tmp_path: Path, encode
     compression = compressed.read_compression(meta["compression"], tmp_path)
     assert compression is not None
     with pytest.raises(DataError, match="not float16"):
-        Compressed(tmp_path / "idx" / "dense", PASSAGES[:5], compression)
+        Compressed(tmp_path / "idx" / "dense", 5, compression)

@@ -10,8 +10,9 @@ Both are mapped into memory: what is read of them stays there as long as there i
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,7 @@ class Compression(msgspec.Struct, frozen=True):
 
     factory: FAISS's description of the index.
     bytes: of codes.faiss.
+    head: SHA-256 of what stands before its lists, see `head_of`.
     probes: lists that a search looks at.
     asked: what recall was measured with, and of how many: `questions` that were given, or `openings` of passages.
     recall: by probes, from few to many; the last is that of a search.
@@ -59,6 +61,7 @@ class Compression(msgspec.Struct, frozen=True):
     kind: Kind
     factory: str
     bytes: int
+    head: str
     probes: int
     asked: dict[str, int]
     recall: list[Recall]
@@ -112,30 +115,29 @@ class Compressed:
 
     Args:
         folder: holds vectors.npy and codes.faiss.
-        passages: those that the vectors are of; only their number is looked at.
+        passages: how many the vectors are of.
         compression: how they were compressed.
 
     Raises:
         DataError: a file is missing or damaged, or they do not belong together.
     """
 
-    def __init__(self, folder: str | Path, passages: Sequence[Any], compression: Compression) -> None:
+    def __init__(self, folder: str | Path, passages: int, compression: Compression) -> None:
         import faiss
 
-        self.folder = Path(folder)
-        self._vectors = load_vectors(self.folder / VECTORS_FILE, np.float16, len(passages))
+        self.folder, file = Path(folder), Path(folder) / CODES_FILE
+        self._vectors = load_vectors(self.folder / VECTORS_FILE, np.float16, passages)
         self.ntotal, self.d = self._vectors.shape
         self.compression = compression
-        file = self.folder / CODES_FILE
         try:
-            # What is missing at its end would be read all the same, and end the process.
+            # FAISS believes what a file says of itself: what is wrong or missing there would end the process.
             if (size := file.stat().st_size) != compression.bytes:
                 raise damaged(file, f"{size} bytes, not {compression.bytes}")
+            if head_of(file, self.ntotal, compression.kind, self.d) != compression.head:
+                raise damaged(file, "it does not begin as it did when it was written")
             self._codes: Any = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
         except (OSError, RuntimeError, MemoryError) as error:
             raise damaged(file, str(error).split("\n")[0]) from None
-        if self._codes is None:
-            raise damaged(file, "it is no index")
         found = (getattr(self._codes, "nlist", None), self._codes.d, self._codes.ntotal, self._codes.metric_type)
         wanted = (lists_for(self.ntotal), self.d, self.ntotal, faiss.METRIC_INNER_PRODUCT)
         if found != wanted:
@@ -190,7 +192,21 @@ class Compressed:
 
     def reconstruct(self, row: int) -> npt.NDArray[np.float32]:
         """The vector of a row."""
-        return self.take(np.array([row]))[0]
+        (vector,) = self.take(np.array([row]))
+        return np.asarray(vector, dtype=np.float32)
+
+
+def head_of(file: Path, passages: int, kind: Kind, dimension: int) -> str:
+    """SHA-256 of what stands before the lists in a file of codes: how it is built, the centres, the lists' lengths.
+
+    Of each vector the lists have the code and a row of 8 bytes, and they are the last in the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(file, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size - passages * (code_bytes(kind, dimension) + 8)
+        return hashlib.sha256(stream.read(max(0, size))).hexdigest()
 
 
 def load_vectors(file: Path, kind: type[np.generic], passages: int) -> npt.NDArray[Any]:

@@ -35,6 +35,7 @@ from gainrag.retrievers.compressed import (
     Kind,
     Recall,
     factory_for,
+    head_of,
     lists_for,
     load_vectors,
 )
@@ -205,9 +206,10 @@ def compress(
         left.unlink(missing_ok=True)
     name, queries = asked()
     lists = lists_for(passages)
-    size = (folder / CODES_FILE).stat().st_size
-    found = Compression(kind, factory, size, lists, {name: len(queries)}, [])
-    found = _choose(Compressed(folder, vectors, found), vectors, queries)
+    codes = folder / CODES_FILE
+    head = head_of(codes, passages, kind, vectors.shape[1])
+    found = Compression(kind, factory, codes.stat().st_size, head, lists, {name: len(queries)}, [])
+    found = _choose(Compressed(folder, passages, found), vectors, queries)
     best = found.recall[-1]
     shares = f"recall@10 {best.at_10:.3f}, recall@100 {best.at_100:.3f} of a flat index, on {len(queries)} {name}"
     say(f"{factory}, {found.probes} of {lists} lists looked at: {shares}")

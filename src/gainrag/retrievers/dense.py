@@ -131,7 +131,7 @@ class Dense:
             DataError: the file is damaged or was made from other passages or with another encoder.
             ModelError: the encoder cannot be loaded.
         """
-        vectors = _open_flat(file, len(passages)) if compression is None else Compressed(file, passages, compression)
+        vectors = _open(file, len(passages), compression)
         encoder = load_encoder(model)
         if vectors.d != dimension_of(encoder):
             raise damaged(file, f"vectors of {vectors.d} numbers, but {model} makes {dimension_of(encoder)}")
@@ -244,9 +244,7 @@ class Known:
     def __init__(
         self, file: str | Path, passages: Sequence[Passage], compression: Compression | None = None
     ) -> None:
-        self._vectors: Any = (
-            _open_flat(file, len(passages)) if compression is None else Compressed(file, passages, compression)
-        )
+        self._vectors = _open(file, len(passages), compression)
         self._rows = {_digest(selector_text(passage)): row for row, passage in enumerate(passages)}
 
     def row(self, text: str) -> int | None:
@@ -267,14 +265,16 @@ def _digest(text: str) -> bytes:
 _HEADER = struct.Struct("<4siqqq?iQ")
 
 
-def _open_flat(file: str | Path, passages: int) -> Any:
-    """A flat index of FAISS, mapped into memory.
+def _open(file: str | Path, passages: int, compression: Compression | None) -> Any:
+    """A flat index of FAISS, or compressed vectors, mapped into memory.
 
     Raises:
         DataError: it is none, damaged, or of another number of passages.
     """
     import faiss
 
+    if compression is not None:
+        return Compressed(file, passages, compression)
     _check_file(Path(file), passages)
     try:
         vectors = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)

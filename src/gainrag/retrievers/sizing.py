@@ -106,7 +106,9 @@ def plan(
     if how is not None:
         kind, encoder = kind_for(corpus.passages, compression), load_encoder(how.model)
         dimension, seconds["encoding"] = dimension_of(encoder), _measure_encoder(encoder, seen.first, how)
-    wanted = needs(corpus, parts, kind or "none", dimension)
+    # Vectors of an index that is there are looked up by their texts.
+    known = corpus.passages if how is not None and out.exists() else 0
+    wanted = needs(corpus, parts, kind or "none", dimension, known)
     memory, disk = free_memory(), _free_disk(out)
     about = [f"memory {wanted.memory / _GB:.1f}" + (f" of {memory / _GB:.1f} GB" if memory else " GB")]
     about.append(f"disk {wanted.disk / _GB:.1f} of {disk / _GB:.1f} GB")
@@ -134,12 +136,12 @@ def needs(corpus: Corpus, parts: Sequence[str], kind: Kind, dimension: int, know
 
     >>> corpus = Corpus(21_000_000, 700.0, 55.0, True)
     >>> ["%.0f GB" % (n / 1e9) for n in needs(corpus, ["bm25", "dense"], "pq", 384)]
-    ['11 GB', '56 GB']
+    ['8 GB', '66 GB']
     """
     n = corpus.passages
     entries = n * corpus.words
     # Reading holds the ids; then each part by itself.
-    steps, disk, transient = [n * _HELD], n * (corpus.bytes + 8), [0.0]
+    steps, disk, transient = [float(n * _HELD)], n * (corpus.bytes + 8), [0.0]
     if "bm25" in parts:
         vocabulary = 60 * entries**0.5
         steps.append(vocabulary * 2 * _HELD + _BLOCK + n * _SCORES)
