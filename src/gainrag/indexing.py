@@ -37,7 +37,7 @@ from gainrag.retrievers.compressed import Compression, kind_for, read_compressio
 from gainrag.retrievers.compressing import DENSE_FILE, DENSE_FOLDER, build_dense, probing_queries
 from gainrag.retrievers.dense import MODEL, Dense, Encoding, Known, load_encoder
 from gainrag.retrievers.hybrid import Fusion, Hybrid, check_weights, fit_weights
-from gainrag.retrievers.sizing import looked_at, plan
+from gainrag.retrievers.sizing import looked_at, looked_into, plan
 from gainrag.retrievers.store import PassageStore, damaged
 from gainrag.settings import Batch, Name, added_later, checked
 
@@ -122,6 +122,8 @@ def index(
     with _short_writes(out), _kept_or_not(out, begun_with) as begun:
         folder = begun.folder
         passages = _store(begun, corpus)
+        if preflight and before is None and len(passages) >= _LARGE:  # standard input is not looked at before
+            plan(looked_into(passages), out, parts, compression, encoding)
         if "bm25" in parts and not begun.done.get("bm25"):
             BM25.build(passages, scratch=folder).save(folder / BM25_FOLDER)
             begun.note(bm25=True)

@@ -76,14 +76,22 @@ def looked_at(file: str | Path) -> Seen:
         DataError: they are malformed, or there is none.
     """
     first = list(islice(read_passages(file), _LOOKED_AT))
+    if len(first) < _LOOKED_AT:
+        return _seen(first, len(first), True)
     lines = b"".join(encode(passage) for passage in first)
-    split = word_splitter()
-    words = sum(len(set(split(selector_text(passage)))) for passage in first) / len(first)
-    size, counted = len(lines) / len(first), len(first) < _LOOKED_AT
-    if counted:
-        return Seen(first, Corpus(len(first), size, words, counted))
     stored = len(zlib.compress(lines)) if str(file).endswith(".gz") else len(lines)
-    passages = max(len(first), round(os.path.getsize(file) / stored * len(first)))
+    return _seen(first, max(len(first), round(os.path.getsize(file) / stored * len(first))), False)
+
+
+def looked_into(passages: Sequence[Passage]) -> Seen:
+    """A corpus that was read already, as its first passages make it look."""
+    return _seen(list(passages[:_LOOKED_AT]), len(passages), True)
+
+
+def _seen(first: list[Passage], passages: int, counted: bool) -> Seen:
+    split = word_splitter()
+    size = sum(len(encode(passage)) for passage in first) / len(first)
+    words = sum(len(set(split(selector_text(passage)))) for passage in first) / len(first)
     return Seen(first, Corpus(passages, size, words, counted))
 
 
@@ -199,11 +207,12 @@ def free_memory() -> float | None:
 
 
 def _free_disk(out: Path) -> float:
-    """Bytes that are free where a folder will be."""
-    place = out.absolute().parent
+    """Bytes that are free where a folder will be, and what an earlier process made of it already."""
+    place, begun = out.absolute().parent, out.with_name(f"{out.name}.part")
     while not place.exists():
         place = place.parent
-    return float(shutil.disk_usage(place).free)
+    made = sum(path.stat().st_size for path in begun.rglob("*") if path.is_file()) if begun.is_dir() else 0
+    return float(shutil.disk_usage(place).free + made)
 
 
 def _duration(seconds: float) -> str:
