@@ -135,7 +135,7 @@ class Compressed:
                 raise damaged(file, f"{size} bytes, not {compression.bytes}")
             if head_of(file, self.ntotal, compression.kind, self.d) != compression.head:
                 raise damaged(file, "it does not begin as it did when it was written")
-            self._codes: Any = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
+            self._codes: Any = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
         except (OSError, RuntimeError, MemoryError) as error:
             raise damaged(file, str(error).split("\n")[0]) from None
         found = (getattr(self._codes, "nlist", None), self._codes.d, self._codes.ntotal, self._codes.metric_type)
