@@ -315,13 +315,15 @@ def measure(step: str, size: int, work: Path, whole: bool) -> dict[str, Any]:
 
 
 def kill(size: int, work: Path) -> dict[str, Any]:
-    """Kill -9 when the first part is there, go on, and compare with the index that was never stopped."""
+    """Kill -9 while vectors are added, go on, and compare with the index that was never stopped."""
     out, never, kept = work / f"kill-{size}", work / f"int8-{size}", work / f"killed-{size}.json"
     if kept.exists():
         return read_json(kept)
     shutil.rmtree(out, ignore_errors=True)
     process, began = start("kill", size, work, False), time.perf_counter()
-    while not list(out.glob("added-0.faiss")) and process.poll() is None:
+    # With more than one part, when the first one is there.
+    sign = "added-0.faiss" if size > 250_000 else "trained.faiss"
+    while not (out / sign).exists() and process.poll() is None:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

@@ -158,6 +158,16 @@ def test_what_a_kill_left_is_continued(corpus: Path, tmp_path: Path, encoder: En
     assert {path.name for path in tmp_path.iterdir()} == {"corpus.jsonl", "idx", "never"}
 
 
+def test_a_corpus_that_was_refused_is_mended_and_indexed(corpus: Path, tmp_path: Path, encoder: Encoder) -> None:
+    good = corpus.read_text()
+    corpus.write_text(good + "no JSON\n")
+    with pytest.raises(DataError, match=r"corpus\.jsonl:161"):
+        make(corpus, tmp_path / "idx")
+    corpus.write_text(good)
+    make(corpus, tmp_path / "idx")
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus.jsonl", "idx"}
+
+
 @pytest.mark.parametrize("at", [0, 1, 3, 5])
 def test_a_kill_while_vectors_are_compressed(
     corpus: Path, tmp_path: Path, encoder: Encoder, at: int, monkeypatch: pytest.MonkeyPatch

@@ -94,7 +94,8 @@ def continue_folder(path: str | Path, settings: Mapping[str, Any]) -> Iterator[B
         if (folder / BEGUN_FILE).exists():
             found = read_json(folder / BEGUN_FILE)
             done = dict(found.get("done") or {})
-            if differ := [key for key, value in wanted.items() if (found.get("settings") or {}).get(key) != value]:
+            differ = [key for key, value in wanted.items() if (found.get("settings") or {}).get(key) != value]
+            if done and differ:  # where nothing was finished, nothing is lost
                 what = f"was begun with another {' and '.join(differ)}"
                 hint = "remove it to start over, or write to another folder"
                 raise StaleError(what, where=str(folder), hint=hint)
