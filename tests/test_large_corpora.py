@@ -43,6 +43,9 @@ class Encoder:
     def __init__(self, kill_at: int | None = None) -> None:
         self.encoded, self.kill_at = 0, kill_at
 
+    def tokenizer(self, texts: Sequence[str], **_: Any) -> dict[str, list[list[str]]]:
+        return {"input_ids": [text.split() for text in texts]}
+
     def get_embedding_dimension(self) -> int:
         return 16
 
@@ -214,6 +217,16 @@ def test_vectors_of_passages_that_did_not_change_are_taken(corpus: Path, tmp_pat
     assert encoder.encoded == 1
     make(corpus, tmp_path / "idx", compression="none")  # rounded vectors are no flat index
     assert encoder.encoded == 1 + len(PASSAGES) - 2
+
+
+def test_batches_of_texts_of_like_length_give_the_same_vectors(encoder: Encoder) -> None:
+    passages = [Passage(id=str(i), text="word " * (1 + i * 7 % 10) + str(i)) for i in range(50)]
+    how = dense.Encoding("fake", True, 8)
+    one, other = (
+        np.concatenate([b.vectors for b in dense.encode_passages(encoder, passages, how, batches=4, by_tokens=sort)])  # type: ignore[arg-type]
+        for sort in (False, True)
+    )
+    assert (one == other).all()
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "codes.faiss"])

@@ -157,7 +157,8 @@ def encode_to(
         # What a kill left of a block is cut off.
         stream.truncate(len(header) + done * shape[1] * np.dtype(kind).itemsize)
         stream.seek(0, os.SEEK_END)
-        for block in encode_passages(encoder, passages, how, known=known, start=done, batches=_BATCHES):
+        blocks = encode_passages(encoder, passages, how, known=known, start=done, batches=_BATCHES, by_tokens=True)
+        for block in blocks:
             with np.errstate(over="ignore"):
                 numbers = block.vectors.astype(kind)
             if not np.isfinite(numbers).all():

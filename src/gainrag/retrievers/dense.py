@@ -182,9 +182,14 @@ def encode_passages(
     known: Known | None = None,
     start: int = 0,
     batches: int = _BATCHES_A_CHUNK,
+    by_tokens: bool = False,
 ) -> Iterator[Block]:
-    """The vectors of passages from a row on, so many batches a block. Within a block the encoder sorts texts by length,
-    so that those of a batch are alike: the larger the block, the less is padded.
+    """The vectors of passages from a row on, so many batches a block.
+
+    Within a block the encoder sorts texts by their characters, so that those of a batch are alike and little is padded.
+
+    Args:
+        by_tokens: sort them by their tokens instead, which pads less. The last digits of vectors may differ.
 
     Raises:
         ModelError: it gives vectors that are not finite.
@@ -195,8 +200,14 @@ def encode_passages(
         rows = [known.row(text) if known else None for text in texts]
         vectors = np.empty((len(texts), dimension_of(encoder)), dtype=np.float32)
         if new := [i for i, row in enumerate(rows) if row is None]:
-            made = _encode(encoder.encode_document, [texts[i] for i in new], how.batch_size, how.normalize)
-            vectors[new] = _finite(made, how.model)
+            size = how.batch_size if by_tokens else len(new)
+            if by_tokens:
+                tokens = _count_tokens(encoder, [texts[i] for i in new])
+                new = [new[i] for i in np.argsort(tokens, kind="stable")]
+            for first in range(0, len(new), size):
+                some = new[first : first + size]
+                made = _encode(encoder.encode_document, [texts[i] for i in some], how.batch_size, how.normalize)
+                vectors[some] = _finite(made, how.model)
         for i, row in enumerate(rows):
             if known and row is not None:
                 vectors[i] = known.vector(row)
@@ -363,5 +374,9 @@ def _count_truncated(encoder: SentenceTransformer, texts: list[str]) -> int:
     long = [text for text in texts if len(text) + 2 > window]
     if not long:
         return 0
-    lengths = encoder.tokenizer(long, truncation=False, padding=False, verbose=False)["input_ids"]
-    return sum(len(ids) > window for ids in lengths)
+    return sum(length > window for length in _count_tokens(encoder, long))
+
+
+def _count_tokens(encoder: SentenceTransformer, texts: list[str]) -> list[int]:
+    """How many tokens each text has, be it longer than the encoder's window or not."""
+    return [len(ids) for ids in encoder.tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
