@@ -223,7 +223,7 @@ def test_batches_of_texts_of_like_length_give_the_same_vectors(encoder: Encoder)
     passages = [Passage(id=str(i), text="word " * (1 + i * 7 % 10) + str(i)) for i in range(50)]
     how = dense.Encoding("fake", True, 8)
     one, other = (
-        np.concatenate([b.vectors for b in dense.encode_passages(encoder, passages, how, batches=4, by_tokens=sort)])  # type: ignore[arg-type]
+        np.concatenate([b.vectors for b in dense.encode_passages(encoder, passages, how, batches=4, by_tokens=sort)])
         for sort in (False, True)
     )
     assert (one == other).all()
