@@ -309,6 +309,22 @@ def test_compression_needs_less_memory() -> None:
     assert pq.memory < 24e9 < flat.memory
 
 
+@pytest.mark.parametrize("kind", ["int8", "pq"])
+def test_every_kind_finds_what_a_flat_index_finds(kind: compressed.Kind, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors, queries = (rng.standard_normal((n, 16)).astype(np.float32) for n in (1500, 20))
+    np.save(tmp_path / "vectors.npy", vectors.astype(np.float16))
+    found = compressing.compress(tmp_path, len(vectors), kind, lambda: ("questions", queries))
+    assert found.factory == {"int8": "IVF38,SQ8", "pq": "IVF38,PQ4"}[kind]
+    assert found.recall[-1].at_100 >= 0.95
+    index_of = Compressed(tmp_path, len(vectors), found)
+    scores, rows = index_of.search(queries, 10)
+    wanted = compressing.exact_rows(vectors, queries, 10)
+    assert compressing.recall(rows, wanted, 10) >= 0.95
+    assert scores == pytest.approx(np.take_along_axis(queries @ vectors.T, rows, 1), abs=0.02)
+    assert (compressing.exact_rows(vectors, queries, 10)[:, 0] == (queries @ vectors.T).argmax(1)).all()
+
+
 def test_settings_that_compress_nothing(corpus: Path, tmp_path: Path, encoder: Encoder) -> None:
     with pytest.raises(ConfigError, match="no vectors"):
         make(corpus, tmp_path / "idx", retriever="bm25")
