@@ -21,7 +21,7 @@ from gainrag import (
     synthesis,
     training,
 )
-from gainrag.cli import actions
+from gainrag.cli import actions, prompting
 from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
@@ -117,6 +117,11 @@ def _llm() -> Argument:
     return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
 
 
+def _shard() -> Argument:
+    text = "work on share I of N of the questions, I from 0; `gainrag merge` joins what all of them made"
+    return Argument(("--shard",), {"metavar": "I/N", "help": text})
+
+
 def _calibrate() -> Argument:
     text = "for two fixed choices such as Yes and No: this system's answers to training questions, to set the threshold"
     return Argument(("--calibrate",), {"metavar": "ANSWERS", "help": text}, reads=True)
@@ -204,8 +209,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "augment",
         "Add the pseudo-passage that the language model writes itself.",
-        actions.augment,
-        (_input("retrieved", "retrieved records, or -"), _llm(), _output("candidates.jsonl, or -")),
+        prompting.augment,
+        (_input("retrieved", "retrieved records, or -"), _llm(), _output("candidates.jsonl, or -"), _shard()),
         (augmentation.augment, lms.open_lm),
         ("model",),
         kept=GOES_ON,
@@ -213,11 +218,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "synthesize",
         "Measure how much each candidate helps the language model to the right answer.",
-        actions.synthesize,
+        prompting.synthesize,
         (
             _input("candidates", "candidates with gold answers, or -"),
             _llm(),
             _output("gains.jsonl, or -"),
+            _shard(),
             Argument(
                 ("--diagnose",),
                 {
@@ -288,16 +294,31 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "answer",
         "Answer each question from its passages.",
-        actions.answer,
+        prompting.answer,
         (
             _input("selected", "retrieved records, or -"),
             _llm(),
             _calibrate(),
             _output("answers.jsonl, or -"),
+            _shard(),
         ),
         (answering.answer, lms.open_lm),
         ("model",),
         kept=GOES_ON,
+    ),
+    Command(
+        "merge",
+        "Join what shards made, once it is checked that all are there: the bytes that one machine would have written.",
+        prompting.merge,
+        (
+            _input("shards", "what `--shard 0/N`, `--shard 1/N` .. made, all of them", nargs="+", metavar="SHARD"),
+            _output("candidates.jsonl, gains.jsonl or answers.jsonl"),
+            Argument(
+                ("--of",),
+                {"metavar": "FILE", "help": "the input that they are shares of [where it was when they were made]"},
+                reads=True,
+            ),
+        ),
     ),
     Command(
         "evaluate",
