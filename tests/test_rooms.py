@@ -39,6 +39,7 @@ ORDER = (
     "evaluation",
     "inference",
     "testing",
+    "cluster",
     "runs",
     "report",
     "demo",

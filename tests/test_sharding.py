@@ -166,5 +166,5 @@ def test_shards_on_streams_and_diagnoses_of_shards_are_refused(
     llm = ("--llm", "overlap", "--shard", "0/4")
     assert "on a stream" in failure(capsys, 2, "answer", source, *llm, "-o", "-")
     out = str(tmp_path / "a.jsonl")
-    assert "merge the shards" in failure(capsys, 2, "synthesize", source, *llm, "-o", out, "--diagnose", "3")
+    assert "without --shard" in failure(capsys, 2, "synthesize", source, *llm, "-o", out, "--diagnose", "3")
     assert "too few for 40" in failure(capsys, 1, "answer", source, "--llm", "overlap", "--shard", "0/40", "-o", out)

@@ -22,6 +22,7 @@ from gainrag import (
     training,
 )
 from gainrag.cli import actions, prompting
+from gainrag.cluster import Cluster
 from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
@@ -211,7 +212,7 @@ COMMANDS: tuple[Command, ...] = (
         "Add the pseudo-passage that the language model writes itself.",
         prompting.augment,
         (_input("retrieved", "retrieved records, or -"), _llm(), _output("candidates.jsonl, or -"), _shard()),
-        (augmentation.augment, lms.open_lm),
+        (augmentation.augment, lms.open_lm, Cluster),
         ("model",),
         kept=GOES_ON,
     ),
@@ -234,7 +235,7 @@ COMMANDS: tuple[Command, ...] = (
                 },
             ),
         ),
-        (synthesis.synthesize, lms.open_lm),
+        (synthesis.synthesize, lms.open_lm, Cluster),
         ("model",),
         kept=GOES_ON,
     ),
@@ -302,7 +303,7 @@ COMMANDS: tuple[Command, ...] = (
             _output("answers.jsonl, or -"),
             _shard(),
         ),
-        (answering.answer, lms.open_lm),
+        (answering.answer, lms.open_lm, Cluster),
         ("model",),
         kept=GOES_ON,
     ),

@@ -1,6 +1,6 @@
 """What the commands do in which a language model works on every question of a file: augment, synthesize and answer.
 
-All questions here, or a share of them (`--shard`), which `merge` joins with the others.
+All questions here, or a share of them (`--shard`), which `merge` joins with the others, or all on a cluster (`--ray`).
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from gainrag import answering, augmentation, ingestion, lms, synthesis
+from gainrag.cluster import Cluster, check_cluster, distribute
 from gainrag.errors import UsageError
 from gainrag.files import merging
 from gainrag.files.meta import hashes, is_current, write_meta
@@ -55,87 +56,113 @@ def memory_of(
 
 @dataclass(frozen=True)
 class Work:
-    """A command under way: the questions that it works on, with the model and what the records depend on.
+    """A command of this module: its stage, the argument that names its input, and how many questions it works on
+    together, by what the model runs on.
 
-    more: what the meta file says beside that.
+    more: what the stage is given beside its settings; it is recorded among them.
     """
 
-    records: list[Retrieved]
-    lm: Any
-    memory: dict[str, Any]
-    more: dict[str, Any]
-
-
-def _begin(
-    stage: Callable[..., Any], source: str, sizes: Mapping[str, int], arguments: Arguments, need_answers: bool = False
-) -> Work:
-    """Read the questions of a file, given as argument `source`, and open the model.
-
-    Args:
-        sizes: how many questions the stage works on together, by what the model runs on.
-    """
-    shard = Shard.parse(arguments["shard"]) if arguments.get("shard") else None
-    path, out = arguments[source], arguments["out"]
-    if shard and (is_stream(path) or is_stream(out)):
-        hint = "name files: shards are merged by what is in their meta files"
-        raise UsageError("a shard has no meta file on a stream", where="--shard", hint=hint)
-    records = ingestion.read_retrieved(path, need_answers=need_answers)
-    lm, llm = open_lm(arguments)
-    memory = memory_of(stage, arguments, lm, llm, **{source: path})
-    if shard is None:
-        return Work(records, lm, memory, {})
-    chunk = chunk_begun(out, chunk_for(lm, sizes))
-    mine = share(records, shard, chunk)
-    memory["settings"][SHARD] = shard.settings(chunk)
-    print(f"shard {shard}: {len(mine)} of {count(len(records), 'question')}", file=sys.stderr)
-    return Work(mine, lm, memory, {PATHS: {source: os.path.abspath(path)}})
+    stage: Callable[..., Any]
+    source: str
+    sizes: Mapping[str, int]
+    need_answers: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def augment(arguments: Arguments) -> None:
     """Retrieved records -> candidates."""
-    work = _begin(augmentation.augment, "retrieved", augmentation.CHUNK, arguments)
-    _write(work, augmentation.augment, arguments)
+    _do(Work(augmentation.augment, "retrieved", augmentation.CHUNK), arguments)
 
 
 def answer(arguments: Arguments) -> None:
     """Selected records -> answers."""
-    source = arguments.get("calibrate")
     more = {}
-    if source:
+    if source := arguments.get("calibrate"):
         more["threshold"] = threshold = answering.calibrate_on(list(read(source, Answer)), str(source))
         first, second = threshold.choices
         asked = f"by {threshold.questions} training questions"
         said = f"{first} where loss({second}) - loss({first}) is above {threshold.value:.3f} nats, {asked}"
         print(said, file=sys.stderr)
-    _write(_begin(answering.answer, "selected", answering.CHUNK, arguments), answering.answer, arguments, **more)
+    _do(Work(answering.answer, "selected", answering.CHUNK, more=more), arguments)
 
 
-def _write(work: Work, stage: Callable[..., Any], arguments: Arguments, **more: Any) -> None:
-    """Have the model write something for each record.
+def _do(work: Work, arguments: Arguments) -> None:
+    """Have the model write something for each record: here, for a share of them, or on a cluster."""
+    cluster = _cluster_of(arguments)
+    if cluster.ray is not None:
+        _on_cluster(work, arguments, cluster)
+        return
+    records, lm, memory, more = _begin(work, arguments)
+    work.stage(records, lm, arguments["out"], memory, **own_of(work.stage, arguments), **work.more)
+    settings = {**memory["settings"], **msgspec.to_builtins(work.more)}
+    write_meta(arguments["out"], settings, memory["inputs"], more=more)
 
-    Args:
-        more: what the stage is given beside its settings; it is recorded among them.
-    """
-    stage(work.records, work.lm, arguments["out"], work.memory, **own_of(stage, arguments), **more)
-    settings = {**work.memory["settings"], **msgspec.to_builtins(more)}
-    write_meta(arguments["out"], settings, work.memory["inputs"], more=work.more)
+
+def _begin(work: Work, arguments: Arguments) -> tuple[list[Retrieved], Any, dict[str, Any], dict[str, Any]]:
+    """The questions to work on, the model, what records depend on, and what else their meta file says."""
+    shard = Shard.parse(arguments["shard"]) if arguments.get("shard") else None
+    path, out = arguments[work.source], arguments["out"]
+    if shard and (is_stream(path) or is_stream(out)):
+        hint = "name files: shards are merged by what is in their meta files"
+        raise UsageError("a shard has no meta file on a stream", where="--shard", hint=hint)
+    records = ingestion.read_retrieved(path, need_answers=work.need_answers)
+    lm, llm = open_lm(arguments)
+    memory = memory_of(work.stage, arguments, lm, llm, **{work.source: path})
+    if shard is None:
+        return records, lm, memory, {}
+    chunk = chunk_begun(out, chunk_for(lm, work.sizes))
+    mine = share(records, shard, chunk)
+    memory["settings"][SHARD] = shard.settings(chunk)
+    print(f"shard {shard}: {len(mine)} of {count(len(records), 'question')}", file=sys.stderr)
+    return mine, lm, memory, {PATHS: {work.source: os.path.abspath(path)}}
+
+
+def _cluster_of(arguments: Arguments) -> Cluster:
+    cluster = Cluster(**own_of(Cluster, arguments))
+    check_cluster(cluster, {**own_of(lms.open_lm, arguments), "model": arguments["llm"]})
+    if cluster.ray and arguments.get("shard"):
+        raise UsageError("--ray and --shard are two ways to the same", where="--shard", hint="use one of them")
+    return cluster
+
+
+def _on_cluster(work: Work, arguments: Arguments, cluster: Cluster) -> None:
+    path, out = arguments[work.source], arguments["out"]
+    records = ingestion.read_retrieved(path, need_answers=work.need_answers)
+    llm = {**own_of(lms.open_lm, arguments), "model": arguments["llm"]}
+    facts, own = lms.facts(llm), own_of(work.stage, arguments)
+    settings = recorded(work.stage, own)
+    settings |= {"prompt": settings["prompt"] or lms.form_of(llm), "llm": facts, **msgspec.to_builtins(work.more)}
+    memory = {"settings": settings, "inputs": hashes({work.source: path})}
+    llm["dtype"] = facts["dtype"]
+    failed = distribute(
+        work.stage, records, out, memory, cluster=cluster, llm=llm, sizes=work.sizes, settings=own, more=work.more
+    )
+    summary = None
+    if work.stage is synthesis.synthesize:
+        summary = {**synthesis.summarize(list(read(out, GainRecord))), "diagnosis": None}
+        print(synthesis.describe(summary), file=sys.stderr)
+    write_meta(out, **memory, summary=summary, more={"failed": failed} if failed else None)
 
 
 def synthesize(arguments: Arguments) -> None:
     """Candidates -> gain records, and with --diagnose how good the labels are."""
-    own = own_of(synthesis.synthesize, arguments)
-    if arguments["diagnose"]:
+    own, out, sample = own_of(synthesis.synthesize, arguments), arguments["out"], arguments["diagnose"]
+    if sample:
         _check_diagnosis(arguments)
     sizes = synthesis.chunk_sizes(settings_of(synthesis.synthesize, own)["labels"])
-    work = _begin(synthesis.synthesize, "candidates", sizes, arguments, need_answers=True)
-    out, sample, memory = arguments["out"], arguments["diagnose"], work.memory
+    work = Work(synthesis.synthesize, "candidates", sizes, need_answers=True)
+    cluster = _cluster_of(arguments)
+    if cluster.ray is not None:
+        _on_cluster(work, arguments, cluster)
+        return
+    candidates, lm, memory, more = _begin(work, arguments)
     if sample and is_current(out, **memory):
         print(f"{out}: reused, made with the same settings from the same candidates", file=sys.stderr)
         records = list(read(out, GainRecord))
     else:
-        records = synthesis.synthesize(work.records, work.lm, out, memory, **own)
+        records = synthesis.synthesize(candidates, lm, out, memory, **own)
     summary = synthesis.summarize(records)
-    write_meta(out, **memory, summary={**summary, "diagnosis": None}, more=work.more)
+    write_meta(out, **memory, summary={**summary, "diagnosis": None}, more=more)
     print(synthesis.describe(summary), file=sys.stderr)
     if not sample:
         return
@@ -143,7 +170,7 @@ def synthesize(arguments: Arguments) -> None:
     asked = synthesis.evenly_spaced(records, sample)
     answers = sum(len(record.ctxs) for record in asked)
     print(f"diagnosis: {answers} answers, to every candidate of {len(asked)} questions", file=sys.stderr)
-    diagnosis = synthesis.diagnose(records, work.lm, **own_of(synthesis.diagnose, arguments) | {"sample": sample})
+    diagnosis = synthesis.diagnose(records, lm, **own_of(synthesis.diagnose, arguments) | {"sample": sample})
     write_meta(out, **memory, summary={**summary, "diagnosis": diagnosis})
     print(synthesis.describe_diagnosis(diagnosis), file=sys.stderr)
 
@@ -154,9 +181,9 @@ def _check_diagnosis(arguments: Arguments) -> None:
         what = "--diagnose compares alphas, and sampled labels have none"
         hint = "leave it out: what share of the answers is right is said anyway"
         raise UsageError(what, where=where, hint=hint)
-    if arguments.get("shard"):
-        what = "--diagnose is of all questions, and a shard has some"
-        hint = "merge the shards, then run the same command without --shard and with --diagnose: it takes their labels"
+    if arguments.get("shard") or arguments.get("ray"):
+        what = "--diagnose asks one model, here, about questions of the whole file"
+        hint = "make the labels; then the same command with --diagnose and without --shard and --ray takes them"
         raise UsageError(what, where=where, hint=hint)
 
 
