@@ -298,7 +298,7 @@ def validate(arguments: Arguments) -> None:
     from gainrag.runs import validation
 
     read = _read_config(arguments["config"], arguments)
-    for line in validation.validate(read):
+    for line in validation.validate(read, arguments["measure"]):
         print(line, file=sys.stderr)
     print("valid", file=sys.stderr)
 

@@ -393,7 +393,18 @@ COMMANDS: tuple[Command, ...] = (
         "validate",
         "Check everything that can be checked before compute is spent.",
         actions.validate,
-        (_input("config", "a TOML config"), _data("the config's folder")),
+        (
+            _input("config", "a TOML config"),
+            _data("the config's folder"),
+            Argument(
+                ("--no-measure",),
+                {
+                    "dest": "measure",
+                    "action": "store_false",
+                    "help": "do not open the language model to measure what the run will take",
+                },
+            ),
+        ),
     ),
     Command(
         "engines",

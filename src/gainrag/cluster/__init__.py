@@ -8,6 +8,6 @@ Ray schedules, restarts and keeps account; here is no scheduler. Results are tho
 """
 
 from gainrag.cluster.driving import distribute
-from gainrag.cluster.settings import Cluster, check_cluster
+from gainrag.cluster.settings import LOCAL, Cluster, check_cluster
 
-__all__ = ["Cluster", "check_cluster", "distribute"]
+__all__ = ["LOCAL", "Cluster", "check_cluster", "distribute"]

@@ -12,6 +12,7 @@ command continues. Then the folder must lie where all machines see it. It goes w
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -81,7 +82,8 @@ def distribute(
     """
     if is_stream(out):
         raise ConfigError("what a cluster makes is gathered in files", where=str(out), hint="name a file")
-    home = target(out).with_name(target(out).name + ".ray")
+    # Workers start in other folders.
+    home = Path(os.path.abspath(target(out))).with_name(target(out).name + ".ray")
     kind = "cuda" if cluster.gpus else "cpu"
     # Ray hides GPUs from who is given none.
     task = Task(stage, settings, more or {}, {**llm, "device": kind}, cluster.cores)
@@ -105,8 +107,12 @@ def distribute(
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[None]:
     """Ray, started here or joined, and left again."""
+    # Ray tells its makers how it is used, and people what its own parts do, unless it is asked not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     if ray.is_initialized():
         yield

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gainrag import lms
+from gainrag.cluster import Cluster, distribute
 from gainrag.errors import StaleError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, write_meta
@@ -18,6 +19,7 @@ from gainrag.files.streams import open_output
 from gainrag.lms.remote.address import is_endpoint
 from gainrag.prompts import PromptForm, wording
 from gainrag.protocols import Scorer
+from gainrag.records import Retrieved
 from gainrag.runs.config import Config
 from gainrag.settings import recorded, settings_of
 
@@ -63,6 +65,30 @@ class Run:
             return table
         left_out = ("dtype", "device") if is_endpoint(proxy) else lms.SCORING
         return {k: v for k, v in table.items() if k not in ("base_url", "api_key_env", *left_out)} | {"model": proxy}
+
+    def ask(
+        self,
+        stage: Callable[..., Any],
+        questions: Sequence[Retrieved],
+        artefact: Path,
+        memory: dict[str, Any],
+        table: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        proxy: str | None = None,
+    ) -> None:
+        """Have the language model make a stage's records of questions: here, or on the cluster of [cluster].
+
+        Args:
+            memory: what the records depend on beside the questions.
+            table: the stage's settings.
+            sizes: how many questions it works on together, by what the model runs on.
+        """
+        cluster = Cluster(**self.config.table("cluster"))
+        if cluster.ray is None:
+            stage(questions, self.lm(proxy), artefact, memory, **table)
+            return
+        llm = {**self._llm(proxy), "dtype": memory["settings"]["llm"]["dtype"]}
+        distribute(stage, questions, artefact, memory, cluster=cluster, llm=llm, sizes=sizes, settings=table)
 
     def tells_losses(self) -> bool:
         """Whether the language model tells losses. One on this machine does, and is not loaded to know that."""

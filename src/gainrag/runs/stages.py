@@ -38,12 +38,13 @@ from gainrag import (
     synthesis,
     training,
 )
+from gainrag.cluster import Cluster
 from gainrag.files.locks import lock
 from gainrag.files.meta import digest, hashes, write_meta
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
-from gainrag.runs import printing, retrieving, systems, thresholds, tuning, validation, variants
+from gainrag.runs import costs, printing, retrieving, systems, thresholds, tuning, validation, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run, claim
 from gainrag.runs.names import GAINRAG, RELEVANCE, by_seed, file_name
@@ -114,6 +115,9 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     found = read_all(config)
     validation.check_questions(config, options, found)
     state = State(Run(folder, config, update, options.proxy), options, found)
+    if not (folder / "config.toml").exists():
+        for line in costs.estimate(state.run, options, found, download=True):
+            say(line)
     with lock(folder / "gainrag"):
         claim(folder, config, update)
         for stage in FLOW:
@@ -168,7 +172,7 @@ def augment(state: State) -> None:
             if not pseudo:
                 write(artefact, records)
                 return
-            augmentation.augment(records, state.run.lm(), artefact, memory, **table)
+            state.run.ask(augmentation.augment, records, artefact, memory, table, augmentation.CHUNK)
 
         state.run.stage(artefact, settings, {"retrieved": state.path("retrieved", f"{split}.jsonl")}, make)
         state.candidates[split] = list(read(artefact, Retrieved))
@@ -197,8 +201,9 @@ def _label(
         settings["ids"] = digest("\n".join(record.id for record in candidates))
 
     def make(memory: dict[str, Any]) -> dict[str, Any]:
-        made = synthesis.synthesize(candidates, state.run.lm(proxy), artefact, memory, **table)
-        return synthesis.summarize(made)
+        sizes = synthesis.chunk_sizes(settings_of(synthesis.synthesize, table)["labels"])
+        state.run.ask(synthesis.synthesize, candidates, artefact, memory, table, sizes, proxy)
+        return synthesis.summarize(list(read(artefact, GainRecord)))
 
     state.run.stage(artefact, settings, {"candidates": state.path("candidates", f"{split}.jsonl")}, make)
     return list(read(artefact, GainRecord))
@@ -331,6 +336,7 @@ FLOW: tuple[Callable[[State], None], ...] = (
 STAGES: dict[str, Callable[..., Any]] = {
     "run": Options,
     "llm": lms.open_lm,
+    "cluster": Cluster,
     "index": indexing.index,
     "retrieve": retrieval.retrieve,
     "augment": augmentation.augment,

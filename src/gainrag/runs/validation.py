@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from gainrag import indexing, ingestion, lms, retrieval, selection, synthesis, training
+from gainrag.cluster import Cluster, check_cluster
 from gainrag.errors import ConfigError, ModelError
 from gainrag.files.streams import read_json
 from gainrag.models.devices import choose_device
 from gainrag.models.folder import resolve, source_of
 from gainrag.models.registry import PREFIX
 from gainrag.records import Question, Retrieved
-from gainrag.runs import names, variants
+from gainrag.runs import costs, names, variants
 from gainrag.runs.config import Config, Options, Sweep
+from gainrag.runs.folder import Run
 from gainrag.runs.questions import check_apart, draw, read_all
 from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.settings import settings_of
@@ -32,8 +34,11 @@ _MARKS = ("config.json", "modules.json", FEATURES_FILE)
 _NAMES = "give embedded:NAME, a Hugging Face id or a folder"
 
 
-def validate(config: Config) -> list[str]:
+def validate(config: Config, measured: bool = True) -> list[str]:
     """Read every data file, look every local model up, and check the settings against one another.
+
+    Args:
+        measured: also open the language model, where it is on this machine, and measure what the run will take.
 
     Returns:
         What was found, a line each.
@@ -58,7 +63,8 @@ def validate(config: Config) -> list[str]:
         questions = " and ".join(f"{counts[dataset.name, split]} {split}" for split in splits)
         passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
         lines.append(f"{dataset.name}: {questions} questions{passages}")
-    return lines + models + [f"[llm] {line}" for line in lms.look_over(config.table("llm"))]
+    lines += models + [f"[llm] {line}" for line in lms.look_over(config.table("llm"))]
+    return lines + (costs.estimate(Run(Path(), config, update=False), options, found) if measured else [])
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -82,6 +88,7 @@ def check(config: Config, options: Options) -> None:
     _check_trainings(config, options.warm_start)
     _check_devices(config)
     lms.check(config.table("llm"))
+    _check_cluster(config, options.proxy)
     for reranker in config.rerankers:
         _source_of(reranker.model, f"[[reranker]] {reranker.name} model")
 
@@ -247,6 +254,15 @@ def _check_devices(config: Config) -> None:
             choose_device(table.get("device", "auto"))
         except ConfigError as error:
             raise ConfigError(error.what, where=f"{where} device", hint=error.hint) from None
+
+
+def _check_cluster(config: Config, proxy: str | None) -> None:
+    cluster = Cluster(**config.table("cluster"))
+    for model in (config.table("llm"), *([{**config.table("llm"), "model": proxy}] if proxy else [])):
+        check_cluster(cluster, model, "[cluster] ")
+    if cluster.may_fail:
+        hint = "leave it out: systems are compared on the same questions"
+        raise ConfigError("in a run no question may fail", where="[cluster] may_fail", hint=hint)
 
 
 # --- models --------------------------------------------------------------------------------------------------------
