@@ -16,7 +16,7 @@ from gainrag.cluster import Cluster, distribute
 from gainrag.errors import DataError
 from gainrag.records import Answer, Retrieved
 
-QUESTIONS = [Retrieved(id=f"q{i}", question=f"What is {i}?") for i in range(38)]
+QUESTIONS = [Retrieved(id=f"q{i}", question=f"What is {i}?", ctxs=[]) for i in range(38)]
 CHUNK = 4
 
 

@@ -7,7 +7,7 @@ working.py       what runs on each worker: the model, and its questions
 Ray schedules, restarts and keeps account; here is no scheduler. Results are those of one process, byte for byte.
 """
 
-from gainrag.cluster.driving import distribute
+from gainrag.cluster.driving import distribute, forget
 from gainrag.cluster.settings import LOCAL, Cluster, check_cluster
 
-__all__ = ["LOCAL", "Cluster", "check_cluster", "distribute"]
+__all__ = ["LOCAL", "Cluster", "check_cluster", "distribute", "forget"]

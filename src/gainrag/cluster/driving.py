@@ -82,8 +82,7 @@ def distribute(
     """
     if is_stream(out):
         raise ConfigError("what a cluster makes is gathered in files", where=str(out), hint="name a file")
-    # Workers start in other folders.
-    home = Path(os.path.abspath(target(out))).with_name(target(out).name + ".ray")
+    home = _home(out)
     kind = "cuda" if cluster.gpus else "cpu"
     # Ray hides GPUs from who is given none.
     task = Task(stage, settings, more or {}, {**llm, "device": kind}, cluster.cores)
@@ -182,6 +181,19 @@ def _run(home: Path, task: Task, cluster: Cluster) -> None:
         context.checkpoint_config = None
 
 
+def forget(out: str | Path) -> bool:
+    """Remove what an earlier run made of an output on a cluster and did not finish; whether there was any."""
+    with lock(out):
+        there = _home(out).exists()
+        shutil.rmtree(_home(out), ignore_errors=True)
+    return there
+
+
+def _home(out: str | Path) -> Path:
+    """The folder of what workers make; a whole path, as they start in other folders."""
+    return Path(os.path.abspath(target(out))).with_name(target(out).name + ".ray")
+
+
 # --- what is there -------------------------------------------------------------------------------------------------
 
 
@@ -213,10 +225,11 @@ def _prepare(home: Path, parts: Sequence[Sequence[Retrieved]]) -> list[str]:
         while f"{part[0].id}#{tried}" in failed:
             tried += 1
         keys.append(f"{part[0].id}#{tried}")
-    lines = [b"".join(map(encode, part)) for part in parts]
-    table = pa.table({KEY: keys, LINES: pa.array(lines, pa.large_binary())})
+    columns = pa.schema({KEY: pa.string(), LINES: pa.large_binary()})
     temporary = home / "questions.tmp"
-    pq.write_table(table, temporary, row_group_size=1)
+    with pq.ParquetWriter(temporary, columns) as stream:
+        for key, part in zip(keys, parts, strict=True):
+            stream.write_table(pa.table({KEY: [key], LINES: [b"".join(map(encode, part))]}, columns))
     os.replace(temporary, home / "questions.parquet")
     return keys
 
@@ -225,7 +238,10 @@ def _results(home: Path) -> dict[str, tuple[Path, list[dict[str, str]]]]:
     """By chunk, the file in which its records are, and which of its questions failed."""
     found: dict[str, tuple[Path, list[dict[str, str]]]] = {}
     for path in sorted((home / "made").glob("*.parquet")):
-        table = pq.read_table(path, columns=[KEY, FAILED])
+        try:
+            table = pq.read_table(path, columns=[KEY, FAILED])
+        except pa.ArrowInvalid:  # a kill left it half-written; Ray knows that it is not done, and removes it
+            continue
         for key, failed in zip(table[KEY].to_pylist(), table[FAILED].to_pylist(), strict=True):
             found.setdefault(key, (path, msgspec.json.decode(failed)))
     return found
@@ -259,7 +275,8 @@ def _progress(home: Path, parts: Sequence[Sequence[Retrieved]], keys: Sequence[s
         finally:
             over.set()
             watching.join()
-            bar.update(done() - bar.n)
+            with suppress(OSError, pa.ArrowInvalid):
+                bar.update(done() - bar.n)
 
 
 def _gather(home: Path, keys: Sequence[str], out: str | Path, may_fail: int) -> int:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gainrag import lms
-from gainrag.cluster import Cluster, distribute
+from gainrag import cluster, lms
 from gainrag.errors import StaleError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, write_meta
@@ -83,12 +82,13 @@ class Run:
             table: the stage's settings.
             sizes: how many questions it works on together, by what the model runs on.
         """
-        cluster = Cluster(**self.config.table("cluster"))
-        if cluster.ray is None:
+        spread = cluster.Cluster(**self.config.table("cluster"))
+        if spread.ray is None:
             stage(questions, self.lm(proxy), artefact, memory, **table)
             return
         llm = {**self._llm(proxy), "dtype": memory["settings"]["llm"]["dtype"]}
-        distribute(stage, questions, artefact, memory, cluster=cluster, llm=llm, sizes=sizes, settings=table)
+        asked = {"llm": llm, "sizes": sizes, "settings": table}
+        cluster.distribute(stage, questions, artefact, memory, cluster=spread, **asked)
 
     def tells_losses(self) -> bool:
         """Whether the language model tells losses. One on this machine does, and is not loaded to know that."""
@@ -135,7 +135,7 @@ class Run:
             try:
                 summary = make(memory)
             except StaleError:
-                if not self.update or not forget(artefact):
+                if not self.update or not (cluster.forget(artefact) | forget(artefact)):
                     raise
                 summary = make(memory)
             write_meta(artefact, settings, digests, summary)
