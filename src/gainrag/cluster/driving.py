@@ -111,8 +111,6 @@ def _connected(cluster: Cluster) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-
     if ray.is_initialized():
         yield
         return
@@ -152,6 +150,10 @@ def _run(home: Path, task: Task, cluster: Cluster) -> None:
     from ray.data import ActorPoolStrategy, DataContext
     from ray.data.checkpoint import CheckpointConfig
 
+    # Of its own log people see what is wrong; the rest is in Ray's files.
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.checkpoint_config = CheckpointConfig(KEY, str(home / "done"), delete_checkpoint_on_success=False)
