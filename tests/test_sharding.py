@@ -109,7 +109,7 @@ def test_a_shard_goes_on_in_the_chunks_that_it_was_begun_in(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a CPU began is continued on a GPU, whose chunks are larger."""
-    whole = four("answer", source, tmp_path)
+    half = make("answer", source, tmp_path / "half.jsonl", "--shard", "0/2")
     begun = InBatches.generate
 
     def stops(lm: InBatches, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -119,12 +119,12 @@ def test_a_shard_goes_on_in_the_chunks_that_it_was_begun_in(
 
     monkeypatch.setattr(InBatches, "generate", stops)
     out = tmp_path / "again.jsonl"
-    arguments = ["answer", source, "--llm", "overlap", "-o", str(out), *STAGES["answer"], "--shard", "0/4"]
+    arguments = ["answer", source, "--llm", "overlap", "-o", str(out), *STAGES["answer"], "--shard", "0/2"]
     assert cli.main(arguments) == 130
     monkeypatch.setattr(InBatches, "generate", begun)
     monkeypatch.setattr(InBatches, "kind", "cuda")
     assert cli.main(arguments) == 0
-    assert out.read_bytes() == Path(whole[0]).read_bytes()
+    assert out.read_bytes() == half.read_bytes()
 
 
 def test_what_cannot_be_merged(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
