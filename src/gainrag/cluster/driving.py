@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from gainrag.cluster.settings import LOCAL, Cluster
 from gainrag.cluster.working import FAILED, KEY, LINES, Task, Worker
-from gainrag.errors import ConfigError, DataError, ModelError, StaleError
+from gainrag.errors import ConfigError, DataError, ModelError, ResourceError, StaleError
 from gainrag.files.locks import lock
 from gainrag.files.meta import as_json, same_settings
 from gainrag.files.places import is_stream, target
@@ -76,6 +76,7 @@ def distribute(
 
     Raises:
         ConfigError: the cluster has not what the workers are to be given.
+        ResourceError: Ray does not start, or is not there.
         DataError: more questions failed than may; what was made is kept, and running again tries those again.
         StaleError: what is there was begun with other settings.
         ModelError: the model cannot be opened on a worker.
@@ -122,9 +123,9 @@ def _connected(cluster: Cluster) -> Iterator[None]:
             ray.init(address=LOCAL, num_cpus=cores, **own, **quiet)
         else:
             ray.init(address=cluster.ray, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        hint = "see that it runs (ray status), or use local"
-        raise ConfigError(f"no Ray there ({error})", where=str(cluster.ray), hint=hint) from None
+    except Exception as error:  # Ray raises bare ones, too: that a busy machine did not start it in 30 seconds
+        hint = "see that it runs (ray status); on a busy machine run the same command again"
+        raise ResourceError(f"Ray cannot be used there ({error})", where=str(cluster.ray), hint=hint) from None
     try:
         _check_room(cluster, ray.cluster_resources())
         yield
