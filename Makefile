@@ -12,7 +12,7 @@ ENGINES := .venv-engines
 # The clients of others that the service is tried with want other versions, too.
 CLIENTS := .venv-clients
 
-.PHONY: demo test test-engines test-clients check format bench bench-openvino browser clean
+.PHONY: demo test test-ray test-engines test-clients check format bench bench-openvino browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
@@ -25,6 +25,11 @@ test: $(VENV)/ready check
 # The engines that are too large for `make test`: vLLM on the CPU and transformers' server, in an environment of their own.
 test-engines: $(VENV)/ready $(ENGINES)/ready
 	GAINRAG_ENGINES=$(ENGINES) $(BIN)/pytest -q tests/test_real_engines.py
+
+# Stages through Ray, which is started and killed there; it installs beside the other packages.
+test-ray: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	GAINRAG_RAY=1 RAY_worker_niceness=0 $(BIN)/pytest -q tests/test_cluster.py
 
 # The service by the real clients of others: in their environment, against a server in ours.
 test-clients: $(VENV)/ready $(CLIENTS)/ready

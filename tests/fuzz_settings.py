@@ -82,7 +82,7 @@ def settings(world: World, rng: Rng) -> Case:
         path.write_bytes(data)
     else:
         what = f"[{table}] {key} = {value!r}"
-    argv = ["validate", str(path), "--data", str(world.data)]
+    argv = ["validate", str(path), "--no-measure", "--data", str(world.data)]
     return Case("settings", what, argv, bad, [path.name, key, table])
 
 
@@ -112,7 +112,7 @@ def datasets(world: World, rng: Rng) -> Case:
     path.write_text(
         "[[dataset]]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in table.items()) + '[index]\nretriever = "bm25"\n'
     )
-    argv = ["validate", str(path), "--data", str(world.data)]
+    argv = ["validate", str(path), "--no-measure", "--data", str(world.data)]
     names = [path.name, key, *(str(v) for v in table.values() if v)]
     return Case("datasets", f"{key} = {value!r}", argv, True, names)
 

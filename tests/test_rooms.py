@@ -40,6 +40,7 @@ ORDER = (
     "probing",
     "inference",
     "testing",
+    "cluster",
     "runs",
     "report",
     "demo",

@@ -18,7 +18,7 @@ from tests.small_run import CONFIG, run
 
 def validated(folder: Path, text: str) -> list[str]:
     write_config(folder, text)
-    return validate(read_config(folder / "config.toml", STAGES))
+    return validate(read_config(folder / "config.toml", STAGES), measured=False)
 
 
 def write_config(folder: Path, text: str) -> Path:
@@ -172,7 +172,7 @@ def test_the_same_question_in_train_and_test_is_noticed(tmp_path: Path) -> None:
     path = write_config(tmp_path, "")
     (tmp_path / "test.jsonl").write_text((tmp_path / "train.jsonl").read_text())
     with pytest.raises(DataError, match="both in train and in test"):
-        validate(read_config(path, STAGES))
+        validate(read_config(path, STAGES), measured=False)
 
 
 def test_passages_that_were_brought_must_be_enough(tmp_path: Path) -> None:
@@ -183,6 +183,6 @@ def test_passages_that_were_brought_must_be_enough(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in (tmp_path / f"{split}.jsonl").read_text().splitlines()]
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps({**line, "ctxs": ctxs}) + "\n" for line in lines))
     with pytest.raises(ConfigError, match=r"\[select\] k: 3 passages are wanted, but question a/\d brought 2"):
-        validate(read_config(path, STAGES))
+        validate(read_config(path, STAGES), measured=False)
     path.write_text(path.read_text().replace("k = 3", "k = 2"))
-    assert validate(read_config(path, STAGES))[0] == "a: 9 train and 9 test questions"
+    assert validate(read_config(path, STAGES), measured=False)[0] == "a: 9 train and 9 test questions"

@@ -1,21 +1,20 @@
 """What each command of the command line does: read, call the stage, write, leave the meta file.
 
-Which commands there are, and with what arguments, is in gainrag.cli.commands.
+Which commands there are, and with what arguments, is in gainrag.cli.commands; what those do that ask a language model
+about every question is in gainrag.cli.prompting.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 
 from gainrag import (
-    answering,
     asking,
-    augmentation,
     evaluation,
     indexing,
     ingestion,
@@ -28,12 +27,14 @@ from gainrag import (
     training,
 )
 from gainrag.cli.probing import screen
+from gainrag.cli.prompting import memory_of as _memory
+from gainrag.cli.prompting import open_lm as _open_lm
+from gainrag.cli.prompting import own_of as _own
 from gainrag.errors import DataError, UsageError
 from gainrag.files.locks import lock
-from gainrag.files.meta import hashes, is_current, meta_path, write_meta
-from gainrag.files.places import calls_path, check_output
+from gainrag.files.meta import hashes, meta_path, write_meta
+from gainrag.files.places import check_output
 from gainrag.files.streams import read, read_json, write, write_json
-from gainrag.prompts import for_model
 from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
@@ -43,35 +44,12 @@ from gainrag.runs.names import by_seed
 from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selector
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
-from gainrag.settings import parameters, recorded, settings_of
+from gainrag.settings import parameters, settings_of
 from gainrag.training.labels import AT_ALPHA
 
 Arguments = Mapping[str, Any]
 # Others' formats, by the names that `gainrag ingest` takes.
 FORMATS = get_args(ingestion.Format)
-
-
-def _own(stage: Callable[..., Any], arguments: Arguments) -> dict[str, Any]:
-    """The arguments that are the stage's parameters."""
-    return {name: arguments[name] for name in parameters(stage) if name in arguments}
-
-
-def _open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
-    """The model of a command, and what identifies it. What an engine answers is kept beside the command's output."""
-    own = {**_own(lms.open_lm, arguments), "model": arguments["llm"]}
-    kept: dict[str, Any] = {}
-    if arguments["out"] is not None and lms.address_of(own["model"], own.get("base_url")) is not None:
-        kept["calls"] = calls_path(arguments["out"])
-    lm = lms.open_lm(**kept, **own)
-    print(lms.described(lm), file=sys.stderr)
-    return lm, lms.facts(own)
-
-
-def _memory(
-    stage: Callable[..., Any], arguments: Arguments, lm: Any, llm: dict[str, Any], **inputs: str
-) -> dict[str, Any]:
-    own = recorded(stage, _own(stage, arguments))
-    return {"settings": {**own, "prompt": for_model(own["prompt"], lm).form, "llm": llm}, "inputs": hashes(inputs)}
 
 
 def _read_config(path: str | Path, arguments: Arguments) -> config.Config:
@@ -191,24 +169,6 @@ def retrieve(arguments: Arguments) -> None:
     write_meta(arguments["out"], settings_of(retrieval.retrieve, own), inputs)
 
 
-def augment(arguments: Arguments) -> None:
-    """Retrieved records -> candidates."""
-    _ask(augmentation.augment, "retrieved", arguments)
-
-
-def _ask(stage: Callable[..., Any], source: str, arguments: Arguments, **more: Any) -> None:
-    """A stage in which the language model writes something for each record of a file, given as argument `source`.
-
-    Args:
-        more: what the stage is given beside its settings; it is recorded among them.
-    """
-    records = ingestion.read_retrieved(arguments[source], need_answers=False)
-    lm, llm = _open_lm(arguments)
-    memory = _memory(stage, arguments, lm, llm, **{source: arguments[source]})
-    stage(records, lm, arguments["out"], memory, **_own(stage, arguments), **more)
-    write_meta(arguments["out"], {**memory["settings"], **msgspec.to_builtins(more)}, memory["inputs"])
-
-
 def probe(arguments: Arguments) -> None:
     """Candidates, or questions and an index -> what could be won, on standard output."""
     source, folder, own = arguments["candidates"], arguments["index"], _own(retrieval.retrieve, arguments)
@@ -232,37 +192,6 @@ def probe(arguments: Arguments) -> None:
         write_json(path, msgspec.to_builtins(found))
         write_meta(path, {**settings_of(probing.probe, arguments), "llm": llm, **own}, memory["inputs"])
     print(screen(found))
-
-
-def synthesize(arguments: Arguments) -> None:
-    """Candidates -> gain records, and with --diagnose how good the labels are."""
-    if arguments["diagnose"] and arguments.get("labels") == "sampled":
-        raise UsageError(
-            "--diagnose compares alphas, and sampled labels have none",
-            where="gainrag synthesize",
-            hint="leave it out: what share of the answers is right is said anyway",
-        )
-    candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=True)
-    lm, llm = _open_lm(arguments)
-    memory = _memory(synthesis.synthesize, arguments, lm, llm, candidates=arguments["candidates"])
-    out, sample = arguments["out"], arguments["diagnose"]
-    if sample and is_current(out, **memory):
-        print(f"{out}: reused, made with the same settings from the same candidates", file=sys.stderr)
-        records = list(read(out, GainRecord))
-    else:
-        records = synthesis.synthesize(candidates, lm, out, memory, **_own(synthesis.synthesize, arguments))
-    summary = synthesis.summarize(records)
-    write_meta(out, **memory, summary={**summary, "diagnosis": None})
-    print(synthesis.describe(summary), file=sys.stderr)
-    if not sample:
-        return
-    # Only now: what is labelled stays labelled, whatever becomes of the diagnosis.
-    asked = synthesis.evenly_spaced(records, sample)
-    answers = sum(len(record.ctxs) for record in asked)
-    print(f"diagnosis: {answers} answers, to every candidate of {len(asked)} questions", file=sys.stderr)
-    diagnosis = synthesis.diagnose(records, lm, **_own(synthesis.diagnose, arguments) | {"sample": sample})
-    write_meta(out, **memory, summary={**summary, "diagnosis": diagnosis})
-    print(synthesis.describe_diagnosis(diagnosis), file=sys.stderr)
 
 
 def train(arguments: Arguments) -> None:
@@ -346,19 +275,6 @@ def export(arguments: Arguments) -> None:
     print(f"exported into {folder}", file=sys.stderr)
 
 
-def answer(arguments: Arguments) -> None:
-    """Selected records -> answers."""
-    source = arguments.get("calibrate")
-    if not source:
-        _ask(answering.answer, "selected", arguments)
-        return
-    threshold = answering.calibrate_on(list(read(source, Answer)), str(source))
-    first, second = threshold.choices
-    asked = f"by {threshold.questions} training questions"
-    print(f"{first} where loss({second}) - loss({first}) is above {threshold.value:.3f} nats, {asked}", file=sys.stderr)
-    _ask(answering.answer, "selected", arguments, threshold=threshold)
-
-
 def evaluate(arguments: Arguments) -> None:
     """Answers of several systems -> evaluation.json and a table. NAME.seed1.jsonl beside NAME.jsonl is a further run of
     NAME, as a run folder has them."""
@@ -425,7 +341,7 @@ def validate(arguments: Arguments) -> None:
     from gainrag.runs import validation
 
     read = _read_config(arguments["config"], arguments)
-    for line in validation.validate(read):
+    for line in validation.validate(read, arguments["measure"]):
         print(line, file=sys.stderr)
     print("valid", file=sys.stderr)
 

@@ -22,7 +22,8 @@ from gainrag import (
     synthesis,
     training,
 )
-from gainrag.cli import actions
+from gainrag.cli import actions, prompting
+from gainrag.cluster import Cluster
 from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
@@ -117,6 +118,11 @@ def _output(help: str, **more: Any) -> Argument:
 def _llm() -> Argument:
     names = "embedded:NAME, a Hugging Face id, a folder, a GGUF file, or an endpoint: http://HOST:PORT/v1#NAME"
     return Argument(("--llm",), {"required": True, "metavar": "MODEL", "help": names})
+
+
+def _shard() -> Argument:
+    text = "work on share I of N of the questions, I from 0; `gainrag merge` joins what all of them made"
+    return Argument(("--shard",), {"metavar": "I/N", "help": text})
 
 
 def _calibrate() -> Argument:
@@ -217,9 +223,9 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "augment",
         "Add the pseudo-passage that the language model writes itself.",
-        actions.augment,
-        (_input("retrieved", "retrieved records, or -"), _llm(), _output("candidates.jsonl, or -")),
-        (augmentation.augment, lms.open_lm),
+        prompting.augment,
+        (_input("retrieved", "retrieved records, or -"), _llm(), _output("candidates.jsonl, or -"), _shard()),
+        (augmentation.augment, lms.open_lm, Cluster),
         ("model",),
         kept=GOES_ON,
     ),
@@ -244,11 +250,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "synthesize",
         "Measure how much each candidate helps the language model to the right answer.",
-        actions.synthesize,
+        prompting.synthesize,
         (
             _input("candidates", "candidates with gold answers, or -"),
             _llm(),
             _output("gains.jsonl, or -"),
+            _shard(),
             Argument(
                 ("--diagnose",),
                 {
@@ -259,7 +266,7 @@ COMMANDS: tuple[Command, ...] = (
                 },
             ),
         ),
-        (synthesis.synthesize, lms.open_lm),
+        (synthesis.synthesize, lms.open_lm, Cluster),
         ("model",),
         kept=GOES_ON,
     ),
@@ -319,16 +326,31 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "answer",
         "Answer each question from its passages.",
-        actions.answer,
+        prompting.answer,
         (
             _input("selected", "retrieved records, or -"),
             _llm(),
             _calibrate(),
             _output("answers.jsonl, or -"),
+            _shard(),
         ),
-        (answering.answer, lms.open_lm),
+        (answering.answer, lms.open_lm, Cluster),
         ("model",),
         kept=GOES_ON,
+    ),
+    Command(
+        "merge",
+        "Join what shards made, once it is checked that all are there: the bytes that one machine would have written.",
+        prompting.merge,
+        (
+            _input("shards", "what `--shard 0/N`, `--shard 1/N` .. made, all of them", nargs="+", metavar="SHARD"),
+            _output("candidates.jsonl, gains.jsonl or answers.jsonl"),
+            Argument(
+                ("--of",),
+                {"metavar": "FILE", "help": "the input that they are shares of [where it was when they were made]"},
+                reads=True,
+            ),
+        ),
     ),
     Command(
         "evaluate",
@@ -402,7 +424,18 @@ COMMANDS: tuple[Command, ...] = (
         "validate",
         "Check everything that can be checked before compute is spent.",
         actions.validate,
-        (_input("config", "a TOML config"), _data("the config's folder")),
+        (
+            _input("config", "a TOML config"),
+            _data("the config's folder"),
+            Argument(
+                ("--no-measure",),
+                {
+                    "dest": "measure",
+                    "action": "store_false",
+                    "help": "do not open the language model to measure what the run will take",
+                },
+            ),
+        ),
     ),
     Command(
         "engines",

@@ -6,5 +6,7 @@ streams   files, written whole or not at all; records and JSON objects
 folders   the same for folders
 meta      is it finished: what an artefact was made from
 resuming  may I go on: long stages that may be stopped at any moment
+sharding  one stage on several machines
+merging   what they made -> one artefact
 progress  the one progress bar
 """

@@ -48,16 +48,18 @@ def write_meta(
     settings: Mapping[str, Any],
     inputs: Mapping[str, str],
     summary: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the meta file of a finished artefact; nothing for a stream.
 
     Args:
         inputs: hashes of what it was made from, by name (see `hashes`).
         summary: figures about the artefact, for people.
+        more: what else stands in it, or in the place of what would: of a merged artefact the versions of its shards.
     """
     if is_stream(artefact):
         return
-    meta: dict[str, Any] = {"settings": settings, "inputs": inputs, "versions": versions()}
+    meta: dict[str, Any] = {"settings": settings, "inputs": inputs, "versions": versions(), **(more or {})}
     if (own := _identity(artefact)) is not None:
         meta["artefact"] = own
     write_json(meta_path(artefact), {**meta, "summary": summary} if summary else meta, of=artefact)
@@ -67,8 +69,13 @@ def is_current(artefact: str | Path, settings: Mapping[str, Any], inputs: Mappin
     """Whether the artefact is there, untouched, and was made with these settings from these inputs."""
     if is_stream(artefact) or not Path(artefact).exists() or not was_made(artefact, settings, inputs):
         return False
+    return is_untouched(artefact, read_json(meta_path(artefact)))
+
+
+def is_untouched(artefact: str | Path, meta: Mapping[str, Any]) -> bool:
+    """Whether an artefact is the one that its meta was written for."""
     # Metas from before there was an identity have none, nor have those of folders: an index is too large to read whole.
-    recorded = read_json(meta_path(artefact)).get("artefact")
+    recorded = meta.get("artefact")
     return recorded is None or recorded == _identity(artefact)
 
 

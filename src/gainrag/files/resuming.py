@@ -117,6 +117,15 @@ def forget(out: str | Path) -> bool:
     return bool(there)
 
 
+def chunk_begun(out: str | Path, chunk: int) -> int:
+    """The size of chunks in which an output is made: that of a run that was begun, which stays, or else this one."""
+    if is_stream(out):
+        return chunk
+    partial, begun = _beside(out)
+    recorded = read_json(begun).get(_CHUNK, chunk) if partial.exists() and begun.exists() else chunk
+    return recorded if type(recorded) is int and recorded > 0 else chunk
+
+
 def _beside(out: str | Path) -> tuple[Path, Path]:
     """Where the records made so far are, and what they were begun with."""
     partial = target(out).with_name(target(out).name + ".part")
@@ -136,7 +145,7 @@ def _begin(out: str | Path, settings: Mapping[str, Any], chunk: int) -> int:
     chunk = was.pop(_CHUNK, chunk)
     if not same_settings(was, now):
         raise StaleError(
-            f"begun with other settings ({_difference(was, now)})",
+            f"begun with other settings ({difference(was, now)})",
             where=str(partial),
             hint="use those settings again, or " + _START_OVER,
         )
@@ -179,7 +188,7 @@ def _check_record(line: bytes, kind: type[Question], items: Sequence[Question], 
         )
 
 
-def _difference(was: dict[str, Any], now: dict[str, Any]) -> str:
+def difference(was: dict[str, Any], now: dict[str, Any]) -> str:
     """The settings in which two runs differ, in a few words."""
     was, now = _flat(was), _flat(now)
     keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))

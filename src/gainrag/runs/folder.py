@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gainrag import lms
+from gainrag import cluster, lms
 from gainrag.errors import StaleError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, write_meta
@@ -18,6 +18,7 @@ from gainrag.files.streams import open_output
 from gainrag.lms.remote.address import is_endpoint
 from gainrag.prompts import PromptForm, wording
 from gainrag.protocols import Scorer
+from gainrag.records import Retrieved
 from gainrag.runs.config import Config
 from gainrag.settings import recorded, settings_of
 
@@ -64,6 +65,31 @@ class Run:
         left_out = ("dtype", "device") if is_endpoint(proxy) else lms.SCORING
         return {k: v for k, v in table.items() if k not in ("base_url", "api_key_env", *left_out)} | {"model": proxy}
 
+    def ask(
+        self,
+        stage: Callable[..., Any],
+        questions: Sequence[Retrieved],
+        artefact: Path,
+        memory: dict[str, Any],
+        table: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        proxy: str | None = None,
+    ) -> None:
+        """Have the language model make a stage's records of questions: here, or on the cluster of [cluster].
+
+        Args:
+            memory: what the records depend on beside the questions.
+            table: the stage's settings.
+            sizes: how many questions it works on together, by what the model runs on.
+        """
+        spread = cluster.Cluster(**self.config.table("cluster"))
+        if spread.ray is None:
+            stage(questions, self.lm(proxy), artefact, memory, **table)
+            return
+        llm = {**self._llm(proxy), "dtype": memory["settings"]["llm"]["dtype"]}
+        asked = {"llm": llm, "sizes": sizes, "settings": table}
+        cluster.distribute(stage, questions, artefact, memory, cluster=spread, **asked)
+
     def tells_losses(self) -> bool:
         """Whether the language model tells losses. One on this machine does, and is not loaded to know that."""
         return lms.endpoint_of(self._llm(None)) is None or isinstance(self.lm(), Scorer)
@@ -109,7 +135,7 @@ class Run:
             try:
                 summary = make(memory)
             except StaleError:
-                if not self.update or not forget(artefact):
+                if not self.update or not (cluster.forget(artefact) | forget(artefact)):
                     raise
                 summary = make(memory)
             write_meta(artefact, settings, digests, summary)

@@ -41,12 +41,13 @@ from gainrag import (
     synthesis,
     training,
 )
+from gainrag.cluster import Cluster
 from gainrag.files.locks import lock
 from gainrag.files.meta import digest, hashes, write_meta
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
-from gainrag.runs import making, printing, retrieving, systems, thresholds, tuning, validation, variants
+from gainrag.runs import costs, making, printing, retrieving, systems, thresholds, tuning, validation, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run, claim
 from gainrag.runs.names import GAINRAG, RELEVANCE, by_seed, file_name
@@ -122,6 +123,9 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     state = State(Run(folder, config.inside(folder), update, options.proxy), options)
     if not any(dataset.asked for dataset in config.datasets):
         _read(state)
+    if not (any(dataset.made for dataset in config.datasets) or (folder / "config.toml").exists()):
+        for line in costs.estimate(state.run, options, state.found, download=True):
+            say(line)
     with lock(folder / "gainrag"):
         claim(folder, config, update)
         for stage in FLOW:
@@ -212,7 +216,7 @@ def _augment(state: State, split: str, records: Sequence[Retrieved], pseudo: boo
 
     def make(memory: dict[str, Any]) -> None:
         if pseudo:
-            augmentation.augment(records, state.run.lm(), artefact, memory, **table)
+            state.run.ask(augmentation.augment, records, artefact, memory, table, augmentation.CHUNK)
         else:
             write(artefact, records)
 
@@ -249,8 +253,9 @@ def _label(
         settings["ids"] = digest("\n".join(record.id for record in candidates))
 
     def make(memory: dict[str, Any]) -> dict[str, Any]:
-        made = synthesis.synthesize(candidates, state.run.lm(proxy), artefact, memory, **table)
-        return synthesis.summarize(made)
+        sizes = synthesis.chunk_sizes(settings_of(synthesis.synthesize, table)["labels"])
+        state.run.ask(synthesis.synthesize, candidates, artefact, memory, table, sizes, proxy)
+        return synthesis.summarize(list(read(artefact, GainRecord)))
 
     state.run.stage(artefact, settings, {"candidates": state.path("candidates", f"{split}.jsonl")}, make)
     return list(read(artefact, GainRecord))
@@ -406,6 +411,7 @@ STAGES: dict[str, Callable[..., Any]] = {
     "llm": lms.open_lm,
     "ingest": ingestion.ingest_documents,
     "ask": asking.ask,
+    "cluster": Cluster,
     "index": indexing.index,
     "retrieve": retrieval.retrieve,
     "augment": augmentation.augment,

@@ -229,7 +229,7 @@ def _answer(state: Run, unique: Mapping[str, Retrieved]) -> dict[str, Answer]:
         write(asked, missing)
 
         def make(memory: dict[str, Any]) -> None:
-            answering.answer(missing, state.lm(), pool, memory, **table)
+            state.ask(answering.answer, missing, pool, memory, table, answering.CHUNK)
 
         state.stage(pool, settings, {"asked": asked}, make)
         found |= _read_pool(asked, pool)

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from gainrag import asking, indexing, ingestion, lms, retrieval, selection, synthesis, training
+from gainrag.cluster import Cluster, check_cluster
 from gainrag.errors import ConfigError, ModelError
 from gainrag.files.streams import read_json
 from gainrag.models.devices import choose_device
 from gainrag.models.folder import resolve, source_of
 from gainrag.models.registry import PREFIX
 from gainrag.records import Question, Retrieved
-from gainrag.runs import names, variants
+from gainrag.runs import costs, names, variants
 from gainrag.runs.config import Config, Options, Sweep
+from gainrag.runs.folder import Run
 from gainrag.runs.questions import check_apart, draw, read_all
 from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.settings import settings_of
@@ -33,8 +35,11 @@ _MARKS = ("config.json", "modules.json", FEATURES_FILE)
 _NAMES = "give embedded:NAME, a Hugging Face id or a folder"
 
 
-def validate(config: Config) -> list[str]:
+def validate(config: Config, measured: bool = True) -> list[str]:
     """Read every data file, look every local model up, and check the settings against one another.
+
+    Args:
+        measured: also open the language model, where it is on this machine, and measure what the run will take.
 
     Returns:
         What was found, a line each.
@@ -64,7 +69,10 @@ def validate(config: Config) -> list[str]:
             questions += f", {len(ingestion.read_questions(dataset.questions, need_answers=True))} that people asked"
         passages = corpora.get(dataset.corpus, f"a corpus of {dataset.documents}") if dataset.corpus else ""
         lines.append(f"{dataset.name}: {questions}" + (f", {passages}" if passages else ""))
-    return lines + models + [f"[llm] {line}" for line in lms.look_over(config.table("llm"))]
+    lines += models + [f"[llm] {line}" for line in lms.look_over(config.table("llm"))]
+    if not measured or any(dataset.made for dataset in config.datasets):
+        return lines
+    return lines + costs.estimate(Run(Path(), config, update=False), options, found)
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -89,6 +97,7 @@ def check(config: Config, options: Options) -> None:
     _check_trainings(config, options.warm_start)
     _check_devices(config)
     lms.check(config.table("llm"))
+    _check_cluster(config, options.proxy)
     for reranker in config.rerankers:
         _source_of(reranker.model, f"[[reranker]] {reranker.name} model")
 
@@ -270,6 +279,15 @@ def _check_devices(config: Config) -> None:
             choose_device(table.get("device", "auto"))
         except ConfigError as error:
             raise ConfigError(error.what, where=f"{where} device", hint=error.hint) from None
+
+
+def _check_cluster(config: Config, proxy: str | None) -> None:
+    cluster = Cluster(**config.table("cluster"))
+    for model in (config.table("llm"), *([{**config.table("llm"), "model": proxy}] if proxy else [])):
+        check_cluster(cluster, model, "[cluster] ")
+    if cluster.may_fail:
+        hint = "leave it out: systems are compared on the same questions"
+        raise ConfigError("in a run no question may fail", where="[cluster] may_fail", hint=hint)
 
 
 # --- models --------------------------------------------------------------------------------------------------------

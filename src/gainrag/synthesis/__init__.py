@@ -18,7 +18,7 @@ from gainrag.synthesis.diagnosis import (
     recommended_alpha,
     summarize,
 )
-from gainrag.synthesis.labelling import CHUNK, as_alphas, check_source, scoring_request, synthesize
+from gainrag.synthesis.labelling import CHUNK, as_alphas, check_source, chunk_sizes, scoring_request, synthesize
 from gainrag.synthesis.reading import (
     choice_gain_without,
     choice_gains_at,
@@ -39,6 +39,7 @@ __all__ = [
     "choice_gain_without",
     "choice_gains_at",
     "choice_losses_of",
+    "chunk_sizes",
     "describe",
     "describe_agreement",
     "describe_diagnosis",

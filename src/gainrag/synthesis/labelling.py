@@ -166,9 +166,14 @@ def synthesize(
             record.thinned = left_out or None
         return made
 
-    chunk = chunk_for(lm, SAMPLED_CHUNK if sampled else CHUNK)
+    chunk = chunk_for(lm, chunk_sizes(labels))
     rate = lm.rate if isinstance(lm, Hardware) and not sampled else None
     return write_resumable(out, candidates, make, kind=GainRecord, chunk=chunk, settings=own, what="gains", rate=rate)
+
+
+def chunk_sizes(labels: Labels) -> Mapping[str, int]:
+    """How many questions are labelled together, by what the model runs on."""
+    return SAMPLED_CHUNK if labels == "sampled" else CHUNK
 
 
 def check_source(settings: Mapping[str, Any], where: str = "") -> None:
