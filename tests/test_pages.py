@@ -16,6 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ def try_gainrag(words: list[str]) -> None:
 
 def try_pip(words: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in pairwise(words):
         if option in {"-c", "-r"}:
             assert (ROOT / value).is_file(), f"there is no {value}"
     for word in words:
@@ -217,7 +218,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm: LocalLM) 
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PASSAGES), encoding="utf-8")
     index("corpus.jsonl", "idx", retriever="bm25")
     ctxs = [{**p, "score": 3.0 - n} for n, p in enumerate(PASSAGES)]
-    asked = {"Which river flows through Paris?": "Seine", "Which rivers meet in Lyon?": "Rhone", "When is rain?": "winter"}
+    asked = {"Which river flows through Paris?": "Seine", "Which rivers meet in Lyon?": "Rhone"}
     with open("candidates.jsonl", "w", encoding="utf-8") as stream:
         for number, (question, answer) in enumerate(asked.items()):
             record = {"id": f"q{number}", "question": question, "answers": [answer], "ctxs": ctxs}

@@ -21,7 +21,7 @@ from gainrag import (
     synthesis,
     training,
 )
-from gainrag.cli import actions, completion
+from gainrag.cli import actions
 from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
@@ -379,12 +379,6 @@ COMMANDS: tuple[Command, ...] = (
         actions.engines,
         (Argument(("url",), {"help": "http://HOST:PORT/v1#NAME; NAME may be left out where there is one model"}),),
         (lms.examine,),
-    ),
-    Command(
-        "completion",
-        "Print what makes a shell complete gainrag's commands and flags: `gainrag completion bash > FILE`.",
-        completion.complete,
-        (Argument(("shell",), {"choices": completion.SHELLS, "help": "the shell"}),),
     ),
     Command(
         "demo",
