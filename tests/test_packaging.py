@@ -1,4 +1,4 @@
-"""What is installed, and with what: extras, oldest versions, the lock, shell completion, the version that files name."""
+"""What is installed, and with what: extras, oldest versions, the lock, shell completion, the version named in files."""
 
 from __future__ import annotations
 
