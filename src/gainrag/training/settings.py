@@ -8,7 +8,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import msgspec
 
-from gainrag.errors import ConfigError
+from gainrag.errors import ConfigError, require
 from gainrag.settings import settings_of
 from gainrag.training.labels import POINT_WISE, Labels
 
@@ -129,8 +129,10 @@ def check_training(settings: Settings, *, tuned: bool = False, where: str = "tra
         where: what to name in the error.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: they do not, or the kind needs an extra that is not installed.
     """
+    if settings.kind != "features":
+        require("train", "accelerate", "datasets")
     # Left out, it depends on the number of questions, and a comparison of trainings must not. That of trees has folds.
     tuned = tuned and settings.kind != "features"
     if (settings.validation == 0 and settings.retrieval_prior) or (tuned and not settings.validation):

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from gainrag.errors import DataError
+from gainrag.errors import DataError, require
 from gainrag.files.locks import lock
 from gainrag.files.meta import digest, is_current, write_meta
 from gainrag.files.progress import progress
@@ -93,12 +93,14 @@ def ingest_documents(
 
     Raises:
         DataError: there is no such folder, or none of its files has text.
+        ConfigError: the extra is not installed.
         ModelError: the tokenizer cannot be loaded.
         ResourceError: the disk is full; what is read is kept, and running again continues.
     """
     source, out = Path(folder), Path(out)
     with input_errors(source):
         os.stat(source)
+    require("ingest", "charset_normalizer", "markdown_it", "selectolax", "semchunk")
     count = TokenCount(tokenizer)
     found = Documents()
     with lock(out / "gainrag"), open_store(out) as store:
