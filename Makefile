@@ -9,8 +9,9 @@ OPENVINO := .venv-openvino
 # vLLM wants other versions of transformers than the rest.
 ENGINES := .venv-engines
 
-# The clients of others that the service is tried with want other versions, too.
+# The clients of others that the service is tried with want other versions, too; and their frameworks' oldest ones.
 CLIENTS := .venv-clients
+OLDEST := .venv-oldest
 
 .PHONY: demo test test-engines test-clients check format bench bench-openvino browser clean
 
@@ -26,10 +27,13 @@ test: $(VENV)/ready check
 test-engines: $(VENV)/ready $(ENGINES)/ready
 	GAINRAG_ENGINES=$(ENGINES) $(BIN)/pytest -q tests/test_real_engines.py
 
-# The service by the real clients of others: in their environment, against a server in ours.
-test-clients: $(VENV)/ready $(CLIENTS)/ready
-	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/pytest -q --confcutdir=tests/clients \
-		-o addopts=-ra tests/clients
+# The service by the real clients of others, in their environment, against a server in ours; then the integrations with
+# the oldest versions that they support.
+test-clients: $(VENV)/ready $(CLIENTS)/ready $(OLDEST)/ready
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/python -m pytest -q \
+		--confcutdir=tests/clients -o addopts=-ra tests/clients
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(OLDEST)/bin/python -m pytest -q \
+		--confcutdir=tests/clients -o addopts=-ra tests/clients/test_integrations.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks
@@ -80,10 +84,15 @@ $(ENGINES)/ready: engines.txt
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check -r engines.txt
 	touch $@
 
-$(CLIENTS)/ready: tests/clients/requirements.txt
+$(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/gainrag.txt
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	touch $@
 
+$(OLDEST)/ready: tests/clients/oldest.txt tests/clients/gainrag.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/oldest.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(ENGINES) $(CLIENTS) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENVINO) $(ENGINES) $(CLIENTS) $(OLDEST) runs .pytest_cache .mypy_cache .ruff_cache
