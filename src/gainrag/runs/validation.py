@@ -21,7 +21,7 @@ from gainrag.records import Question, Retrieved
 from gainrag.runs import names, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.questions import check_apart, draw, read_all
-from gainrag.selectors.boosted import FEATURES_FILE
+from gainrag.selectors.fetching import FEATURES_FILE
 from gainrag.settings import settings_of
 from gainrag.training.features import SCRATCH
 from gainrag.training.labels import AT_ALPHA, PLAIN, held_out_share
