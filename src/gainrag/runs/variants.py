@@ -31,7 +31,7 @@ from gainrag.runs.config import Config, Variant
 from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined, seeded
 from gainrag.runs.recorded import chosen_settings
-from gainrag.settings import further_seed, settings_of
+from gainrag.settings import further_seed, recorded, settings_of
 from gainrag.training.features import SCRATCH
 from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out, teaches
 from gainrag.training.settings import read_by
@@ -222,7 +222,7 @@ def _warm_start(state: Run, records: Sequence[Retrieved], sources: tuple[str, ..
     """The selector on whether passages hold an answer, from the questions of these data sets."""
     config = state.config
     own = warm_start_table(config)
-    settings = settings_of(training.train, own)
+    settings = recorded(training.train, own)
     folder = state.path("warm_start")
     if sources != learned_from(config):
         folder = state.path("warm_starts", joined(sources))
@@ -258,7 +258,7 @@ def _distil(
     config, kind = state.config, settings_of(training.train, table)["kind"]
     table = {**KEPT, **read_by(kind, table)}
     synthesized = settings_of(synthesis.synthesize, config.table("synthesize"))
-    settings = {**settings_of(training.train, table), **more}
+    settings = {**recorded(training.train, table), **more}
     inputs = {"gains": state.path("gains", "train.jsonl")}
     facts: dict[str, Any] = {
         "data": ", ".join(sources),

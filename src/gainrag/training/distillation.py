@@ -38,6 +38,7 @@ from gainrag.settings import (
     Seed,
     Share,
     Temperature,
+    added_later,
     checked,
 )
 from gainrag.synthesis import level_of
@@ -45,13 +46,14 @@ from gainrag.training.base import open_base
 from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
 from gainrag.training.labels import AT_ALPHA, ENOUGH, Example, Labels, split, targets
-from gainrag.training.settings import Kind, Settings, check_training, reads_what_it_is_given
+from gainrag.training.settings import Kind, Report, Settings, check_training, reads_what_it_is_given
 from gainrag.training.stacking import train_stack
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
 FEW, SERVED = 100, 400
 
 
+@added_later("report_to")
 @checked
 @reads_what_it_is_given
 def train(
@@ -81,6 +83,7 @@ def train(
     validation: Share | None = None,
     retrieval_prior: bool = False,
     keep_worse: bool = False,
+    report_to: Report = "none",
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -88,7 +91,8 @@ def train(
     """Train a selector and save it as a plain folder with a model card; of a cross-encoder it is one that
     `CrossEncoder(path)` loads.
 
-    Each epoch's training loss and held-out figures are printed on standard error.
+    Each epoch's training loss and held-out figures are printed on standard error, and of cross-encoders also sent to a
+    tracker where `report_to` names one.
 
     Args:
         records: gain records, or for relevance labels retrieved ones with `hasanswer`.
@@ -131,6 +135,9 @@ def train(
             more. 0 learns from all questions: there are no held-out figures and no comparison with the retriever.
         retrieval_prior: of a cross-encoder: also weigh what the retrievers scored, by the held-out questions.
         keep_worse: save a selector that is worse on the held-out questions than the retriever's order, too.
+        report_to: trackio, wandb or mlflow, which must be installed: each epoch's loss and held-out figures, and the
+            settings, go there, too; of a stack each cross-encoder is a run. Their own environment variables say where
+            (WANDB_PROJECT, MLFLOW_TRACKING_URI, TRACKIO_DIR ..).
         seed: of sampling, order, and the fresh head.
         dtype: bfloat16 runs matrix products in it (the weights stay float32).
         device: auto, cpu, cuda, ...
@@ -139,7 +146,7 @@ def train(
         DataError: no question is left to learn from, all labels of each question are equal, the labels need what the
             records do not have, or `out` is not a selector folder.
         ConfigError: a setting is out of its range, is none of the kind's, or contradicts another or the number of
-            questions.
+            questions; the tracker is not installed.
         ModelError: the base cannot be loaded; or the selector is not saved, because its scores are NaN, or equal for
             all passages of every question, or (without keep_worse) their first choices are worse than the retriever's
             on the held-out questions.
@@ -168,6 +175,7 @@ def train(
         validation=validation,
         retrieval_prior=retrieval_prior,
         keep_worse=keep_worse,
+        report_to=report_to,
         seed=seed,
         dtype=dtype,
         device=device,
