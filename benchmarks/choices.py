@@ -21,6 +21,7 @@ import numpy as np
 from common import with_error
 
 from gainrag import evaluation
+from gainrag.evaluation.lost import place
 from gainrag.files.streams import read
 from gainrag.protocols import FloatArray
 from gainrag.records import Answer, GainRecord, Retrieved
@@ -64,7 +65,7 @@ class Choices(NamedTuple):
         """Of each question whether its first candidate holds an answer, another one does, or none."""
         order = self.orders[chooser]
         return [
-            lost.place([c in self.holds[i] for c in losses], [order[i][0] in self.holds[i]])
+            place([c in self.holds[i] for c in losses], [order[i][0] in self.holds[i]])
             for i, losses in self.plain.items()
         ]
 
