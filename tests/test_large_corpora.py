@@ -315,7 +315,7 @@ def test_every_kind_finds_what_a_flat_index_finds(kind: compressed.Kind, tmp_pat
     vectors, queries = (rng.standard_normal((n, 16)).astype(np.float32) for n in (1500, 20))
     np.save(tmp_path / "vectors.npy", vectors.astype(np.float16))
     found = compressing.compress(tmp_path, len(vectors), kind, lambda: ("questions", queries))
-    assert found.factory == {"int8": "IVF38,SQ8", "pq": "IVF38,PQ4"}[kind]
+    assert found.factory == {"int8": "IVF38,SQ8", "pq": "IVF38,PQ4np"}[kind]
     assert found.recall[-1].at_100 >= 0.95
     index_of = Compressed(tmp_path, len(vectors), found)
     scores, rows = index_of.search(queries, 10)
