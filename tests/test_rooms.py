@@ -37,6 +37,7 @@ ORDER = (
     "synthesis",
     "training",
     "evaluation",
+    "probing",
     "inference",
     "testing",
     "cluster",

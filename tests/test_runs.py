@@ -495,3 +495,33 @@ def test_every_selector_is_trained_with_several_seeds(folder: Path, capsys: pyte
     assert {system.runs for system in run(folder, update=True).overall.systems.values()} == {1}
     assert ": started" not in capsys.readouterr().err
     report(out)
+
+
+def test_a_run_heeds_what_its_labels_say(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The alpha that the diagnosis recommends is trained on; a pseudo-passage that is never the best is left out."""
+    own = CONFIG.replace("diagnose = 0", "diagnose = 4") + "[synthesize]\nalpha = [0.5, 0.0]\n"
+    (folder / "config.toml").write_text(own)
+    monkeypatch.setattr("gainrag.runs.stages.ENOUGH_TO_SAY", 4)
+    monkeypatch.setattr(Model, "generate", lambda self, prompts, n: [said(prompt) for prompt in prompts])
+    found = run(folder)
+    err = capsys.readouterr().err
+    assert "alpha 0, which the diagnosis recommends, is trained on" in err
+    assert json.loads((folder / "out" / "selector.meta.json").read_text())["settings"]["alpha"] == 0.0
+    assert "the pseudo-passage is the best one of none of 4 labelled questions: none is written for the test" in err
+    candidates = list(read(folder / "out" / "candidates" / "test.jsonl", Retrieved))
+    assert {ctx.origin for record in candidates for ctx in record.ctxs} == {"corpus"}
+    assert names.PSEUDO not in found.overall.systems
+    report(folder / "out")
+
+    # So few questions prove nothing, unless one says that they do.
+    monkeypatch.setattr("gainrag.runs.stages.ENOUGH_TO_SAY", 5)
+    run(folder)
+    assert "4 labelled questions, too few to do without it" in capsys.readouterr().err
+
+
+def said(prompt: str) -> str:
+    """Nothing of use without a passage; else the river of the passage."""
+    passage = prompt.partition("\n\n")[0]
+    return next((river for river in RIVERS.values() if river in passage), "nobody knows")

@@ -295,6 +295,16 @@ def test_a_selector_learns_from_sampled_labels(tmp_path: Path) -> None:
     assert len(selector.score(labelled[0].question, labelled[0].ctxs)) == 4
 
 
+def test_questions_whose_passages_are_labelled_alike_change_nothing(tmp_path: Path) -> None:
+    labelled = synthesize(two_names(60), OverlapLM(), labels="sampled", n=5)
+    flat = [replace(r, id=f"flat-{r.id}", ctxs=[replace(c, gain=-1.0) for c in r.ctxs]) for r in labelled]
+    for name, records in {"without": labelled, "with": [*labelled, *flat]}.items():
+        train(records, tmp_path / name, kind="features", only_kept=False, keep_worse=True, start="scratch")
+    assert open_selector(tmp_path / "with").score("?", flat[0].ctxs).tolist() == (
+        open_selector(tmp_path / "without").score("?", flat[0].ctxs).tolist()
+    )
+
+
 def test_cross_encoders_learn_from_them(tmp_path: Path, tiny: str) -> None:
     labelled = synthesize(two_names(12), OverlapLM(), labels="sampled", n=3)
     train(labelled, tmp_path / "selector", kind="cross-encoder", base=tiny, epochs=1, only_kept=False)

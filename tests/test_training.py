@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gainrag import training
 from gainrag.augmentation import augment
@@ -18,7 +19,7 @@ from gainrag.errors import ConfigError, DataError, ModelError, ResourceError
 from gainrag.files.streams import write
 from gainrag.lms.local import LocalLM
 from gainrag.protocols import FloatArray
-from gainrag.records import GainRecord, Passage, Retrieved
+from gainrag.records import GainRecord, Passage, Retrieved, Scored
 from gainrag.runs.tuning import plain_regret, tune
 from gainrag.selection import select
 from gainrag.selectors import CrossEncoderSelector
@@ -28,10 +29,12 @@ from gainrag.synthesis import synthesize
 from gainrag.testing import OverlapLM
 from gainrag.training.base import open_cross_encoder
 from gainrag.training.epochs import Watch
+from gainrag.training.finishing import compare_with_shipped
 from gainrag.training.held_out import check_order
-from gainrag.training.labels import Labels, split
+from gainrag.training.labels import Example, Labels, split
 from gainrag.training.settings import Settings, check_training
 from tests.cross_encoders import train
+from tests.small_run import RIVERS
 
 
 def test_list_net_on_gains_has_the_gradient_of_the_kl_distillation() -> None:
@@ -320,6 +323,25 @@ def test_a_selector_worse_than_retrieval_is_saved_only_on_demand(
     assert "| worse than the retriever's order | yes" in (tmp_path / "s" / "README.md").read_text()
 
 
+def test_a_selector_worse_than_the_one_that_ships_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    held = []
+    for i, (city, river) in enumerate(RIVERS.items()):
+        texts = (f"{river} is the river that flows through {city}.", f"Rain falls on {city} in winter.")
+        ctxs = [Scored(id=f"{i}{n}", text=text, score=2.0 - n) for n, text in enumerate(texts)]
+        question = Retrieved(id=city, question=f"Which river flows through {city}?", answers=[river], ctxs=ctxs)
+        held.append(Example(question, [-1.0, -3.0]))
+    wrong, right = ([np.array(scores)] * len(held) for scores in ([0.0, 1.0], [1.0, 0.0]))
+    settings = Settings(**settings_of(training.train, {}))
+    figures = compare_with_shipped(wrong, held, settings)
+    assert list(figures) == ["held-out regret of the selector that ships (nats), which is better"]
+    assert "warning: the selector is worse than embedded:gain-features, which ships" in capsys.readouterr().err
+    assert compare_with_shipped(right, held, settings) == {}
+    # Labels of relevance do not judge what learned from gains, and a handful of questions judges nothing.
+    assert compare_with_shipped(wrong, held, replace(settings, labels="relevance")) == {}
+    assert compare_with_shipped(wrong[:4], held[:4], settings) == {}
+    assert capsys.readouterr().err == ""
+
+
 def test_a_handful_of_held_out_questions_refuse_nothing(
     easy: list[GainRecord], tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,7 +353,7 @@ def test_equal_labels_are_refused_before_training(gains: list[GainRecord], tmp_p
     for record in gains:
         for ctx in record.ctxs:
             ctx.gain, ctx.loss = -1.0, {"0.0": 1.0}
-    with pytest.raises(DataError, match="nothing to learn: in each of the 8 questions"):
+    with pytest.raises(DataError, match=r"no question is left to learn from .8 records.*whose gains differ"):
         train(gains[:8], tmp_path / "s", base="no such model, and not looked for")
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class GainragError(Exception):
@@ -73,3 +74,14 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1)
     tail = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(names)}"
     return f"unknown {kind} {name!r}; {tail}"
+
+
+def require(extra: str, *modules: str) -> None:
+    """Check that libraries are there which only an extra of the package brings, before they are imported.
+
+    Raises:
+        ConfigError: one is not installed; the hint names the extra.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise ConfigError(f"{module} is not installed", hint=f"pip install 'gainrag[{extra}]'")

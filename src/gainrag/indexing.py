@@ -2,9 +2,11 @@
 
     passages.jsonl, offsets.npy   the passages, and where each begins
     bm25/                         the word index
-    dense.faiss                   the vectors
+    dense.faiss                   the vectors; of large corpora compressed, in dense/ (gainrag.retrievers.compressed)
     index.meta.json               settings, versions, the weights of a hybrid's parts, and the corpus file's path, size,
                                   time and SHA-256
+
+What takes hours is kept in NAME.part while it is made, and continued after a kill (gainrag.files.folders).
 
 The folder holds everything a search needs; the corpus file is looked at only to say when it has changed.
 """
@@ -14,13 +16,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from gainrag.errors import ConfigError, DataError, ResourceError, StaleError
-from gainrag.files.folders import open_output_folder
+from gainrag.files.folders import Begun, continue_folder, open_output_folder
 from gainrag.files.meta import versions
 from gainrag.files.places import check_replaceable
 from gainrag.files.progress import progress, say
@@ -30,15 +33,21 @@ from gainrag.models.identity import identity
 from gainrag.protocols import Retriever
 from gainrag.records import Question
 from gainrag.retrievers.bm25 import BM25
-from gainrag.retrievers.dense import MODEL, Dense, Known, load_encoder
+from gainrag.retrievers.compressed import Compression, kind_for, read_compression
+from gainrag.retrievers.compressing import DENSE_FILE, DENSE_FOLDER, build_dense, probing_queries
+from gainrag.retrievers.dense import MODEL, Dense, Encoding, Known, load_encoder
 from gainrag.retrievers.hybrid import Fusion, Hybrid, check_weights, fit_weights
+from gainrag.retrievers.sizing import looked_at, looked_into, plan
 from gainrag.retrievers.store import PassageStore, damaged
-from gainrag.settings import Batch, Name, checked
+from gainrag.settings import Batch, Name, added_later, checked
 
 Kind = Literal["bm25", "dense", "hybrid"]
-META_FILE, BM25_FOLDER, DENSE_FILE = "index.meta.json", "bm25", "dense.faiss"
+META_FILE, BM25_FOLDER = "index.meta.json", "bm25"
+# Bytes of a corpus file that is not worth a preflight, and passages from which on what is made is kept.
+_SMALL, _LARGE = 8_000_000, 100_000
 
 
+@added_later("compression", "preflight")
 @checked
 def index(
     corpus: str | Path,
@@ -50,12 +59,15 @@ def index(
     model: Name = MODEL,
     normalize: bool = True,
     batch_size: Batch = 64,
+    compression: Literal["auto", "none", "int8", "pq"] = "auto",
+    preflight: bool = True,
 ) -> None:
     """Build an index folder from a corpus file. The folder appears whole or not at all.
 
     An index that was at `out` before is replaced once the new one is complete; of passages that have not changed its
-    vectors are taken, where the encoder is the same. Passage texts are streamed through
-    the disk; held in memory are the words' numbers (bm25) and the vectors (dense).
+    vectors are taken, where the encoder is the same. Passage texts and words are streamed through the disk. Of 100,000
+    passages and more, and of compressed vectors, what is made is kept in `OUT.part`: after a kill the same call
+    continues it.
 
     Args:
         questions: training questions with answers, which the weights of a hybrid's scores are fitted on. Without them
@@ -65,39 +77,67 @@ def index(
         model: the sentence encoder of dense and hybrid: embedded:NAME, a Hugging Face id or a local folder.
         normalize: compare dense vectors by cosine; off for encoders made for the dot product, such as Contriever.
         batch_size: passages encoded at a time.
+        compression: of dense vectors; auto is none up to 500,000 passages, int8 up to 10 million, pq above.
+        preflight: say before the start what a large corpus will take, and refuse what does not fit this machine.
 
     Raises:
-        ConfigError: no such retriever or fusion, batch_size is less than 1, or there are questions and nothing to
-            weigh.
+        ConfigError: no such retriever or fusion, batch_size is less than 1, there are questions and nothing to weigh,
+            or a compression of nothing or of too few passages.
         DataError: the corpus is missing, empty or malformed, or `out` is something other than an index.
         ModelError: the encoder cannot be loaded.
-        ResourceError: the disk is full; what was at `out` is still there.
+        ResourceError: the disk is full, or memory or disk will not do; what was at `out` is still there.
+        StaleError: what was begun there was begun with other settings, or the corpus changed while it was read.
     """
     parts = parts_of(retriever)
     fused = fusion if len(parts) > 1 else None
     if questions and fused != "scores":
         hint = "leave them out, or choose hybrid and scores"
         raise ConfigError("there are no weights to fit on questions", where="questions", hint=hint)
+    if compression in ("int8", "pq") and "dense" not in parts:
+        raise ConfigError("there are no vectors to compress", where="compression", hint="choose dense or hybrid")
     # What cannot work fails before the corpus is read.
     out = Path(out)
     check_replaceable(out, META_FILE, "index")
-    if "dense" in parts:
+    encoding = Encoding(model, normalize, batch_size) if "dense" in parts else None
+    if encoding:
         load_encoder(model)
     before = _look(corpus)
-    with _short_writes(out), open_output_folder(out) as folder:
-        passages = PassageStore.write(folder, progress(read_passages(corpus), "reading passages", unit="passages"))
+    passages_expected = 0
+    if before is not None and before.size > _SMALL:
+        seen = looked_at(corpus)
+        passages_expected = seen.corpus.passages
+        if preflight:
+            plan(seen, out, parts, compression, encoding)
+    settings = {
+        "retriever": retriever,
+        "fusion": fused,
+        "model": model if encoding else None,
+        "normalize": normalize if encoding else None,
+        "batch_size": batch_size,
+    }
+    begun_with = None
+    if before is not None and (passages_expected >= _LARGE or compression in ("int8", "pq")):
+        now = {"compression": compression, "identity": identity(model) if encoding else None}
+        begun_with = {"corpus": before, **{key: value for key, value in settings.items() if key != "fusion"}, **now}
+    with _short_writes(out), _kept_or_not(out, begun_with) as begun:
+        folder = begun.folder
+        passages = _store(begun, corpus)
+        if preflight and before is None and len(passages) >= _LARGE:  # standard input is not looked at before
+            plan(looked_into(passages), out, parts, compression, encoding)
+        if "bm25" in parts and not begun.done.get("bm25"):
+            BM25.build(passages, scratch=folder).save(folder / BM25_FOLDER)
+            begun.note(bm25=True)
         truncated: int | None = None
-        if "bm25" in parts:
-            BM25.build(passages).save(folder / BM25_FOLDER)
-        if "dense" in parts:
-            known = _known(out, model, normalize)
-            dense = Dense.build(passages, model=model, normalize=normalize, batch_size=batch_size, known=known)
-            dense.save(folder / DENSE_FILE)
-            truncated = dense.truncated
-            del dense, known  # its vectors are on the disk
+        compressed: Compression | None = None
+        if encoding:
+            kind = kind_for(len(passages), compression)
+            known = _known(out, model, normalize, kind)
+            asked = partial(probing_queries, passages, [q.question for q in questions], encoding)
+            truncated, compressed = build_dense(begun, passages, encoding, kind, known, asked)
+            del known
         weights: dict[str, float] | None = None
         if questions:
-            hybrid = _hybrid(_open_parts(folder, passages, parts, model, normalize))
+            hybrid = _hybrid(_open_parts(folder, passages, parts, model, normalize, compressed))
             weights = fit_weights([(hybrid, questions)])
         digest = None if before is None else file_hash(corpus)
         if _look(corpus) != before:
@@ -105,35 +145,56 @@ def index(
                 "the corpus changed while it was read", where=str(corpus), hint="run `gainrag index` again"
             )
         meta: dict[str, Any] = {
-            "settings": {
-                "retriever": retriever,
-                "fusion": fused,
-                "model": model if "dense" in parts else None,
-                "normalize": normalize if "dense" in parts else None,
-                "batch_size": batch_size,
-            },
+            "settings": settings,
             # None until they are fitted: both parts weigh the same.
             "weights": weights,
             "passages": len(passages),
             # What tells the encoder from another of its name; None where that is not known.
-            "identity": identity(model) if "dense" in parts else None,
+            "identity": identity(model) if encoding else None,
             # Passages whose end the encoder did not read.
             "truncated": truncated,
             "corpus": None if before is None else {**msgspec.structs.asdict(before), "sha256": digest},
             "versions": versions(),
         }
+        if compressed is not None:
+            meta["compression"] = msgspec.to_builtins(compressed)
         write_json(folder / META_FILE, meta)
 
 
-def _known(out: Path, model: str, normalize: bool) -> Known | None:
-    """The vectors of the index that is there, where the same encoder made them in the same way."""
+@contextmanager
+def _kept_or_not(out: Path, begun_with: Mapping[str, Any] | None) -> Iterator[Begun]:
+    """The folder to build in: one that the next process continues, where there is something it was begun with."""
+    if begun_with is None:
+        with open_output_folder(out) as folder:
+            yield Begun(folder)
+    else:
+        with continue_folder(out, begun_with) as begun:
+            yield begun
+
+
+def _store(begun: Begun, corpus: str | Path) -> PassageStore:
+    """The passages, written where they are not."""
+    if begun.done.get("passages"):
+        return PassageStore(begun.folder)
+    passages = progress(read_passages(corpus), "reading passages", unit="passages")
+    store = PassageStore.write(begun.folder, passages)
+    begun.note(passages=len(store))
+    return store
+
+
+def _known(out: Path, model: str, normalize: bool, kind: str) -> Known | None:
+    """The vectors of the index that is there, where the same encoder made them in the same way. Compressed ones were
+    rounded: a flat index takes none of them."""
     if not (out / META_FILE).is_file() or (now := identity(model)) is None:
         return None
     try:
         meta = _read_meta(out)
         if (meta.settings.model, meta.settings.normalize, meta.identity) != (model, normalize, now):
             return None
-        return Known(out / DENSE_FILE, PassageStore(out))
+        compression = read_compression(meta.compression, out)
+        if compression is not None and kind == "none":
+            return None
+        return Known(out / (DENSE_FOLDER if compression else DENSE_FILE), PassageStore(out), compression)
     except DataError as error:
         say(f"{out}: nothing of the index that was there is used: {error.what}")
         return None
@@ -169,7 +230,8 @@ def open_index(folder: str | Path, *, corpus: str | Path | None = None) -> Retri
     # Indexes from before there was a choice are of normalised vectors.
     normalize = meta.settings.normalize is not False
     kinds = parts_of(meta.settings.retriever)
-    parts = _open_parts(folder, passages, kinds, meta.settings.model or MODEL, normalize)
+    compression = read_compression(meta.compression, folder)
+    parts = _open_parts(folder, passages, kinds, meta.settings.model or MODEL, normalize, compression)
     if len(parts) == 1:
         return next(iter(parts.values()))
     try:
@@ -203,14 +265,20 @@ def set_fusion(folder: str | Path, fusion: Fusion, weights: Mapping[str, float] 
 
 
 def _open_parts(
-    folder: Path, passages: PassageStore, kinds: Sequence[str], model: str, normalize: bool
+    folder: Path,
+    passages: PassageStore,
+    kinds: Sequence[str],
+    model: str,
+    normalize: bool,
+    compression: Compression | None,
 ) -> dict[str, Retriever]:
     """The single retrievers of an index folder, by kind."""
     parts: dict[str, Retriever] = {}
     if "bm25" in kinds:  # first, as it is opened in no time
         parts["bm25"] = BM25.load(folder / BM25_FOLDER, passages)
     if "dense" in kinds:
-        parts["dense"] = Dense.load(folder / DENSE_FILE, passages, model=model, normalize=normalize)
+        file = folder / (DENSE_FOLDER if compression else DENSE_FILE)
+        parts["dense"] = Dense.load(file, passages, model=model, normalize=normalize, compression=compression)
     return parts
 
 
@@ -243,6 +311,7 @@ class _Meta(msgspec.Struct):
     corpus: _Corpus | None
     weights: dict[str, float] | None = None
     identity: str | None = None
+    compression: Any = None
 
 
 def _read_meta(folder: Path) -> _Meta:

@@ -22,17 +22,18 @@ from gainrag.protocols import (
     Retriever,
     Selector,
     is_listwise,
+    name_of,
     need,
     search_with,
 )
-from gainrag.records import Retrieved, Scored
+from gainrag.records import Retrieved, Scored, row_of, views
 from gainrag.selection import Pseudo, as_pseudo, rescored, score_all
 from gainrag.selectors import PRIOR, open_selector
 from gainrag.selectors.lazy import is_enough, threshold_of
 from gainrag.settings import Passages, Tokens, checked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """An answer with what it rests on.
 
@@ -62,6 +63,20 @@ class Result:
     def from_pseudo_passage(self) -> bool:
         """Whether the best passage is the one the model wrote itself."""
         return self.passage.origin == "generated"
+
+    def __repr__(self) -> str:
+        return views.screen(*self._view())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return views.page(*self._view())
+
+    def _view(self) -> tuple[dict[str, str], list[views.Row]]:
+        """What matters: the answer, how long it took, and the candidates, with those that were read."""
+        read = {passage.id for passage in self.passages}
+        spent = ", ".join(f"{step} {seconds:.2f}" for step, seconds in self.seconds.items())
+        facts = {"answer": self.answer, **({"seconds": spent} if spent else {})}
+        return facts, [row_of(c, *(["read"] if c.id in read else [])) for c in self.candidates]
 
 
 # Is told of each step of an answer when it is done: its name as in `Result.seconds`, and the passages there are then.
@@ -215,6 +230,15 @@ class GainRAG:
             self.answered, self.skipped = self.answered + 1, self.skipped + skipped
         return Result(said.prediction, chosen, ranked, skipped, said.choice_losses, retrieved, steps.seconds)
 
+    def __repr__(self) -> str:
+        parts = {"retriever": self.retriever, "selector": self.selector, "llm": self.llm}
+        lines = [f"  {what:<9}  {_described(part)}" for what, part in parts.items()]
+        settings = f"depth={self.depth}, k={self.k}, pseudo={self.pseudo!r}, prompt={self.prompt!r}"
+        lines.append(f"  {'settings':<9}  {settings}")
+        if self.answered:
+            lines.append(f"  {'so far':<9}  {self.answered} answered, {self.skipped} of them without pseudo-passage")
+        return "\n".join(["GainRAG", *lines])
+
     def _score(self, record: Retrieved, passages: list[Scored]) -> FloatArray:
         return score_all(self.selector, [(record, passages)])[0]
 
@@ -222,3 +246,9 @@ class GainRAG:
     def skipped_share(self) -> float | None:
         """Share of the questions answered so far that skipped the pseudo-passage; None before the first."""
         return self.skipped / self.answered if self.answered else None
+
+
+def _described(part: object) -> str:
+    """A part in one line: its own words, where these are short, else its name."""
+    own = repr(part)
+    return own if "\n" not in own and len(own) <= 100 and " object at 0x" not in own else name_of(part)

@@ -33,34 +33,58 @@ BACKGROUND_INSTRUCTION = (
 )
 # What a model writes when it knows nothing, as the instruction asks.
 NOT_AVAILABLE = "N/A"
-# What a model is asked to write a question from, by the question's kind; {passages} as other prompts show them. The
-# examples show the form: what is written is read by its lines.
+# What a model is asked to write a question from, by form and by the question's kind; {passages} as a completion shows
+# them. What is written is read by its lines. The examples show a model that only continues text the form; a chat model
+# is told it, as small ones copy an example's question instead of writing their own (docs/dev/log.md).
 Asked = Literal["fact", "yes_no", "two"]
 _EXAMPLE_PASSAGE = (
     "Passage: Emma > Publication\nEmma is a novel by Jane Austen. John Murray published it in London in December 1815, "
     "and it was dedicated to the Prince Regent.\n\n"
 )
-ASKING: dict[Asked, str] = {
-    "fact": (
-        "Write a question that only the last passage answers, and its short answer, copied from the passage. Name what "
-        "the question is about; never say 'the passage'.\n\n"
-        + _EXAMPLE_PASSAGE
-        + "Question: Who published Jane Austen's novel Emma?\nAnswer: John Murray\n\n{passages}Question:"
-    ),
-    "yes_no": (
-        "Write a question about the last passage that is answered with yes or no, and its answer. Name what the "
-        "question is about; never say 'the passage'.\n\n"
-        + _EXAMPLE_PASSAGE
-        + "Question: Was Jane Austen's novel Emma first published in Paris?\nAnswer: no\n\n{passages}Question:"
-    ),
-    "two": (
-        "Write a question that is answered only by the last two passages together, and its short answer, copied from "
-        "one of them. Name what the question is about; never say 'the passage'.\n\n"
-        + _EXAMPLE_PASSAGE
-        + "Passage: John Murray\nJohn Murray moved his house to 50 Albemarle Street in 1812.\n\n"
-        "Question: In which street was the house that published Jane Austen's novel Emma?\n"
-        "Answer: Albemarle Street\n\n{passages}Question:"
-    ),
+_NAME_IT = " Name what the question is about; never say 'the passage'."
+_ALONE = "The question must make sense to somebody who does not see the text, so write names in full. "
+_TWO_LINES = "\n\nFormat:\nQuestion: ...\nAnswer: ..."
+ASKING: dict[PromptForm, dict[Asked, str]] = {
+    "completion": {
+        "fact": (
+            "Write a question that only the last passage answers, and its short answer, copied from the passage."
+            + _NAME_IT
+            + "\n\n"
+            + _EXAMPLE_PASSAGE
+            + "Question: Who published Jane Austen's novel Emma?\nAnswer: John Murray\n\n{passages}Question:"
+        ),
+        "yes_no": (
+            "Write a question about the last passage that is answered with yes or no, and its answer."
+            + _NAME_IT
+            + "\n\n"
+            + _EXAMPLE_PASSAGE
+            + "Question: Was Jane Austen's novel Emma first published in Paris?\nAnswer: no\n\n{passages}Question:"
+        ),
+        "two": (
+            "Write a question that is answered only by the last two passages together, and its short answer, copied "
+            "from one of them."
+            + _NAME_IT
+            + "\n\n"
+            + _EXAMPLE_PASSAGE
+            + "Passage: John Murray\nJohn Murray moved his house to 50 Albemarle Street in 1812.\n\n"
+            "Question: In which street was the house that published Jane Austen's novel Emma?\n"
+            "Answer: Albemarle Street\n\n{passages}Question:"
+        ),
+    },
+    "chat": {
+        "fact": "{passages}Write a quiz question about this text, and its short answer.\n\n"
+        + _ALONE
+        + "The answer is one to five words that stand in the text, such as a name or a number."
+        + _TWO_LINES,
+        "yes_no": "{passages}Write a quiz question about this text that is answered with yes or no, and its answer.\n\n"
+        + _ALONE
+        + "The answer is yes or no."
+        + _TWO_LINES,
+        "two": "{passages}Write a quiz question that needs both of these texts, and its short answer.\n\n"
+        + _ALONE
+        + "The answer is one to five words that stand in one of the texts, such as a name or a number."
+        + _TWO_LINES,
+    },
 }
 # Bytes of an answer for which as many tokens are reserved, without asking the tokenizer.
 SHORT = 64
@@ -207,7 +231,7 @@ class Prompts:
         plain, kept = TEMPLATES["completion"].passage, list(passages)
         while True:
             shown = "".join(plain.format(title=passage.title, text=passage.text) for passage in kept)
-            prompt = self.wrap(ASKING[kind].format(passages=shown))
+            prompt = self.wrap(ASKING[self.form][kind].format(passages=shown))
             excess = self._excess(prompt, reserve)
             if excess <= 0:
                 return prompt

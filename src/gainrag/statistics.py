@@ -9,6 +9,8 @@
 | `difference_interval` | paired differences              | the interval that `evaluate` gives for the same difference |
 | `mean_interval`       | other values, one a question    | percentile bootstrap interval of their mean                |
 | `share_interval`      | k of n                          | Wilson's interval of the share                             |
+| `questions_needed`    | a difference, its deviation     | questions it takes to show it                              |
+| `deviation`           | the interval of a difference    | the deviation of one question's difference                 |
 | `holm`                | p-values of several comparisons | p-values corrected for how many they are                   |
 | `spread`              | a figure of several runs        | its standard deviation over them                           |
 | `standardise`         | values                          | their distances from the mean, in standard deviations      |
@@ -17,6 +19,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -234,6 +237,45 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | No
         return None
     # Sums of ranks are exact, their quotient is not: 1.0000000000000002.
     return float(np.clip(spearmanr(one, other).statistic, -1.0, 1.0))
+
+
+def questions_needed(
+    difference: float, deviation: float, *, confidence: float = 0.95, power: float = 0.8
+) -> int | None:
+    """How many questions it takes for the interval of a mean paired difference to leave out 0 with this chance.
+
+    n = ((z(confidence, two-sided) + z(power)) * deviation / difference)^2, for means that are about normal.
+
+    >>> questions_needed(0.02, 0.25), questions_needed(-0.02, 0.25), questions_needed(0.0, 0.25)
+    (1227, 1227, None)
+
+    Args:
+        difference: the true one, as far as it is known.
+        deviation: the standard deviation of one question's difference.
+        confidence: the level of the interval.
+        power: the chance.
+
+    Returns:
+        Two at least; None of no difference, which no number of questions shows.
+    """
+    from scipy.stats import norm
+
+    if not difference:
+        return None
+    z = float(norm.ppf((1 + confidence) / 2) + norm.ppf(power))
+    return max(2, math.ceil((z * deviation / difference) ** 2))
+
+
+def deviation(low: float, high: float, n: int, confidence: float = 0.95) -> float:
+    """The standard deviation of one question's difference, from the interval of the mean over n questions. Of a mean
+    over strata it is that of as many questions in the same proportions.
+
+    >>> round(deviation(-0.01, 0.03, 600), 3)
+    0.25
+    """
+    from scipy.stats import norm
+
+    return float((high - low) / (2 * norm.ppf((1 + confidence) / 2)) * math.sqrt(n))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

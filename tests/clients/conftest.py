@@ -5,6 +5,7 @@ They run in an environment of their own, where the clients are; the server runs 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import pytest
 collect_ignore_glob = [] if os.environ.get("GAINRAG_PYTHON") else ["test_*.py"]
 
 KEY = "a-key"
+# They would look for a list of prices, and tell their makers of each use, when they are imported.
+os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "HAYSTACK_TELEMETRY_ENABLED": "False"}
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,16 @@ def url() -> Iterator[str]:
         process.wait(60)
 
 
+# As error_body of gainrag.serving.refusals has it.
+FULL = json.dumps(
+    {
+        "detail": "the queue is full",
+        "message": "the queue is full",
+        "error": {"message": "the queue is full", "type": "invalid_request_error", "code": "full"},
+    }
+).encode()
+
+
 class Busy:
     """A server before the server that refuses the first requests as the server does when its queue is full."""
 
@@ -60,7 +73,7 @@ class Busy:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 outer.asked += 1
                 if outer.asked <= outer.refuse:
-                    self._send(429, b'{"detail": "the queue is full", "message": "the queue is full"}', "1")
+                    self._send(429, FULL, "1")
                     return
                 sent = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")}
                 request = urllib.request.Request(behind + self.path, body, sent)

@@ -63,10 +63,9 @@ def llama_cohere(url: str, key: str) -> list[int]:
 
 
 def llama_jina(url: str, key: str) -> list[int]:
-    from llama_index.postprocessor.jinaai_rerank import JinaRerank, base
+    from llama_index.postprocessor.jinaai_rerank import JinaRerank
 
-    base.API_URL = f"{url}/v1/rerank"  # it has no setting for it
-    ranker = JinaRerank(top_n=2, api_key=key)
+    ranker = JinaRerank(top_n=2, api_key=key, base_url=f"{url}/v1")
     return [int(node.node.node_id) for node in ranker.postprocess_nodes(llama_nodes(), query_str=QUERY)]
 
 
@@ -93,10 +92,10 @@ def haystack_cohere(url: str, key: str) -> list[int]:
 
 def haystack_jina(url: str, key: str) -> list[int]:
     from haystack.utils import Secret
-    from haystack_integrations.components.rankers.jina import JinaRanker, ranker
+    from haystack_integrations.components.rankers.jina import JinaRanker
 
-    ranker.JINA_API_URL = f"{url}/v1/rerank"
-    found = JinaRanker(api_key=Secret.from_token(key), top_k=2).run(QUERY, haystack_documents())
+    ranker = JinaRanker(api_key=Secret.from_token(key), top_k=2, base_url=f"{url}/v1/rerank")
+    found = ranker.run(QUERY, haystack_documents())
     assert found["meta"]["model"] == "gain-features"
     return [int(document.id) for document in found["documents"]]
 
@@ -110,8 +109,8 @@ def haystack_vllm(url: str, key: str) -> list[int]:
 
 
 def haystack_tei(url: str, key: str) -> list[int]:
-    from haystack.components.rankers import HuggingFaceTEIRanker
     from haystack.utils import Secret
+    from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
 
     ranker = HuggingFaceTEIRanker(url=url, top_k=2, token=Secret.from_token(key))
     return [int(document.id) for document in ranker.run(query=QUERY, documents=haystack_documents())["documents"]]
@@ -173,11 +172,19 @@ def test_the_best_document_comes_first(url: str, name: str) -> None:
     assert found[0] == BEST
 
 
+# What a client makes of an error where it neither says the sentence nor the status: it looks for results at once.
+BLIND = {
+    "LlamaIndex TEI": "string indices|^$",
+    "rerankers cohere": "results",
+    "rerankers jina": "results",
+    "rerankers TEI": "string indices",
+}
+
+
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_wrong_key_is_an_error_and_no_result(url: str, name: str) -> None:
-    with pytest.raises(Exception, match=r"(?i)key|401|unauthorized|results|index|string indices") as caught:
+    with pytest.raises(Exception, match=BLIND.get(name, "no valid key|401 Unauthorized")):
         CLIENTS[name](url, "another")
-    assert not isinstance(caught.value, AssertionError)
 
 
 # The clients that come back of themselves when they are told that the queue is full.
@@ -191,6 +198,6 @@ def test_a_full_queue_is_waited_out_or_said(busy: Busy, name: str) -> None:
         assert CLIENTS[name](busy.url, KEY)[0] == BEST
         assert busy.asked == 2
         return
-    # The others say it, or make something of it that is no result.
-    with pytest.raises(Exception, match=r"(?i)429|queue is full|results|index|indices"):
+    with pytest.raises(Exception, match=BLIND.get(name, "the queue is full")):
         CLIENTS[name](busy.url, KEY)
+    assert busy.asked == 1

@@ -1,4 +1,6 @@
-"""The frameworks themselves, with a selector inside: every block of docs/integrations.md, and what it does not show."""
+"""The frameworks themselves, with a selector inside: every block of docs/integrations.md, and what it does not show.
+
+test_stores.py has the blocks on vector stores."""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 from gainrag.errors import GainragError
 from gainrag.testing import OverlapSelector
 
-PAGE = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text(encoding="utf-8")
+PAGE, STORES = (Path(__file__).parents[2] / "docs/integrations.md").read_text("utf-8").split("\n## Vector stores\n")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 TEXTS = ["Rain falls on Paris.", "The Seine is a river that flows through Paris.", "Nothing."]
 QUERY = "Which river flows through Paris?"
@@ -74,6 +76,13 @@ def test_llama_index_hands_its_scores_on_and_tells_of_the_reranking() -> None:
     assert {"ReRankStartEvent", "ReRankEndEvent"} <= set(told)
     (passages,) = LlamaIndexRetriever(Fixed()).search([QUERY], 2)
     assert [(p.id, p.score) for p in passages] == [("0", 0.0), ("1", 0.1)]
+    # The title stands apart; other metadata are where LlamaIndex shows them, and what it hides stays hidden.
+    metadata = {"title": "Rain", "page": 3, "path": "secret"}
+    node = TextNode(text=TEXTS[0], metadata=metadata, excluded_embed_metadata_keys=["path"])
+    nodes[:] = [NodeWithScore(node=node, score=0.5)]
+    ((found,),) = LlamaIndexRetriever(Fixed()).search([QUERY], 2)
+    assert (found.title, found.text) == ("Rain", f"page: 3\n\n{TEXTS[0]}")
+    assert node.excluded_embed_metadata_keys == ["path"]
 
 
 def test_haystack_writes_the_component_and_reads_it_again() -> None:

@@ -11,17 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
+
 from gainrag import (
     asking,
     evaluation,
     indexing,
     ingestion,
     lms,
+    probing,
     retrieval,
     selection,
     serving,
+    synthesis,
     training,
 )
+from gainrag.cli.probing import screen
 from gainrag.cli.prompting import memory_of as _memory
 from gainrag.cli.prompting import open_lm as _open_lm
 from gainrag.cli.prompting import own_of as _own
@@ -34,12 +39,13 @@ from gainrag.records import Answer, GainRecord
 from gainrag.report import REPORTS
 from gainrag.report import report as make_report
 from gainrag.retrievers.bm25 import BM25
-from gainrag.runs import config, names, printing, sharing, stages
+from gainrag.runs import beginning, config, names, printing, sharing, stages
 from gainrag.runs.names import by_seed
-from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selector
+from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, open_selector, pushing
 from gainrag.selectors.lazy import SKIPPED
 from gainrag.selectors.saving import check_target
-from gainrag.settings import parameters, settings_of
+from gainrag.settings import parameters, recorded, settings_of
+from gainrag.training.labels import AT_ALPHA
 
 Arguments = Mapping[str, Any]
 # Others' formats, by the names that `gainrag ingest` takes.
@@ -118,6 +124,13 @@ def _ingest_release(name: str, source: str | None, arguments: Arguments) -> None
     print(found, file=sys.stderr)
 
 
+def init(arguments: Arguments) -> None:
+    """What is there -> a config."""
+    own, out = _own(beginning.init, arguments), arguments["out"]
+    print(beginning.init(arguments["folder"], out, **own), file=sys.stderr)
+    print(f"\nNow read {out}, and: gainrag run {out} -o runs/first && gainrag report runs/first", file=sys.stderr)
+
+
 def ask(arguments: Arguments) -> None:
     """A corpus -> questions by split."""
     passages = list(ingestion.read_passages(arguments["corpus"]))
@@ -156,6 +169,31 @@ def retrieve(arguments: Arguments) -> None:
     write_meta(arguments["out"], settings_of(retrieval.retrieve, own), inputs)
 
 
+def probe(arguments: Arguments) -> None:
+    """Candidates, or questions and an index -> what could be won, on standard output."""
+    source, folder, own = arguments["candidates"], arguments["index"], _own(retrieval.retrieve, arguments)
+    if own and not folder:
+        raise UsageError("-k is of retrieval", where="gainrag probe", hint="leave it out, or give --index")
+    inputs = {"candidates": source}
+    if folder:
+        inputs["index"] = str(Path(folder) / indexing.META_FILE)
+        questions = ingestion.read_questions(source, need_answers=True)
+        asked = synthesis.evenly_spaced(questions, settings_of(probing.probe, arguments)["n"])
+        candidates, of = retrieval.retrieve(asked, indexing.open_index(folder), **own), len(questions)
+    else:
+        candidates = ingestion.read_retrieved(source, need_answers=True)
+        of = len(candidates)
+    lm, llm = _open_lm(arguments)
+    memory = {"llm": llm, "inputs": hashes(inputs), **own}
+    found = probing.probe(candidates, lm, arguments["out"], memory, **_own(probing.probe, arguments))
+    found = msgspec.structs.replace(found, of=of)
+    if arguments["out"] is not None:
+        path = Path(arguments["out"]) / "probe.json"
+        write_json(path, msgspec.to_builtins(found))
+        write_meta(path, {**settings_of(probing.probe, arguments), "llm": llm, **own}, memory["inputs"])
+    print(screen(found))
+
+
 def train(arguments: Arguments) -> None:
     """Gain records -> a selector folder; with --warm-start another one before it, which it starts from."""
     own = _own(training.train, arguments)
@@ -177,6 +215,11 @@ def train(arguments: Arguments) -> None:
     facts: dict[str, Any] = {"data": Path(source).name}
     if str(source) != "-" and meta_path(source).exists():
         facts |= _made_with(meta_path(source))
+        asked = settings_of(training.train, own)
+        best = synthesis.recommended_alpha(read_json(meta_path(source)).get("summary"))
+        if best is not None and asked["alpha"] is None and asked["labels"] in AT_ALPHA:
+            print(f"alpha {best:g}, which the labels' diagnosis recommends; --alpha sets another", file=sys.stderr)
+            own["alpha"] = best
     inputs: dict[str, str | Path] = {"gains": source}
     if arguments.get("warm_start"):
         retrieved = ingestion.read_retrieved(arguments["warm_start"], need_answers=True)
@@ -188,7 +231,7 @@ def train(arguments: Arguments) -> None:
         inputs["warm start"] = arguments["warm_start"]
         own["base"] = str(warm)
     training.train(records, arguments["out"], facts, **own)
-    write_meta(arguments["out"], settings_of(training.train, own), hashes(inputs))
+    write_meta(arguments["out"], recorded(training.train, own), hashes(inputs))
 
 
 def _made_with(meta: Path) -> dict[str, Any]:
@@ -230,6 +273,13 @@ def export(arguments: Arguments) -> None:
         own = _own(exporting.export, arguments)
         folder = exporting.export(arguments["selector"], arguments["out"], candidates, **own)
     print(f"exported into {folder}", file=sys.stderr)
+
+
+def push(arguments: Arguments) -> None:
+    """A selector folder -> the hub."""
+    repo = arguments["repo"]
+    where = pushing.push(arguments["selector"], repo, **_own(pushing.push, arguments))
+    print(f"pushed: {where}; name it as --selector {repo}", file=sys.stderr)
 
 
 def evaluate(arguments: Arguments) -> None:

@@ -15,6 +15,7 @@ from gainrag import (
     indexing,
     ingestion,
     lms,
+    probing,
     retrieval,
     selection,
     serving,
@@ -26,9 +27,10 @@ from gainrag.cluster import Cluster
 from gainrag.files.locks import lock
 from gainrag.files.places import Writes, check_input, check_output, check_replaceable
 from gainrag.report import report
+from gainrag.runs import beginning
 from gainrag.runs.config import Options
-from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting
-from gainrag.selectors.saving import SELECTOR
+from gainrag.selectors import PRIOR, CrossEncoderSelector, exporting, pushing
+from gainrag.selectors.fetching import SELECTOR
 
 # What an interruption leaves, said to whoever pressed Ctrl-C.
 STARTS_OVER = "Nothing was written; run the same command again to start over."
@@ -135,6 +137,17 @@ def _data(default: str) -> Argument:
 
 COMMANDS: tuple[Command, ...] = (
     Command(
+        "init",
+        "Look at your documents, questions, engines and machine, and write a config for `gainrag run`.",
+        actions.init,
+        (
+            # Not `reads`: the config may lie in the folder.
+            Argument(("folder",), {"help": "the folder of your documents [.]", "nargs": "?", "default": "."}),
+            _output("the config, a new file [%(default)s]", required=False, default="config.toml"),
+        ),
+        (beginning.init,),
+    ),
+    Command(
         "ingest",
         "Read documents, a data set's official release, or another's files into questions and a corpus.",
         actions.ingest,
@@ -217,6 +230,24 @@ COMMANDS: tuple[Command, ...] = (
         kept=GOES_ON,
     ),
     Command(
+        "probe",
+        "Say what better selection, retrieval and reading could each bring, before anything is trained.",
+        actions.probe,
+        (
+            _input("candidates", "candidates or retrieved records with gold answers; with --index questions; or -"),
+            _llm(),
+            Argument(
+                ("-o", "--out"),
+                {"metavar": "FOLDER", "help": "a folder to keep labels, answers and probe.json in [nothing is kept]"},
+            ),
+            Argument(("--index",), {"metavar": "FOLDER", "help": "an index folder, to retrieve from first"}, True),
+        ),
+        (probing.probe, retrieval.retrieve, lms.open_lm),
+        ("model",),
+        writes="inside",
+        kept="With --out, what is finished is kept; run the same command again to continue.",
+    ),
+    Command(
         "synthesize",
         "Measure how much each candidate helps the language model to the right answer.",
         prompting.synthesize,
@@ -291,6 +322,17 @@ COMMANDS: tuple[Command, ...] = (
         ),
         (exporting.export,),
         writes="folder",
+    ),
+    Command(
+        "push",
+        "Upload a selector folder to the Hugging Face hub, with all that was learned and its card.",
+        actions.push,
+        (
+            _input("selector", "a selector folder"),
+            Argument(("repo",), {"help": "OWNER/NAME on the hub; then a name to give as --selector"}),
+        ),
+        (pushing.push,),
+        kept="Files that were uploaded are kept by the hub; run the same command again to continue.",
     ),
     Command(
         "answer",

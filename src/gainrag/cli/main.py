@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from gainrag import __version__
 from gainrag.cli import commands
+from gainrag.cli.completion import SHELLS, PrintCompletion
 from gainrag.errors import GainragError, UsageError
 from gainrag.settings import describe_type, fits, parameters
 
@@ -33,6 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line; every command from its entry in gainrag.cli.commands."""
     parser = _Parser(prog="gainrag", description="Learn which retrieved passage helps your language model, and use it.")
     parser.add_argument("--version", action="version", version=f"gainrag {__version__}")
+    about = "print what makes a shell complete commands and flags"
+    parser.add_argument("--completion", action=PrintCompletion, choices=SHELLS, help=about)
     sub = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for command in commands.COMMANDS:
         own = sub.add_parser(

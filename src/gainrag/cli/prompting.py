@@ -39,7 +39,7 @@ def open_lm(arguments: Arguments) -> tuple[Any, dict[str, Any]]:
     """The model of a command, and what identifies it. What an engine answers is kept beside the command's output."""
     own = {**own_of(lms.open_lm, arguments), "model": arguments["llm"]}
     kept: dict[str, Any] = {}
-    if lms.address_of(own["model"], own.get("base_url")) is not None:
+    if arguments["out"] is not None and lms.address_of(own["model"], own.get("base_url")) is not None:
         kept["calls"] = calls_path(arguments["out"])
     lm = lms.open_lm(**kept, **own)
     print(lms.described(lm), file=sys.stderr)

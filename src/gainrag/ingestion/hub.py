@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gainrag.errors import DataError
+from gainrag.errors import DataError, require
 from gainrag.ingestion.files import format_of
 from gainrag.ingestion.releases import Release
 
@@ -16,6 +16,7 @@ def entries(release: Release, split: str) -> Iterator[tuple[str, Any]]:
     """(where, entry) of a split on the hub, downloaded into the cache of `datasets`.
 
     Raises:
+        ConfigError: the extra is not installed.
         DataError: it cannot be downloaded (the hint names the official file to get instead), or a row has another form.
     """
     from gainrag.models.hub import unreachable_hub
@@ -23,6 +24,7 @@ def entries(release: Release, split: str) -> Iterator[tuple[str, Any]]:
     where = f"{release.hub} ({release.hub_splits[split]})"
     if host := unreachable_hub():
         raise _failed(release, split, where, f"{host} cannot be reached")
+    require("ingest", "datasets")
     import datasets
 
     try:

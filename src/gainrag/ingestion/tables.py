@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from gainrag.errors import ConfigError, DataError, unknown
+from gainrag.errors import ConfigError, DataError, require, unknown
 from gainrag.files import decoding
 from gainrag.files.streams import input_errors, read_blocks, read_values
 
@@ -105,6 +105,7 @@ def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
 
 def _parquet_rows(path: Path) -> Rows:
     """Columns that a row has no value for are left out of it."""
+    require("ingest", "pyarrow")
     import pyarrow
     from pyarrow import parquet
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
-from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, PrivateAttr
 
 from gainrag.integrations.ranking import PRIOR, opened, passage, ranking
@@ -48,12 +48,13 @@ class GainRAGCompressor(BaseDocumentCompressor):
 
 
 class LangChainRetriever:
-    """Any LangChain retriever as a gainrag Retriever, for `GainRAG(..)` and `retrieve(..)`.
+    """Any LangChain retriever as a gainrag Retriever, for `GainRAG(..)` and `retrieve(..)`; or any Runnable that makes
+    documents of a question.
 
     It returns as many passages as it is set to: set its own `k` high enough.
     """
 
-    def __init__(self, retriever: BaseRetriever) -> None:
+    def __init__(self, retriever: Runnable[str, list[Document]]) -> None:
         self.retriever = retriever
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Scored]]:
@@ -66,5 +67,7 @@ class LangChainRetriever:
 
 def _scored(place: int, document: Document) -> Scored:
     found = passage(place, document.page_content, document.metadata)
-    found.id = str(document.id or document.metadata.get("id") or place)
+    about = document.metadata
+    # Qdrant's store, for one, leaves the id as _id.
+    found.id = str(next((id for id in (document.id, about.get("id"), about.get("_id")) if id is not None), place))
     return found

@@ -80,7 +80,10 @@ class LlamaIndexRetriever:
 
 
 def _passage(place: int, node: NodeWithScore) -> Scored:
-    # What LlamaIndex shows to a model that compares texts: with the metadata that it says belong to them.
-    text = node.node.get_content(metadata_mode=MetadataMode.EMBED)
-    about = {k: v for k, v in node.node.metadata.items() if k != "title"}  # the title stands in the text already
-    return passage(place, text, about, node.score)
+    # What LlamaIndex shows to a model that compares texts: with the metadata that it says belong to them. The title
+    # stands apart from the text here, as selectors learned to read it.
+    shown, hidden = node.node, node.node.excluded_embed_metadata_keys
+    about = {k: v for k, v in shown.metadata.items() if k not in hidden or k in ("score", "scores")}
+    if "title" in about:
+        shown = shown.model_copy(update={"excluded_embed_metadata_keys": [*hidden, "title"]})
+    return passage(place, shown.get_content(metadata_mode=MetadataMode.EMBED), about, node.score)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,16 +48,20 @@ def _hint(model: str) -> str:
     return f"check the name and the network; without one use a local folder or {local}"
 
 
-def check_reachable(model: str) -> None:
+def check_reachable(model: str, files: Sequence[str] = ("config.json",)) -> None:
     """Whether a model that is not on this machine can be fetched at all: without a network the hub's client would try
     again and again for a minute before it says so.
+
+    Args:
+        files: any of these shows that the model is in the cache.
 
     Raises:
         OSError: the model is neither a folder nor in the hub's cache, and the hub's host is not found.
     """
     from huggingface_hub import try_to_load_from_cache
 
-    if Path(model).exists() or (model.count("/") <= 1 and try_to_load_from_cache(model, "config.json")):
+    cached = model.count("/") <= 1 and any(isinstance(try_to_load_from_cache(model, name), str) for name in files)
+    if Path(model).exists() or cached:
         return
     if host := unreachable_hub():
         raise OSError(f"it is no local folder, and {host} cannot be reached")

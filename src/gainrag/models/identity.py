@@ -69,14 +69,17 @@ def _file(path: str, size: int, mtime: int) -> str:
 
 @cache
 def _commit(model: str) -> str | None:
-    """The commit of the hub that a library would load now: it asks for config.json in the same way."""
+    """The commit of the hub that would be loaded now: its config.json, or a feature selector's features.json, is asked
+    for in the same way."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    try:
-        look = try_to_load_from_cache if unreachable_hub() else hf_hub_download
-        file = look(model, "config.json")
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError):
-        return None
-    # .../snapshots/COMMIT/config.json
-    return Path(file).parent.name if isinstance(file, str) else None
+    look = try_to_load_from_cache if unreachable_hub() else hf_hub_download
+    for name in ("config.json", "features.json"):
+        try:
+            file = look(model, name)
+        except (HfHubHTTPError, HFValidationError, OSError, ValueError):
+            continue
+        if isinstance(file, str):  # .../snapshots/COMMIT/NAME
+            return Path(file).parent.name
+    return None

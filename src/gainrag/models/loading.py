@@ -79,14 +79,19 @@ def load_model(model: str, dtype: str, device: str = "cpu") -> PreTrainedModel:
         ModelError: there is no such model, its files lack weights, these are pickled, or it needs remote code.
     """
     import torch
-    from transformers import AutoModelForCausalLM, GgufConfig
+    import transformers
+    from transformers import AutoModelForCausalLM
 
     with loading_errors(model), quiet():
         check_reachable(model)
         folder, extra = _source(model)
         check_configs(folder)
         # A GGUF file is de-quantized while loading: packed weights multiply slowly, and not in the dtype asked for.
-        extra = {**extra, "quantization_config": GgufConfig(dequantize=True)} if extra else {"use_safetensors": True}
+        # Before there was a config for it, transformers always did so.
+        if not extra:
+            extra = {"use_safetensors": True}
+        elif hasattr(transformers, "GgufConfig"):
+            extra = {**extra, "quantization_config": transformers.GgufConfig(dequantize=True)}
         loaded: PreTrainedModel
         loaded, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), trust_remote_code=False, output_loading_info=True, **extra

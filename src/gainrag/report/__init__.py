@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gainrag.errors import require
 from gainrag.files.streams import open_output, write_json
 from gainrag.report.cases import Plain
 from gainrag.settings import Name, checked
@@ -41,8 +42,9 @@ def report(
 
     Raises:
         DataError: the folder is no finished run, or its files are not of one run.
-        ConfigError: no such baseline.
+        ConfigError: no such baseline, or the extra is not installed.
     """
+    require("report", "jinja2", "matplotlib")
     from gainrag.report.data import build
     from gainrag.report.finished import read_run
     from gainrag.report.page import html, markdown

@@ -1,28 +1,20 @@
 """Where a run loses its questions: in retrieval, in selection, or in reading. Pure functions, then the section.
 
-A question has one part for each system that reads passages:
-
-| part            | the answer is | and                                                                        |
-|-----------------|---------------|----------------------------------------------------------------------------|
-| `right`         | right         | a passage that was read holds it                                           |
-| `right_without` | right         | no passage that was read holds it                                          |
-| `retrieval`     | wrong         | no candidate holds it: no selector could have chosen one                   |
-| `selection`     | wrong         | a candidate holds it, and others were read                                 |
-| `reader`        | wrong         | a passage that was read holds it, and the language model answered wrong    |
-
-"Holds it" is `gainrag.metrics.holds_answer`. Where the answer is a choice among options, or is long, a text that
-contains it means nothing: there a passage holds it where people marked it as `gold`.
+A question has one part for each system that reads passages, see `gainrag.evaluation.lost`. A passage holds the answer
+by `gainrag.metrics.holds_answer`. Where the answer is a choice among options, or is long, a text that contains it means
+nothing: there a passage holds it where people marked it as `gold`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from gainrag.errors import DataError
+from gainrag.evaluation.lost import PARTS, Part, part, place
 from gainrag.metrics import holds_answer, normalise
 from gainrag.records import Gained
 from gainrag.report import figures
@@ -30,10 +22,6 @@ from gainrag.report.cases import ALL, Case, Plain, by_dataset, same
 from gainrag.report.parts import Section, Table
 from gainrag.runs.printing import percent, signed
 from gainrag.statistics import spread
-
-Part = Literal["right", "right_without", "retrieval", "selection", "reader"]
-PARTS: tuple[Part, ...] = get_args(Part)
-Place = Literal["read", "missed", "none"]
 
 # A gold answer of more normalised words is long: hardly any passage contains it word for word.
 LONG = 12
@@ -48,30 +36,6 @@ _NAMES: dict[Part, str] = {
 
 
 # --- one question --------------------------------------------------------------------------------------------------
-
-
-def place(candidates: Sequence[bool], read: Sequence[bool]) -> Place:
-    """Where the answer was: "read"; "missed", as a candidate holds it and what was read does not; or in "none".
-
-    >>> place([False, True], [True]), place([False, True], [False]), place([False, False], [False])
-    ('read', 'missed', 'none')
-
-    Args:
-        candidates: of each candidate, whether it holds the answer.
-        read: the same of each passage that was read, which may be no candidate.
-    """
-    return "read" if any(read) else "missed" if any(candidates) else "none"
-
-
-def part(where: Place, right: bool) -> Part:
-    """The part of a question, from where its answer was and whether it was answered right.
-
-    >>> part("read", True), part("none", True), part("none", False), part("missed", False), part("read", False)
-    ('right', 'right_without', 'retrieval', 'selection', 'reader')
-    """
-    if right:
-        return "right" if where == "read" else "right_without"
-    return {"read": "reader", "missed": "selection", "none": "retrieval"}[where]  # type: ignore[return-value]
 
 
 def plain_losses(candidates: Sequence[Gained]) -> dict[str, float]:

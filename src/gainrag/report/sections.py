@@ -105,10 +105,17 @@ def _result(data: Plain) -> Section:
             f"A score is marked where it {printing.legend(gainrag)}.",
             *_averages(evaluation),
             *_seeds(evaluation),
+            *_too_few(evaluation, gainrag),
         ],
         tables,
         [(figures.intervals("result", title, rows, f"{scope.score}, percent", [gainrag]), title)],
     )
+
+
+def _too_few(evaluation: Evaluation, gainrag: str) -> list[str]:
+    """What these questions do not show, and how many would, as a sentence."""
+    line = printing.too_few(evaluation, gainrag)
+    return [f"{line[0].upper()}{line[1:]}."] if line else []
 
 
 def _columns(evaluation: Evaluation) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from gainrag.files.streams import read_json
 from gainrag.prompts import selector_text
 from gainrag.records import Passage, Scored
 from gainrag.retrievers.store import damaged, hold, load_array, scored, top_rows
+from gainrag.retrievers.words import Ints, weigh_words
 
 if TYPE_CHECKING:
     import bm25s
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"\w+")
 # The form of BM25: the scores in an index are its.
 _FORM: dict[str, Any] = {"method": "lucene", "k1": 1.5, "b": 0.75}
+# Passages of a block while an index is built, and words at which it ends sooner: some 200 MB of memory.
+_BLOCK, _BLOCK_WORDS = 50_000, 4_000_000
 
 
 class BM25:
@@ -40,29 +43,27 @@ class BM25:
         self._engine = engine
         self.passages = passages
         self._where = where
-        self._words = _word_splitter()
+        self._words = word_splitter()
 
     @classmethod
-    def build(cls, passages: Iterable[Passage]) -> BM25:
+    def build(cls, passages: Iterable[Passage], *, scratch: str | Path | None = None) -> BM25:
         """Index passages: a `PassageStore` is read from disk as it goes, anything else is held in memory.
+
+        The index is that of `bm25s.BM25.index`, number for number. That one needs all words of a corpus in memory at
+        once, several times over; here it is the vocabulary, and one block of passages.
+
+        Args:
+            scratch: a folder on a disk that has room for what is made on the way, about 20 bytes for each word of each
+                passage: it is mapped into memory, and gone with the process. By default it is held in memory.
 
         Raises:
             DataError: there is no passage.
         """
-        import bm25s
-
         held = hold(passages)
-        words = _word_splitter()
         # Word 0 is the empty word, which no text has: a corpus of stop words alone has a vocabulary, too.
         vocabulary: dict[str, int] = {"": 0}
-        ids: list[array[int]] = []
-        for passage in progress(held, "reading words", unit="passages", total=len(held)):
-            ids.append(array("i", [vocabulary.setdefault(w, len(vocabulary)) for w in words(selector_text(passage))]))
-        engine = bm25s.BM25(**_FORM)
-        # Passages without any word divide 0 by 0 on the way to no score at all.
-        with np.errstate(invalid="ignore"):
-            engine.index((ids, vocabulary), show_progress=False)
-        return cls(engine, held)
+        scores = weigh_words(_numbered(held, vocabulary), vocabulary, _FORM["k1"], _FORM["b"], scratch)
+        return cls(_engine(vocabulary, {**scores, "num_docs": len(held)}), held)
 
     def save(self, folder: str | Path) -> None:
         """Write the word index (not the passages) as arrays and JSON."""
@@ -75,8 +76,6 @@ class BM25:
         Raises:
             DataError: the folder is damaged or was made from other passages.
         """
-        import bm25s
-
         folder = Path(folder)
         try:
             params = read_json(folder / "params.index.json")
@@ -92,12 +91,9 @@ class BM25:
         starts = _starts(folder / "indptr.csc.index.npy", len(data))
         if sorted(words.values()) != list(range(len(starts) - 1)):
             raise damaged(folder, f"the words' numbers are not those of its {len(starts) - 1} words")
-        engine = bm25s.BM25(**_FORM)
-        engine.vocab_dict, engine.unique_token_ids_set = words, set(words.values())
-        engine.nonoccurrence_array = None  # Lucene's form has none
         # Read without a sign, a negative row is one beyond the corpus: an error where it is used, not another passage.
-        engine.scores = {"data": data, "indices": rows.view(np.uint32), "indptr": starts, "num_docs": len(passages)}
-        return cls(engine, passages, folder)
+        scores = {"data": data, "indices": rows.view(np.uint32), "indptr": starts, "num_docs": len(passages)}
+        return cls(_engine(words, scores), passages, folder)
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Scored]]:
         """The k best passages of each question, best first; equal scores in the order of the corpus."""
@@ -114,6 +110,32 @@ class BM25:
         return found
 
 
+def _engine(words: dict[str, int], scores: dict[str, Any]) -> bm25s.BM25:
+    """A search engine over scores that are there already."""
+    import bm25s
+
+    engine = bm25s.BM25(**_FORM)
+    engine.vocab_dict, engine.unique_token_ids_set = words, set(words.values())
+    engine.nonoccurrence_array = None  # Lucene's form has none
+    engine.scores = scores
+    return engine
+
+
+def _numbered(passages: Sequence[Passage], vocabulary: dict[str, int]) -> Iterator[tuple[Ints, Ints]]:
+    """The passages in blocks, as `weigh_words` takes them; new words get the next numbers of the vocabulary."""
+    words = word_splitter()
+    ids, lengths = array("i"), array("i")
+    for passage in progress(passages, "reading words", unit="passages", total=len(passages)):
+        before = len(ids)
+        ids.extend([vocabulary.setdefault(w, len(vocabulary)) for w in words(selector_text(passage))])
+        lengths.append(len(ids) - before)
+        if len(lengths) == _BLOCK or len(ids) >= _BLOCK_WORDS:
+            yield np.array(lengths), np.array(ids)
+            ids, lengths = array("i"), array("i")
+    if lengths:
+        yield np.array(lengths), np.array(ids)
+
+
 def _starts(file: Path, end: int) -> npt.NDArray[Any]:
     """Where each word's passages begin in the arrays of scores and rows, and where the last one's end.
 
@@ -126,7 +148,7 @@ def _starts(file: Path, end: int) -> npt.NDArray[Any]:
     return found
 
 
-def _word_splitter() -> Callable[[str], list[str]]:
+def word_splitter() -> Callable[[str], list[str]]:
     """text -> its words: lower case, stop words left out, stemmed. The stemmer keeps what it works on: one thread at a
     time."""
     import Stemmer

@@ -1,4 +1,4 @@
-"""Retrieval by meaning: a sentence encoder's vectors, searched exactly by inner product.
+"""Retrieval by meaning: a sentence encoder's vectors, searched by inner product: exactly, or compressed.
 
 Vectors are brought to length 1 (cosine similarity) unless the encoder was trained for their plain dot product, as
 Contriever was: its vectors are the mean of its last layer, which sentence-transformers takes for any encoder that
@@ -11,9 +11,9 @@ import hashlib
 import logging
 import struct
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from gainrag.errors import ModelError
 from gainrag.files.progress import progress_bar, say
 from gainrag.prompts import selector_text
 from gainrag.records import Passage, Scored
+from gainrag.retrievers.compressed import Compressed, Compression
 from gainrag.retrievers.store import damaged, hold, scored, top_rows
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _ROWS = 1 << 16
 
 
 class Dense:
-    """Encoded passages in a flat FAISS index. Make it with `build` or `load`.
+    """Encoded passages in a FAISS index, flat or compressed. Make it with `build` (flat) or `load`.
 
     The encoder reads "title\\ntext", as a selector does; what is longer than its window is cut at the end, and
     `truncated` says of how many passages.
@@ -93,33 +94,13 @@ class Dense:
 
         held = hold(passages)
         encoder = load_encoder(model)
-        vectors, truncated = faiss.IndexFlatIP(_dimension(encoder)), 0
-        chunk, taken = batch_size * _BATCHES_A_CHUNK, 0
+        vectors, truncated, taken = faiss.IndexFlatIP(dimension_of(encoder)), 0, 0
         with progress_bar("encoding", unit="passages", total=len(held)) as bar:
-            for start in range(0, len(held), chunk):
-                texts = [selector_text(passage) for passage in held[start : start + chunk]]
-                truncated += _count_truncated(encoder, texts)
-                rows = [known.row(text) if known else None for text in texts]
-                block = np.empty((len(texts), vectors.d), dtype=np.float32)
-                if new := [i for i, row in enumerate(rows) if row is None]:
-                    made = _encode(encoder.encode_document, [texts[i] for i in new], batch_size, normalize)
-                    block[new] = _finite(made, model)
-                for i, row in enumerate(rows):
-                    if known and row is not None:
-                        block[i] = known.vector(row)
-                vectors.add(block)
-                taken += len(texts) - len(new)
-                bar.update(len(texts))
-        if taken:
-            say(f"{taken} of {len(held)} passages as in the index that was there: their vectors are taken from it")
-        if truncated:
-            logger.warning(
-                "%d of %d passages are longer than the %s tokens that %s reads: their ends are not searched",
-                truncated,
-                len(held),
-                encoder.max_seq_length,
-                model,
-            )
+            for block in encode_passages(encoder, held, Encoding(model, normalize, batch_size), known=known):
+                vectors.add(block.vectors)
+                truncated, taken = truncated + block.truncated, taken + block.taken
+                bar.update(len(block.vectors))
+        say_encoded(len(held), truncated, taken, encoder, model)
         return cls(vectors, held, encoder, model, normalize, truncated)
 
     def save(self, file: str | Path) -> None:
@@ -130,29 +111,30 @@ class Dense:
 
     @classmethod
     def load(
-        cls, file: str | Path, passages: Sequence[Passage], *, model: str = MODEL, normalize: bool = True
+        cls,
+        file: str | Path,
+        passages: Sequence[Passage],
+        *,
+        model: str = MODEL,
+        normalize: bool = True,
+        compression: Compression | None = None,
     ) -> Dense:
         """Open what `save` wrote, mapped into memory.
 
         Args:
+            file: the vectors; where they are compressed, the folder of `gainrag.retrievers.compressed`.
             model: the encoder the vectors were made with.
             normalize: whether they were normalised.
+            compression: how they were compressed; None: not at all.
 
         Raises:
             DataError: the file is damaged or was made from other passages or with another encoder.
             ModelError: the encoder cannot be loaded.
         """
-        import faiss
-
-        _check_file(Path(file), len(passages))
-        try:
-            vectors = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise damaged(file, str(error).split("\n")[0]) from None
-        _check_vectors(vectors, file)
+        vectors = _open(file, len(passages), compression)
         encoder = load_encoder(model)
-        if vectors.d != _dimension(encoder):
-            raise damaged(file, f"vectors of {vectors.d} numbers, but {model} makes {_dimension(encoder)}")
+        if vectors.d != dimension_of(encoder):
+            raise damaged(file, f"vectors of {vectors.d} numbers, but {model} makes {dimension_of(encoder)}")
         return cls(vectors, passages, encoder, model, normalize, None)
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Scored]]:
@@ -160,7 +142,7 @@ class Dense:
         if not questions:
             return []
         with self._encoding:
-            queries = _finite(_encode(self._encoder.encode_query, list(questions), 64, self.normalize), self.model)
+            queries = encode_questions(self._encoder, questions, self.model, self.normalize)
         depth = min(k + _SPARE, len(self.passages))
         scores, rows = self._vectors.search(queries, depth)
         found = []
@@ -171,24 +153,109 @@ class Dense:
         return found
 
 
+class Encoding(NamedTuple):
+    """How passages are encoded: the sentence encoder's name, whether vectors are normalised, passages at a time."""
+
+    model: str
+    normalize: bool
+    batch_size: int
+
+
+class Block(NamedTuple):
+    """Some consecutive passages, encoded.
+
+    vectors: [passage, dimension], float32.
+    truncated: how many of them are longer than the encoder's window.
+    taken: of how many the vector was known.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    truncated: int
+    taken: int
+
+
+def encode_passages(
+    encoder: SentenceTransformer,
+    passages: Sequence[Passage],
+    how: Encoding,
+    *,
+    known: Known | None = None,
+    start: int = 0,
+    batches: int = _BATCHES_A_CHUNK,
+    by_tokens: bool = False,
+) -> Iterator[Block]:
+    """The vectors of passages from a row on, so many batches a block.
+
+    Within a block the encoder sorts texts by their characters, so that those of a batch are alike and little is padded.
+
+    Args:
+        by_tokens: sort them by their tokens instead, which pads less. The last digits of vectors may differ.
+
+    Raises:
+        ModelError: it gives vectors that are not finite.
+    """
+    chunk = how.batch_size * batches
+    for at in range(start, len(passages), chunk):
+        texts = [selector_text(passage) for passage in passages[at : at + chunk]]
+        rows = [known.row(text) if known else None for text in texts]
+        vectors = np.empty((len(texts), dimension_of(encoder)), dtype=np.float32)
+        if new := [i for i, row in enumerate(rows) if row is None]:
+            size = how.batch_size if by_tokens else len(new)
+            if by_tokens:
+                tokens = _count_tokens(encoder, [texts[i] for i in new])
+                new = [new[i] for i in np.argsort(tokens, kind="stable")]
+            for first in range(0, len(new), size):
+                some = new[first : first + size]
+                made = _encode(encoder.encode_document, [texts[i] for i in some], how.batch_size, how.normalize)
+                vectors[some] = _finite(made, how.model)
+        for i, row in enumerate(rows):
+            if known and row is not None:
+                vectors[i] = known.vector(row)
+        yield Block(vectors, _count_truncated(encoder, texts), len(texts) - len(new))
+
+
+def encode_questions(
+    encoder: SentenceTransformer, questions: Sequence[str], model: str, normalize: bool
+) -> npt.NDArray[np.float32]:
+    """The vectors of questions, as [question, dimension].
+
+    Raises:
+        ModelError: they are not finite.
+    """
+    return _finite(_encode(encoder.encode_query, list(questions), 64, normalize), model)
+
+
+def say_encoded(passages: int, truncated: int, taken: int, encoder: SentenceTransformer, model: str) -> None:
+    """What a person should know of an encoding that is done."""
+    if taken:
+        say(f"{taken} of {passages} passages as in the index that was there: their vectors are taken from it")
+    if truncated:
+        logger.warning(
+            "%d of %d passages are longer than the %s tokens that %s reads: their ends are not searched",
+            truncated,
+            passages,
+            encoder.max_seq_length,
+            model,
+        )
+
+
 class Known:
     """The vectors of an index that is there already, by the texts they were made of. Held in memory: 16 bytes a text,
     and its row.
 
     Args:
-        file: what `Dense.save` wrote.
+        file: what `Dense.save` wrote, or the folder of compressed vectors.
         passages: those of the same index.
+        compression: how they were compressed; None: not at all.
 
     Raises:
         DataError: the file is damaged, or of other passages.
     """
 
-    def __init__(self, file: str | Path, passages: Sequence[Passage]) -> None:
-        import faiss
-
-        _check_file(Path(file), len(passages))
-        self._vectors = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
-        _check_vectors(self._vectors, file)
+    def __init__(
+        self, file: str | Path, passages: Sequence[Passage], compression: Compression | None = None
+    ) -> None:
+        self._vectors = _open(file, len(passages), compression)
         self._rows = {_digest(selector_text(passage)): row for row, passage in enumerate(passages)}
 
     def row(self, text: str) -> int | None:
@@ -207,6 +274,25 @@ def _digest(text: str) -> bytes:
 # How FAISS begins the file of a flat index by inner product: its kind, the vectors' length and number, two fillers,
 # whether it is trained, the metric, and how many numbers follow.
 _HEADER = struct.Struct("<4siqqq?iQ")
+
+
+def _open(file: str | Path, passages: int, compression: Compression | None) -> Any:
+    """A flat index of FAISS, or compressed vectors, mapped into memory.
+
+    Raises:
+        DataError: it is none, damaged, or of another number of passages.
+    """
+    import faiss
+
+    if compression is not None:
+        return Compressed(file, passages, compression)
+    _check_file(Path(file), passages)
+    try:
+        vectors = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise damaged(file, str(error).split("\n")[0]) from None
+    _check_vectors(vectors, file)
+    return vectors
 
 
 def _check_file(file: Path, passages: int) -> None:
@@ -256,7 +342,12 @@ def load_encoder(model: str) -> SentenceTransformer:
         return encoder
 
 
-def _dimension(encoder: SentenceTransformer) -> int:
+def dimension_of(encoder: SentenceTransformer) -> int:
+    """How many numbers its vectors have.
+
+    Raises:
+        ModelError: it does not say.
+    """
     dimension = encoder.get_embedding_dimension()
     if dimension is None:
         raise ModelError("the encoder does not say how long its vectors are", hint="use a sentence encoder")
@@ -283,5 +374,9 @@ def _count_truncated(encoder: SentenceTransformer, texts: list[str]) -> int:
     long = [text for text in texts if len(text) + 2 > window]
     if not long:
         return 0
-    lengths = encoder.tokenizer(long, truncation=False, padding=False, verbose=False)["input_ids"]
-    return sum(len(ids) > window for ids in lengths)
+    return sum(length > window for length in _count_tokens(encoder, long))
+
+
+def _count_tokens(encoder: SentenceTransformer, texts: list[str]) -> list[int]:
+    """How many tokens each text has, be it longer than the encoder's window or not."""
+    return [len(ids) for ids in encoder.tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,37 @@ from gainrag.settings import Name, Passages, Seed, Seeds, Some, check_settings, 
 
 Stages = Mapping[str, Callable[..., Any]]
 
+# The key of a question whose value says whether a model or people asked it.
+ASKED_BY = "asked_by"
+# Where a run keeps the data that it makes itself: a folder a data set.
+DATA = "data"
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """A corpus with questions to train on, to test on, or both. Without one, they bring their passages (`ctxs`)."""
+    """A corpus with questions to train on, to test on, or both. Without one, they bring their passages (`ctxs`).
+
+    documents: a folder that the run makes the corpus of.
+    questions: what people asked, with answers; it joins the test where the language model writes the questions.
+    made: which of corpus, train and test the run makes itself; their paths start at its folder, see `Config.inside`.
+    """
 
     name: str
     train: Path | None = None
     test: Path | None = None
     corpus: Path | None = None
+    documents: Path | None = None
+    questions: Path | None = None
+    made: frozenset[str] = frozenset()
 
-    def questions(self, split: str) -> Path | None:
+    @property
+    def asked(self) -> bool:
+        """Whether the language model writes its questions."""
+        return "train" in self.made
+
+    def split(self, name: str) -> Path | None:
         """The file of a split, train or test, where the data set serves for it."""
-        return self.train if split == "train" else self.test
+        return self.train if name == "train" else self.test
 
 
 @dataclass(frozen=True)
@@ -84,8 +102,15 @@ class Config:
 
     @property
     def group_by(self) -> str:
-        """The key of the questions that the run's evaluation groups them by."""
-        return str(self.table("evaluate").get("group_by", "dataset"))
+        """The key of the questions that the run's evaluation groups them by: where people asked some and a model wrote
+        the others, who asked, unless it is told otherwise."""
+        both = any(d.questions for d in self.datasets) and all(d.asked for d in self.datasets)
+        return str(self.table("evaluate").get("group_by", ASKED_BY if both else "dataset"))
+
+    def inside(self, folder: Path) -> Config:
+        """The same of a run in this folder, with the paths of what it makes itself."""
+        placed = (replace(d, **{part: folder / getattr(d, part) for part in d.made}) for d in self.datasets)
+        return replace(self, datasets=tuple(placed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +186,8 @@ def read_config(path: str | Path, stages: Stages | None, data: str | Path | None
         raise ConfigError(f"no TOML: {error}", where=str(path), hint="see docs/config.md") from None
     except OSError as error:
         raise DataError(str(error.strerror).lower(), where=str(path), hint="name a readable file") from None
-    datasets = _datasets(tables.pop("dataset", None), Path(data) if data else path.parent, str(path))
+    base = Path(data) if data else path.parent
+    datasets = _datasets(tables.pop("dataset", None), base, str(path), asking="ask" in tables)
     variants = _variants(tables.pop("variant", []), stages, datasets, str(path))
     rerankers = _rerankers(tables.pop("reranker", []), str(path))
     for name, table in tables.items():
@@ -180,12 +206,12 @@ def _check_table(name: str, table: Any, stages: Stages | None, where: str) -> No
         check_settings(table, parameters(stages[name]), where=f"{where} [{name}]")
 
 
-def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
+def _datasets(tables: Any, base: Path, where: str, asking: bool) -> tuple[Dataset, ...]:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ConfigError("no [[dataset]]", where=where, hint="name at least one, with name, corpus, train and test")
     found = []
     for table in tables:
-        keys = ("name", "corpus", "train", "test")
+        keys = ("name", "corpus", "documents", "train", "test", "questions")
         if wrong := [key for key in table if key not in keys]:
             raise ConfigError(f"{unknown('key', wrong[0], keys)} in [[dataset]]", where=where)
         if wrong := [key for key in table if not isinstance(table[key], str)]:
@@ -195,22 +221,39 @@ def _datasets(tables: Any, base: Path, where: str) -> tuple[Dataset, ...]:
         if "name" not in table:
             raise ConfigError("[[dataset]] has no 'name'", where=where, hint="add name = \"NAME\"")
         check_name(table["name"], f"{where} [[dataset]]")
-        if not {"train", "test"} & set(table):
-            raise ConfigError(
-                f"[[dataset]] {table['name']} has neither 'train' nor 'test'", where=where, hint="give one or both"
-            )
         if wrong := [key for key in keys[1:] if "\0" in table.get(key, "")]:
             raise ConfigError(f"{wrong[0]} has a NUL character", where=f"{where} [[dataset]]", hint="name a file")
         paths = {key: base / table[key] for key in keys[1:] if key in table}
-        found.append(Dataset(name=table["name"], **paths))
+        made = _made(table, where, asking)
+        own = {part: Path(DATA, table["name"], f"{part}.jsonl") for part in made}
+        found.append(Dataset(name=table["name"], **{**paths, **own}, made=made))
     names = {dataset.name.casefold() for dataset in found}  # folders: on some disks Nq is nq
     if len(names) < len(found):
         raise ConfigError("two data sets have the same name", where=where, hint="rename one")
     for split in ("train", "test"):
-        if not any(dataset.questions(split) for dataset in found):
+        if not any(dataset.split(split) for dataset in found):
             hint = "a run needs questions to train on and questions to test on"
             raise ConfigError(f"no [[dataset]] has {split!r}", where=where, hint=hint)
     return tuple(found)
+
+
+def _made(table: Mapping[str, str], where: str, asking: bool) -> frozenset[str]:
+    """Which of a data set's files the run makes itself.
+
+    Raises:
+        ConfigError: it has too little to make them of, or two of what it needs one of.
+    """
+    name, splits = f"[[dataset]] {table['name']}", {"train", "test"} & set(table)
+    if {"corpus", "documents"} <= set(table):
+        hint = "give one: the run makes a corpus of documents"
+        raise ConfigError(f"{name} has both 'corpus' and 'documents'", where=where, hint=hint)
+    if not splits and not (asking and {"corpus", "documents"} & set(table)):
+        hint = "give one or both, or a corpus or documents, and a table [ask] to have the language model write them"
+        raise ConfigError(f"{name} has neither 'train' nor 'test'", where=where, hint=hint)
+    if splits and "questions" in table:
+        hint = "put them into these: 'questions' join those that the language model writes"
+        raise ConfigError(f"{name} has 'questions' and {min(splits)!r}", where=where, hint=hint)
+    return frozenset((() if splits else ("train", "test")) + (("corpus",) if "documents" in table else ()))
 
 
 def _variants(

@@ -13,7 +13,7 @@ from gainrag.errors import ConfigError, unknown
 from gainrag.evaluation import ACCURACY, GOLD_RECALL, Breakdown, Difference, Estimate, Evaluation
 from gainrag.metrics import holds_answer
 from gainrag.records import Gained, GainRecord
-from gainrag.statistics import holm
+from gainrag.statistics import deviation, holm, questions_needed
 
 # The columns of the main table: metric and heading. Those that count have intervals.
 _WITH_INTERVAL = {"contains": "contains", "exact_match": "exact match", "f1": "F1", "mean": "mean(contains, F1)"}
@@ -29,7 +29,7 @@ def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
     Columns: the metrics in percent with intervals; `paper EM`; `answer in`, the share of questions with an answer in
     the passages used; `pseudo`, the share answered from the pseudo-passage. Where all questions have choices: accuracy,
     the AUC of the margin, and `pseudo`. Where it is known which passages are gold: the share of them in the first one
-    and the first five.
+    and the first five. At the end: which differences are not shown, and how many questions that would take.
 
     Args:
         baseline: a system's name; the others are marked where they differ from it significantly, and by how much.
@@ -39,17 +39,19 @@ def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
     """
     _check_baseline(evaluation, baseline)
     overall = evaluation.overall
-    parts = [caption(evaluation), _aligned(main_rows(overall, baseline))]
+    parts = [caption(evaluation), aligned(main_rows(overall, baseline))]
     if evaluation.groups:
-        parts += [f"{overall.score} by {evaluation.group_by}", _aligned(group_rows(evaluation, baseline))]
+        parts += [f"{overall.score} by {evaluation.group_by}", aligned(group_rows(evaluation, baseline))]
     if baseline is not None:
         scope = evaluation.macro or overall
         over = "groups" if evaluation.macro else "questions"
         parts += [
             f"difference from {baseline} in {overall.score}, averaged over {over}",
-            _aligned(difference_rows(scope, baseline)),
+            aligned(difference_rows(scope, baseline)),
             legend(baseline),
         ]
+    if (line := too_few(evaluation, baseline)) is not None:
+        parts.append(line)
     return "\n\n".join(parts)
 
 
@@ -78,7 +80,7 @@ def candidates_view(record: GainRecord, width: int = 100) -> str:
         mark = "*" if i == record.silver else ""
         rank = NOT_AVAILABLE if ctx.origin == "generated" else str(i + 1)
         rows.append([mark, f"{ctx.gain:.3f}", "yes" if holds else "no", rank, ctx.origin, _one_line(ctx)])
-    lines = _aligned(rows, right=(1, 3), rule=False).split("\n")
+    lines = aligned(rows, right=(1, 3), rule=False).split("\n")
     # Where the passage's text starts: all before it is never cut.
     if width < lines[0].index("passage") + 10:
         raise ConfigError(
@@ -146,6 +148,43 @@ def difference_rows(breakdown: Breakdown, baseline: str) -> list[list[str]]:
         value = f"{signed(own.value)} [{signed(own.low)}, {signed(own.high)}]"
         rows.append([name, value + stars(own), p_value(own.p), p_value(p)])
     return rows
+
+
+# More questions than anyone asks: a difference that takes as many is none.
+_BEYOND = 1_000_000
+
+
+def too_few(evaluation: Evaluation, baseline: str | None = None) -> str | None:
+    """Which differences in score have an interval that includes 0, and how many questions it would take to show them;
+    None where each is shown.
+
+    Args:
+        baseline: what the others are compared with; the first system when it is left out.
+    """
+    scope = evaluation.macro or evaluation.overall
+    first = baseline or next(iter(scope.systems))
+    unsettled = []
+    for name in scope.systems:
+        found = scope.difference(name, first) if name != first else None
+        if found and found.low <= 0 <= found.high:
+            own = deviation(found.low, found.high, evaluation.overall.n, evaluation.confidence)
+            needed = questions_needed(found.value, own, confidence=evaluation.confidence)
+            unsettled.append(f"{name} {'(none was seen)' if needed is None else how_many(needed)}")
+    if not unsettled:
+        return None
+    return (
+        f"too few questions to show a difference from {first}; one as large as seen here would take (power 80%): "
+        + ", ".join(unsettled)
+    )
+
+
+def how_many(questions: int) -> str:
+    """A number of questions that something takes, in two digits.
+
+    >>> how_many(1227), how_many(7_000_000)
+    ('about 1,200', 'over 1,000,000')
+    """
+    return f"over {_BEYOND:,}" if questions > _BEYOND else f"about {int(float(f'{questions:.2g}')):,}"
 
 
 def _check_baseline(evaluation: Evaluation, baseline: str | None) -> None:
@@ -218,7 +257,7 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), *, rule: bool = True) -> str:
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), *, rule: bool = True) -> str:
     """Columns of equal width, two spaces apart, with a rule below the heading."""
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     lines = [

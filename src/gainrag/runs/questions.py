@@ -23,7 +23,7 @@ def read_all(config: Config) -> dict[str, list[Question]]:
     for dataset in config.datasets:
         reader = ingestion.read_questions if dataset.corpus else ingestion.read_retrieved
         for split in found:
-            path = dataset.questions(split)
+            path = dataset.split(split)
             for question in reader(path, need_answers=True) if path else ():
                 if len(config.datasets) > 1:
                     question.id = f"{dataset.name}/{question.id}"

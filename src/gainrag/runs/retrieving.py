@@ -21,7 +21,7 @@ from gainrag.records import Question, Retrieved
 from gainrag.retrievers.hybrid import Fusion, Hybrid, fit_weights
 from gainrag.runs.folder import Run
 from gainrag.runs.recorded import read_meta
-from gainrag.settings import settings_of
+from gainrag.settings import recorded, settings_of
 
 # So many training questions of a data set say what a hybrid's parts weigh: more do not change it.
 _FITTED = 200
@@ -96,8 +96,9 @@ class _Indexes:
     def __init__(self, state: Run, homes: Mapping[Path, str]) -> None:
         self.state, self.homes = state, homes
         self.fusion = _fusion(state, [meta_path(self._folder(name)) for name in homes.values()])
-        self.settings = settings_of(indexing.index, state.config.table("index"))
+        self.settings = recorded(indexing.index, state.config.table("index"))
         del self.settings["fusion"]  # is no matter of the index's words and vectors: `weigh`
+        self.settings.pop("preflight", None)  # nor is that
         if "dense" in indexing.parts_of(self.settings["retriever"]):
             self.settings["identity"] = identity(self.settings["model"])
         self.opened: dict[str, Any] = {}

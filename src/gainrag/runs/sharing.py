@@ -112,6 +112,7 @@ def share(run: str | Path, out: str | Path, config: Config) -> list[str]:
     folder, target = Path(run), Path(out)
     if not (folder / "config.toml").exists():
         raise DataError("is no run folder", where=str(folder), hint="make one with `gainrag run`")
+    _check_given(config)
     settings = _settings(folder)
     if elsewhere := _elsewhere(config):
         say(f"{elsewhere[0]} is no path below a data folder: to restore, make the paths of config.toml relative")
@@ -206,6 +207,17 @@ def _manifest(folder: Path) -> dict[str, str]:
         if not plain or len(parts) < 2 or parts[0] not in ROOMS or not name.endswith((".jsonl", ".jsonl.part")):
             raise DataError(f"{name[:100]!r} is no file of a run", where=str(path), hint="get the shared run again")
     return files
+
+
+def _check_given(config: Config) -> None:
+    """Whether others can have the run's data: they cannot have what it made of documents, or had a model write.
+
+    Raises:
+        DataError: they cannot.
+    """
+    if made := [dataset.name for dataset in config.datasets if dataset.made]:
+        hint = "name the files of data/ in the config as corpus, train and test, and run that"
+        raise DataError(f"it made the data of {made[0]} itself", where="gainrag share", hint=hint)
 
 
 def _elsewhere(config: Config) -> list[str]:

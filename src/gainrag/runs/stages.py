@@ -1,5 +1,6 @@
 """`gainrag run`: every stage from the corpus to the table, each a file in the run folder, reused while it is current.
 
+data/        one folder a data set           where the run makes them: the corpus of documents, questions by the model
 questions/   train.jsonl test.jsonl          what is learned from and what is tested on
 index/       one folder a corpus, by the name of the first data set that has it
 retrieved/   train.jsonl test.jsonl test.RETRIEVER.jsonl weights.json
@@ -29,9 +30,11 @@ from typing import Any
 
 from gainrag import (
     answering,
+    asking,
     augmentation,
     evaluation,
     indexing,
+    ingestion,
     lms,
     retrieval,
     selection,
@@ -44,7 +47,7 @@ from gainrag.files.meta import digest, hashes, write_meta
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, read_json, write, write_json
 from gainrag.records import Answer, GainRecord, Question, Retrieved
-from gainrag.runs import costs, printing, retrieving, systems, thresholds, tuning, validation, variants
+from gainrag.runs import costs, making, printing, retrieving, systems, thresholds, tuning, validation, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run, claim
 from gainrag.runs.names import GAINRAG, RELEVANCE, by_seed, file_name
@@ -52,6 +55,11 @@ from gainrag.runs.questions import draw, read_all
 from gainrag.runs.thresholds import Thresholds
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import check_settings, parameters, settings_of
+from gainrag.training.labels import AT_ALPHA
+
+# With fewer labelled questions, chance may hide that the pseudo-passage is the best one now and then. If it is never so
+# in as many, it is in one of 17 at the most (95%).
+ENOUGH_TO_SAY = 50
 
 
 @dataclass
@@ -71,7 +79,7 @@ class State:
 
     run: Run
     options: Options
-    found: dict[str, list[Question]]
+    found: dict[str, list[Question]] = field(default_factory=dict)
     train: list[Question] = field(default_factory=list)
     test: list[Question] = field(default_factory=list)
     labelled: dict[str, str] = field(default_factory=dict)
@@ -112,11 +120,11 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     validation.check(config, options)
     if not (folder / "config.toml").exists():  # a run that was begun may hold all that a model is needed for
         validation.check_models(config, options.proxy)
-    found = read_all(config)
-    validation.check_questions(config, options, found)
-    state = State(Run(folder, config, update, options.proxy), options, found)
-    if not (folder / "config.toml").exists():
-        for line in costs.estimate(state.run, options, found, download=True):
+    state = State(Run(folder, config.inside(folder), update, options.proxy), options)
+    if not any(dataset.asked for dataset in config.datasets):
+        _read(state)
+    if not (any(dataset.made for dataset in config.datasets) or (folder / "config.toml").exists()):
+        for line in costs.estimate(state.run, options, state.found, download=True):
             say(line)
     with lock(folder / "gainrag"):
         claim(folder, config, update)
@@ -126,8 +134,26 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     return state.evaluation
 
 
+def _read(state: State) -> None:
+    """Read every question of the data sets, and check that they are what the config asks for."""
+    state.found = read_all(state.run.config)
+    validation.check_questions(state.run.config, state.options, state.found)
+
+
+def ingest(state: State) -> None:
+    """Documents -> data/NAME/corpus.jsonl, of data sets that name a folder of them."""
+    making.ingest_all(state.run)
+
+
+def ask(state: State) -> None:
+    """data/NAME/corpus.jsonl -> data/NAME/train.jsonl, test.jsonl, of data sets without questions."""
+    making.ask_all(state.run)
+
+
 def questions(state: State) -> None:
     """Data files -> questions/: all training questions in the order of a draw, test questions drawn."""
+    if not state.found:
+        _read(state)
     options = state.options
     state.train = draw(state.found["train"], 0, options.seed)
     state.test = draw(state.found["test"], options.test_questions, options.seed)
@@ -135,7 +161,7 @@ def questions(state: State) -> None:
     settings = {"seed": options.seed, "test_questions": options.test_questions}
     for split, drawn in (("train", state.train), ("test", state.test)):
         artefact = state.path("questions", f"{split}.jsonl")
-        sources = {d.name: path for d in state.run.config.datasets if (path := d.questions(split))}
+        sources = {d.name: path for d in state.run.config.datasets if (path := d.split(split))}
         state.run.stage(artefact, settings, sources, _writing(artefact, drawn))
 
 
@@ -159,30 +185,56 @@ def retrieve(state: State) -> None:
 
 
 def augment(state: State) -> None:
-    """retrieved/ -> candidates/: of the questions that get gains, with the pseudo-passage unless it is switched off."""
-    table = state.table("augment")
-    pseudo = state.options.pseudo
-    wanted = {"train": [r for r in state.retrieved["train"] if r.id in state.labelled], "test": state.retrieved["test"]}
-    for split, records in wanted.items():
-        artefact = state.path("candidates", f"{split}.jsonl")
-        own = state.run.prompted(augmentation.augment, table, background=True) if pseudo else {"pseudo": False}
-        settings = own | {"questions": len(records)}
+    """retrieved/train -> candidates/train: of the questions that get gains, with the pseudo-passage unless it is
+    switched off."""
+    _augment(state, "train", [r for r in state.retrieved["train"] if r.id in state.labelled], state.options.pseudo)
 
-        def make(memory: dict[str, Any], records: Sequence[Retrieved] = records, artefact: Path = artefact) -> None:
-            if not pseudo:
-                write(artefact, records)
-                return
+
+def augment_test(state: State) -> None:
+    """retrieved/test -> candidates/test: the same of the test questions, without a pseudo-passage where the labels say
+    that it is never the best."""
+    _augment(state, "test", state.retrieved["test"], state.options.pseudo and _pseudo_helps(state.gains["train"]))
+
+
+def _pseudo_helps(gains: Sequence[GainRecord]) -> bool:
+    """Whether the pseudo-passage is ever the silver one; so it is, too, where there are too few questions to say."""
+    with_one = [record for record in gains if any(ctx.origin == "generated" for ctx in record.ctxs)]
+    if not with_one or any(record.ctxs[record.silver].origin == "generated" for record in with_one):
+        return True
+    found = f"the pseudo-passage is the best one of none of {len(with_one)} labelled questions"
+    if len(with_one) < ENOUGH_TO_SAY:
+        say(f"{found}, too few to do without it")
+        return True
+    say(f"{found}: none is written for the test questions, and no system reads one")
+    return False
+
+
+def _augment(state: State, split: str, records: Sequence[Retrieved], pseudo: bool) -> None:
+    """The candidates of a split's questions, with the pseudo-passage or without."""
+    table, artefact = state.table("augment"), state.path("candidates", f"{split}.jsonl")
+    own = state.run.prompted(augmentation.augment, table, background=True) if pseudo else {"pseudo": False}
+
+    def make(memory: dict[str, Any]) -> None:
+        if pseudo:
             state.run.ask(augmentation.augment, records, artefact, memory, table, augmentation.CHUNK)
+        else:
+            write(artefact, records)
 
-        state.run.stage(artefact, settings, {"retrieved": state.path("retrieved", f"{split}.jsonl")}, make)
-        state.candidates[split] = list(read(artefact, Retrieved))
+    retrieved = {"retrieved": state.path("retrieved", f"{split}.jsonl")}
+    state.run.stage(artefact, own | {"questions": len(records)}, retrieved, make)
+    state.candidates[split] = list(read(artefact, Retrieved))
 
 
 def synthesize(state: State) -> None:
-    """candidates/ -> gains/: the labels, and the test questions' gains for the oracle. The labels are the proxy's where
-    there is one; what the best choice would bring to the model that answers, that model alone can say."""
+    """candidates/train -> gains/train: the labels, the proxy's where there is one."""
     table, proxy = state.table("synthesize"), state.run.proxy
     state.gains["train"] = _label(state, "train", state.candidates["train"], table, proxy)
+
+
+def synthesize_test(state: State) -> None:
+    """candidates/test -> gains/test: the test questions' gains for the oracle. What the best choice would bring to the
+    model that answers, that model alone can say."""
+    table, proxy = state.table("synthesize"), state.run.proxy
     if state.options.oracle:
         own = _readers_table(state.run, table) if proxy else table
         # The best of all candidates is asked for, not the best of some.
@@ -265,7 +317,24 @@ def train(state: State) -> None:
         warm = {q.id for q in draw(state.train, options.warm_start_questions, options.seed)}
         warm -= variants.not_for_warm_starts(state.run.config, state.labelled)
     first = [record for record in state.retrieved["train"] if record.id in warm]
-    state.selectors = variants.train_all(state.run, first, state.gains["train"], options.seeds)
+    state.selectors = variants.train_all(state.run, first, state.gains["train"], options.seeds, _alpha(state))
+
+
+def _alpha(state: State) -> float | None:
+    """The alpha to train on where the config names none, nor several to try: the one that the diagnosis recommends.
+    None where that is the one that the gains are at, or there was no diagnosis."""
+    artefact = state.path("diagnosis.json")
+    own = settings_of(training.train, state.table("train"))
+    told = own["alpha"] is not None or "alpha" in state.table("tune") or own["labels"] not in AT_ALPHA
+    sampled = state.table("synthesize").get("labels") == "sampled"
+    if told or sampled or not state.options.diagnose or not artefact.exists():
+        return None
+    best = synthesis.recommended_alpha(read_json(artefact))
+    alphas = synthesis.as_alphas(settings_of(synthesis.synthesize, state.table("synthesize"))["alpha"])
+    if best is None or best == alphas[0]:
+        return None
+    say(f"alpha {best:g}, which the diagnosis recommends, is trained on; alpha in [train] sets another")
+    return best
 
 
 def choose(state: State) -> None:
@@ -319,10 +388,14 @@ def evaluate(state: State) -> None:
 
 # The run: what is above, in this order.
 FLOW: tuple[Callable[[State], None], ...] = (
+    ingest,
+    ask,
     questions,
     retrieve,
     augment,
     synthesize,
+    augment_test,
+    synthesize_test,
     compare_proxy,
     diagnose,
     train,
@@ -336,6 +409,8 @@ FLOW: tuple[Callable[[State], None], ...] = (
 STAGES: dict[str, Callable[..., Any]] = {
     "run": Options,
     "llm": lms.open_lm,
+    "ingest": ingestion.ingest_documents,
+    "ask": asking.ask,
     "cluster": Cluster,
     "index": indexing.index,
     "retrieve": retrieval.retrieve,

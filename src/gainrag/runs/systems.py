@@ -34,6 +34,7 @@ from gainrag.runs.names import (
 from gainrag.runs.recorded import taught
 from gainrag.selectors import CrossEncoderSelector, open_selector
 from gainrag.selectors.boosted import is_feature_selector
+from gainrag.selectors.fetching import selector_folder
 from gainrag.settings import settings_of
 
 
@@ -111,7 +112,7 @@ def rank_without_pseudo(
         system: GainRAG, or a further seed of it.
         selectors, training: as of `rank`.
     """
-    if not any(is_feature_selector(resolve(str(model))) for model in selectors.values()):
+    if not any(is_feature_selector(selector_folder(str(model))) for model in selectors.values()):
         return None
     left = [_with(r, [c for c in r.ctxs if c.origin != "generated"]) for r in candidates]
     return rank(state, seeded(NO_PSEUDO, unseeded(system)[1]), selectors, left, training)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gainrag import indexing, ingestion, lms, retrieval, selection, synthesis, training
+from gainrag import asking, indexing, ingestion, lms, retrieval, selection, synthesis, training
 from gainrag.cluster import Cluster, check_cluster
 from gainrag.errors import ConfigError, ModelError
 from gainrag.files.streams import read_json
@@ -23,7 +24,7 @@ from gainrag.runs import costs, names, variants
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run
 from gainrag.runs.questions import check_apart, draw, read_all
-from gainrag.selectors.boosted import FEATURES_FILE
+from gainrag.selectors.fetching import FEATURES_FILE
 from gainrag.settings import settings_of
 from gainrag.training.features import SCRATCH
 from gainrag.training.labels import AT_ALPHA, PLAIN, held_out_share
@@ -51,20 +52,27 @@ def validate(config: Config, measured: bool = True) -> list[str]:
     options = Options(**config.table("run"))
     check(config, options)
     models = check_models(config, options.proxy)
-    found = read_all(config)
-    check_questions(config, options, found)
+    found = read_all(replace(config, datasets=tuple(d for d in config.datasets if not d.asked)))
+    if not any(dataset.asked for dataset in config.datasets):
+        check_questions(config, options, found)
     # Several data sets may search one corpus: 21 million passages are read once.
-    paths = {dataset.corpus for dataset in config.datasets if dataset.corpus}
-    corpora = {path: sum(1 for _ in ingestion.read_passages(path)) for path in paths}
+    paths = {dataset.corpus for dataset in config.datasets if dataset.corpus and "corpus" not in dataset.made}
+    corpora = {path: f"{sum(1 for _ in ingestion.read_passages(path))} passages" for path in paths}
     counts = Counter((q.extra["dataset"], split) for split, questions in found.items() for q in questions)
     lines = []
     for dataset in config.datasets:
-        splits = [split for split in ("train", "test") if dataset.questions(split)]
-        questions = " and ".join(f"{counts[dataset.name, split]} {split}" for split in splits)
-        passages = f", {corpora[dataset.corpus]} passages" if dataset.corpus else ""
-        lines.append(f"{dataset.name}: {questions} questions{passages}")
+        splits = [split for split in ("train", "test") if dataset.split(split)]
+        questions = " and ".join(f"{counts[dataset.name, split]} {split}" for split in splits) + " questions"
+        if dataset.asked:
+            questions = f"{settings_of(asking.ask, config.table('ask'))['n']} questions that the model will write"
+        if dataset.questions:
+            questions += f", {len(ingestion.read_questions(dataset.questions, need_answers=True))} that people asked"
+        passages = corpora.get(dataset.corpus, f"a corpus of {dataset.documents}") if dataset.corpus else ""
+        lines.append(f"{dataset.name}: {questions}" + (f", {passages}" if passages else ""))
     lines += models + [f"[llm] {line}" for line in lms.look_over(config.table("llm"))]
-    return lines + (costs.estimate(Run(Path(), config, update=False), options, found) if measured else [])
+    if not measured or any(dataset.made for dataset in config.datasets):
+        return lines
+    return lines + costs.estimate(Run(Path(), config, update=False), options, found)
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -80,6 +88,7 @@ def check(config: Config, options: Options) -> None:
     for dataset in config.datasets:
         names.check_name(dataset.name, "[[dataset]]")
     names.check_systems((*(v.name for v in config.variants), *(r.name for r in config.rerankers)))
+    _check_made(config)
     _check_labels(config)
     _check_read(config, options.warm_start)
     _check_pseudo(config)
@@ -91,6 +100,22 @@ def check(config: Config, options: Options) -> None:
     _check_cluster(config, options.proxy)
     for reranker in config.rerankers:
         _source_of(reranker.model, f"[[reranker]] {reranker.name} model")
+
+
+def _check_made(config: Config) -> None:
+    """Whether there is something to make data of, and whether the tables that say how are read."""
+    for dataset in config.datasets:
+        if dataset.documents and not dataset.documents.exists():
+            hint = "name a folder of documents"
+            raise ConfigError("no such folder", where=f"[[dataset]] {dataset.name}: {dataset.documents}", hint=hint)
+    if "ingest" in config.tables and not any(dataset.documents for dataset in config.datasets):
+        raise ConfigError("no [[dataset]] has 'documents'", where="[ingest]", hint="leave the table out, or name some")
+    if "ask" in config.tables and not any(dataset.asked for dataset in config.datasets):
+        hint = "leave the table out, or a [[dataset]]'s train and test"
+        raise ConfigError("every [[dataset]] has its questions", where="[ask]", hint=hint)
+    if "tune" in config.table("ask"):
+        hint = "leave it out, and see validation of [train]"
+        raise ConfigError("a run holds out some of the questions that it learns from", where="[ask] tune", hint=hint)
 
 
 def _trainings(config: Config, warm_start: bool) -> list[tuple[str, dict[str, Any]]]:

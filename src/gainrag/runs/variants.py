@@ -31,7 +31,7 @@ from gainrag.runs.config import Config, Variant
 from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined, seeded
 from gainrag.runs.recorded import chosen_settings
-from gainrag.settings import further_seed, settings_of
+from gainrag.settings import further_seed, recorded, settings_of
 from gainrag.training.features import SCRATCH
 from gainrag.training.labels import AT_ALPHA, ENOUGH, held_out_share, is_held_out, teaches
 from gainrag.training.settings import read_by
@@ -131,7 +131,7 @@ def wants_warm_start(config: Config) -> bool:
 
 
 def train_all(
-    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1
+    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1, alpha: float | None = None
 ) -> dict[str, dict[str, Path]]:
     """Train every selector of the run, each with several seeds where asked; cross-encoders start from the same warm
     starts.
@@ -140,6 +140,7 @@ def train_all(
         warm: training questions with their passages, for the warm starts; where there are none, nothing is warmed up.
         gains: of the labelled questions, in the order in which they were drawn.
         seeds: how many.
+        alpha: to train on, where [train] does not say.
 
     Returns:
         By system and test data set, the folder of the selector that ranks its questions. A further seed of a system
@@ -147,6 +148,8 @@ def train_all(
     """
     config = state.config
     table, grid, everything = config.table("train"), config.table("tune"), learned_from(config)
+    if alpha is not None:
+        table["alpha"] = alpha
     telling, warm = _telling(gains), _telling(warm)
     related = any(teaches(record, "relevance") for record in telling)
     if not related:
@@ -219,7 +222,7 @@ def _warm_start(state: Run, records: Sequence[Retrieved], sources: tuple[str, ..
     """The selector on whether passages hold an answer, from the questions of these data sets."""
     config = state.config
     own = warm_start_table(config)
-    settings = settings_of(training.train, own)
+    settings = recorded(training.train, own)
     folder = state.path("warm_start")
     if sources != learned_from(config):
         folder = state.path("warm_starts", joined(sources))
@@ -255,7 +258,7 @@ def _distil(
     config, kind = state.config, settings_of(training.train, table)["kind"]
     table = {**KEPT, **read_by(kind, table)}
     synthesized = settings_of(synthesis.synthesize, config.table("synthesize"))
-    settings = {**settings_of(training.train, table), **more}
+    settings = {**recorded(training.train, table), **more}
     inputs = {"gains": state.path("gains", "train.jsonl")}
     facts: dict[str, Any] = {
         "data": ", ".join(sources),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gainrag.models.folder import resolve
 from gainrag.selectors.boosted import FeatureSelector, is_feature_selector
 from gainrag.selectors.cross_encoder import CrossEncoderSelector
+from gainrag.selectors.fetching import selector_folder
 from gainrag.selectors.stacked import StackedSelector, is_stack
 
 __all__ = ["PRIOR", "CrossEncoderSelector", "FeatureSelector", "StackedSelector", "open_selector"]
@@ -26,7 +26,7 @@ def open_selector(path: str | Path, **settings: Any) -> CrossEncoderSelector | F
     Raises:
         ModelError, DataError, ConfigError: as the selector's own.
     """
-    folder = resolve(str(path))
+    folder = selector_folder(str(path))
     if is_stack(folder):
         return StackedSelector(path, **settings)
     if is_feature_selector(folder):

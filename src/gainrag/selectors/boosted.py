@@ -10,17 +10,17 @@ import msgspec
 
 from gainrag.errors import DataError
 from gainrag.files.streams import read_json, write_json
-from gainrag.models.folder import resolve
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
 from gainrag.selectors.features import FEATURES, matrix
+from gainrag.selectors.fetching import FEATURES_FILE, selector_folder
 from gainrag.selectors.lazy import Laziness, threshold_in
 from gainrag.selectors.learned import facts_table, read_learned, write_learned
 from gainrag.selectors.trees import Trees
 from gainrag.selectors.words import Words
 
-# The file by which a folder of this kind is known, and the one with the trees.
-FEATURES_FILE, TREES_FILE = "features.json", "trees.txt"
+# The file with the trees, beside FEATURES_FILE.
+TREES_FILE = "trees.txt"
 VERSION = 1
 
 
@@ -42,10 +42,11 @@ class FeatureSelector:
     use it.
 
     Args:
-        path: a folder that `gainrag train --kind features` made, or embedded:gain-features.
+        path: a folder that `gainrag train --kind features` made, embedded:gain-features, or a Hugging Face id.
 
     Raises:
         DataError: the folder's files are damaged, or name a feature that this version does not have.
+        ModelError: it cannot be fetched.
     """
 
     # Whether a passage's score depends on the other candidates, see `gainrag.protocols.Listwise`.
@@ -53,7 +54,7 @@ class FeatureSelector:
 
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
-        folder = resolve(self.name)
+        folder = selector_folder(self.name)
         self.trees = read_trees(folder)
         self.laziness = read_learned(folder, Laziness)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gainrag.errors import ModelError
-from gainrag.models.folder import resolve
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
 from gainrag.selectors.backends import Backend, choose_backend, open_model
 from gainrag.selectors.calibration import Calibration
+from gainrag.selectors.fetching import selector_folder
 from gainrag.selectors.lazy import Laziness, threshold_in
 from gainrag.selectors.learned import read_learned
 from gainrag.selectors.scoring import score_pairs
@@ -68,7 +68,7 @@ class CrossEncoderSelector:
     ) -> None:
         self.name, self.batch_tokens = str(path), batch_tokens
         self._lock = threading.RLock()
-        folder = resolve(self.name)
+        folder = selector_folder(self.name)
         self.backend = choose_backend(folder, backend, dtype, device)
         self.model, self.dtype = open_model(self.name, folder, self.backend, dtype, device)
         self.calibration = read_learned(folder, Calibration)
@@ -166,7 +166,7 @@ class CrossEncoderSelector:
     @cached_property
     def _exact(self) -> CrossEncoder:
         """The same model in float32, loaded when something is close for the first time."""
-        return open_model(self.name, resolve(self.name), "torch", "float32", "cpu")[0]
+        return open_model(self.name, selector_folder(self.name), "torch", "float32", "cpu")[0]
 
     def _settle(self, requests: Sequence[tuple[str, Sequence[Passage]]], found: Sequence[FloatArray]) -> None:
         """Replace the scores of passages that may be the best of their question by exact ones."""

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from gainrag.files.places import check_replaceable
 from gainrag.models.hub import quiet
-from gainrag.selectors.boosted import FEATURES_FILE
 from gainrag.selectors.calibration import Calibration
+from gainrag.selectors.fetching import SELECTOR
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.learned import facts_table, write_learned
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
-
-
-# The files by which a selector folder is known: of a cross-encoder, of a feature selector.
-SELECTOR = ("config.json", FEATURES_FILE)
 
 
 def check_target(out: str | Path) -> None:

@@ -20,7 +20,6 @@ from typing import ClassVar
 import numpy as np
 
 from gainrag.errors import DataError
-from gainrag.models.folder import resolve
 from gainrag.protocols import FloatArray
 from gainrag.records import Passage
 from gainrag.selectors.backends import Backend
@@ -28,6 +27,7 @@ from gainrag.selectors.boosted import read_trees
 from gainrag.selectors.calibration import retrievers_of, standardised
 from gainrag.selectors.cross_encoder import CrossEncoderSelector
 from gainrag.selectors.features import FEATURES, matrix
+from gainrag.selectors.fetching import selector_folder
 from gainrag.selectors.lazy import Laziness, threshold_in
 from gainrag.selectors.learned import Learned, read_learned
 from gainrag.settings import Batch, Device, Dtype, checked
@@ -87,7 +87,7 @@ class StackedSelector:
     """A trained stack. Its scores see the question's other candidates, as a feature selector's do.
 
     Args:
-        path: a folder that `gainrag train --kind stack` made.
+        path: a folder that `gainrag train --kind stack` made, or a Hugging Face id.
         backend, dtype, device, batch_tokens: of its cross-encoders, see `CrossEncoderSelector`.
 
     Raises:
@@ -108,7 +108,7 @@ class StackedSelector:
         batch_tokens: Batch | None = None,
     ) -> None:
         self.name = str(path)
-        folder = resolve(self.name)
+        folder = selector_folder(self.name)
         found = read_learned(folder, Stack)
         if found is None or found.folds < 1:
             raise DataError("is no stack", where=self.name, hint="make one with `gainrag train --kind stack`")

@@ -15,6 +15,7 @@ from gainrag.synthesis.diagnosis import (
     describe_diagnosis,
     diagnose,
     evenly_spaced,
+    recommended_alpha,
     summarize,
 )
 from gainrag.synthesis.labelling import CHUNK, as_alphas, check_source, chunk_sizes, scoring_request, synthesize
@@ -48,6 +49,7 @@ __all__ = [
     "is_certain",
     "level_of",
     "losses_at",
+    "recommended_alpha",
     "requests_for",
     "scoring_request",
     "summarize",

@@ -4,7 +4,7 @@ of two models agree."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from gainrag.records import GainRecord
 from gainrag.settings import Some, Tokens, checked
 from gainrag.statistics import mean_interval, rank_correlation, share_interval
 from gainrag.synthesis.reading import choice_losses_of, gains_at, has_upper_bounds, is_certain, level_of
+
+T = TypeVar("T")
 
 
 def summarize(records: Sequence[GainRecord]) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def _sampled(records: Sequence[GainRecord]) -> dict[str, Any]:
     }
 
 
-def evenly_spaced(records: Sequence[GainRecord], sample: int) -> list[GainRecord]:
+def evenly_spaced(records: Sequence[T], sample: int) -> list[T]:
     """So many of the records, evenly spaced; all where there are fewer."""
     return [records[i] for i in np.linspace(0, len(records) - 1, min(sample, len(records))).round().astype(int)]
 
@@ -136,6 +138,17 @@ def diagnose(
         "by_alpha": by_alpha,
         "recommended_alpha": float(best),
     }
+
+
+def recommended_alpha(recorded: object) -> float | None:
+    """The alpha that a diagnosis recommends, from what is recorded beside labels; None where there was none.
+
+    >>> recommended_alpha({"diagnosis": {"recommended_alpha": 0.5}}), recommended_alpha({"diagnosis": None})
+    (0.5, None)
+    """
+    found = recorded.get("diagnosis") if isinstance(recorded, dict) else None
+    alpha = found.get("recommended_alpha") if isinstance(found, dict) else None
+    return float(alpha) if isinstance(alpha, int | float) else None
 
 
 def describe(summary: dict[str, Any], diagnosis: dict[str, Any] | None = None) -> str:

@@ -6,7 +6,7 @@ its own, so that a label does not depend on what else was asked.
 
 The teacher made of it, softmax(gain / temperature), is at temperature 1 in proportion to each passage's chance to yield
 a right answer. Losses' gains are such logarithms, too, so every training takes these labels as they are; where all
-passages of a question have the same share the teacher is flat and the question teaches nothing.
+passages of a question have the same share it teaches nothing, and training leaves it out.
 
 A question with choices is asked with its choices, and the answer is the choice that the text says first.
 """

@@ -38,6 +38,7 @@ from gainrag.settings import (
     Seed,
     Share,
     Temperature,
+    added_later,
     checked,
 )
 from gainrag.synthesis import level_of
@@ -45,13 +46,14 @@ from gainrag.training.base import open_base
 from gainrag.training.features import train_features
 from gainrag.training.finishing import finish
 from gainrag.training.labels import AT_ALPHA, ENOUGH, Example, Labels, split, targets
-from gainrag.training.settings import Kind, Settings, check_training, reads_what_it_is_given
+from gainrag.training.settings import Kind, Report, Settings, check_training, reads_what_it_is_given
 from gainrag.training.stacking import train_stack
 
 # With so many labelled questions or fewer, a selector was no better than retrieval (docs/results.md); 400 served.
 FEW, SERVED = 100, 400
 
 
+@added_later("report_to")
 @checked
 @reads_what_it_is_given
 def train(
@@ -81,6 +83,7 @@ def train(
     validation: Share | None = None,
     retrieval_prior: bool = False,
     keep_worse: bool = False,
+    report_to: Report = "none",
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -88,7 +91,8 @@ def train(
     """Train a selector and save it as a plain folder with a model card; of a cross-encoder it is one that
     `CrossEncoder(path)` loads.
 
-    Each epoch's training loss and held-out figures are printed on standard error.
+    Each epoch's training loss and held-out figures are printed on standard error, and of cross-encoders also sent to a
+    tracker where `report_to` names one.
 
     Args:
         records: gain records, or for relevance labels retrieved ones with `hasanswer`.
@@ -108,7 +112,8 @@ def train(
             information_gain (likelihood with the passage against without, each pair by itself); or choice (the gain
             normalised over a question's choices). Gain and choice have an alpha, the two between take the losses at
             alpha 0.
-        alpha: train on the gains at this alpha; the run's own when it is left out.
+        alpha: train on the gains at this alpha. When it is left out: the one that the labels' diagnosis recommends
+            where `gainrag train` or a run has one, else the one that the gains are at.
         temperature: of the teacher, softmax(label / temperature); lower is sharper. Relevance has none.
         only_kept: leave out questions that did not pass the keep-filter.
         group_size: passages a question shows in an epoch: the best one and others, drawn anew in each epoch.
@@ -130,6 +135,9 @@ def train(
             more. 0 learns from all questions: there are no held-out figures and no comparison with the retriever.
         retrieval_prior: of a cross-encoder: also weigh what the retrievers scored, by the held-out questions.
         keep_worse: save a selector that is worse on the held-out questions than the retriever's order, too.
+        report_to: trackio, wandb or mlflow, which must be installed: each epoch's loss and held-out figures, and the
+            settings, go there, too; of a stack each cross-encoder is a run. Their own environment variables say where
+            (WANDB_PROJECT, MLFLOW_TRACKING_URI, TRACKIO_DIR ..).
         seed: of sampling, order, and the fresh head.
         dtype: bfloat16 runs matrix products in it (the weights stay float32).
         device: auto, cpu, cuda, ...
@@ -138,7 +146,7 @@ def train(
         DataError: no question is left to learn from, all labels of each question are equal, the labels need what the
             records do not have, or `out` is not a selector folder.
         ConfigError: a setting is out of its range, is none of the kind's, or contradicts another or the number of
-            questions.
+            questions; the tracker is not installed.
         ModelError: the base cannot be loaded; or the selector is not saved, because its scores are NaN, or equal for
             all passages of every question, or (without keep_worse) their first choices are worse than the retriever's
             on the held-out questions.
@@ -167,6 +175,7 @@ def train(
         validation=validation,
         retrieval_prior=retrieval_prior,
         keep_worse=keep_worse,
+        report_to=report_to,
         seed=seed,
         dtype=dtype,
         device=device,
@@ -219,14 +228,8 @@ def _divide(
             where="train",
             hint="relevance needs questions with passages that hold an answer and others that do not"
             if settings.labels == "relevance"
-            else "with only_kept = false questions that fail the filter are used too",
-        )
-    if all(min(question.own) == max(question.own) for question in learn):
-        raise DataError(
-            f"there is nothing to learn: in each of the {len(learn)} questions all passages have the same label",
-            where="train",
-            hint="look at the gains: `gainrag synthesize` says how good the labels are; of sampled ones ask for more "
-            "answers (-n), or label more questions",
+            else "a question needs two passages whose gains differ: label more questions, or of sampled labels ask for "
+            "more answers (-n); with only_kept = false questions that fail the filter are used too",
         )
     if settings.retrieval_prior and not held:
         raise ConfigError(
@@ -256,7 +259,7 @@ def _say_what_to_expect(learn: int, held: int, records: int, settings: Settings)
         elif settings.only_kept:
             why = "the keep-filter left them out; --no-only-kept uses them, too"
         else:
-            why = "they have a single passage"
+            why = "they have a single passage, or the same label for all"
         say(f"{out} of {records} questions are not used: {why}")
     if not held:
         why = f"fewer than {ENOUGH} questions to train on" if learn < ENOUGH else "validation is 0"

@@ -8,8 +8,9 @@ moves the weights is sentence-transformers' CrossEncoderTrainer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from gainrag.protocols import FloatArray
 from gainrag.selectors.scoring import in_parts, score_pairs
 from gainrag.training.held_out import Judgement, judge
 from gainrag.training.labels import Example, as_rows, draw
-from gainrag.training.settings import Settings
+from gainrag.training.settings import Report, Settings
 
 
 def fit(
@@ -62,7 +63,8 @@ def fit(
         seed=settings.seed,
         bf16=bf16,
         use_cpu=model.device.type == "cpu",
-        report_to="none",
+        report_to=settings.report_to,
+        project="gainrag",  # trackio's; the others have environment variables for it
         save_strategy="no",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
@@ -77,12 +79,33 @@ def fit(
         loss=BinaryCrossEntropyLoss(model) if settings.point_wise else ListNetLoss(model, mini_batch_size=-1),
     )
     trainer.remove_callback(PrinterCallback)  # it prints to standard output
-    with in_parts(model), ExitStack() as bars:
-        watch = Watch(model, groups, held, settings, bf16=bf16, steps=steps, bars=bars)
+    with in_parts(model), _reporting(settings.report_to), ExitStack() as bars:
+        watch = Watch(model, groups, held, settings, bf16=bf16, steps=steps, bars=bars, report=trainer.log)
         trainer.add_callback(watch)
         trainer.train()
     watch.restore()
     return watch.best, watch.scores
+
+
+@contextmanager
+def _reporting(to: Report) -> Iterator[None]:
+    """While it lasts, what trackers print goes to standard error; a run that wandb began in it is ended with it, which
+    its callback leaves to others: the next training of this process is a run of its own."""
+    if to == "none":
+        yield
+        return
+    with redirect_stdout(sys.stderr):
+        if to != "wandb":
+            yield
+            return
+        import wandb
+
+        begun = wandb.run
+        try:
+            yield
+        finally:
+            if begun is None and wandb.run is not None:
+                wandb.finish()
 
 
 class Groups(CrossEncoderDataCollator):  # type: ignore[misc]
@@ -125,9 +148,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         bf16: bool,
         steps: int,
         bars: ExitStack,
+        report: Callable[[dict[str, float]], None],
     ) -> None:
         self.model, self.groups, self.held, self.settings = model, groups, held, settings
-        self.bf16, self.steps, self.bars = bf16, steps, bars
+        self.bf16, self.steps, self.bars, self.report = bf16, steps, bars, report
         self.best, self.scores = 0, list[FloatArray]()
         self._judgements: list[Judgement] = []
         self._weights: dict[str, Any] = {}
@@ -161,12 +185,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._weights = self._copy() if self.groups.epoch < self.settings.epochs else {}
 
     def on_log(self, _: Any, __: Any, control: Any, logs: dict[str, float], **___: Any) -> None:
-        """Print the epoch's figures; where the loss is no number any more, stop."""
-        if "loss" not in logs:  # the trainer's closing words
+        """Print the epoch's figures and report those of the held-out questions, as the trainer does with the loss;
+        where the loss is no number any more, stop."""
+        if "loss" not in logs:  # what was reported here, or the trainer's closing words
             return
         line = f"{self._name}: training loss {logs['loss']:.4f}"
         if self.held:
             line += f"; {len(self.held)} held-out questions: {self._judgements[-1]}"
+            # Under these names trackers show them as figures of an evaluation, apart from the training's.
+            self.report({f"eval_{name}": value for name, value in self._judgements[-1]._asdict().items()})
         say(line)
         if not math.isfinite(logs["loss"]):
             control.should_training_stop = True

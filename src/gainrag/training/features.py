@@ -28,7 +28,7 @@ from gainrag.selectors.features import matrix
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.trees import Trees, joined
 from gainrag.training.boosting import features_of, fit_trees, words_in
-from gainrag.training.finishing import compare_with_retrieval
+from gainrag.training.finishing import compare_with_retrieval, compare_with_shipped
 from gainrag.training.held_out import check_numbers, check_order, judge
 from gainrag.training.labels import Example, regret, regrets, standard_error
 from gainrag.training.laziness import calibration_questions, learn_threshold
@@ -144,6 +144,7 @@ def finish_trees(
             "held-out regret (nats)": judged.regret,
             "held-out cross-entropy (nats)": judged.cross_entropy,
             **compare_with_retrieval(scores, list(held), settings.keep_worse),
+            **compare_with_shipped(scores, list(held), settings),
         }
     if settings.labels == "relevance":
         return None, figures

@@ -9,8 +9,9 @@ from gainrag.errors import ModelError
 from gainrag.files.progress import say
 from gainrag.gain import teacher
 from gainrag.prompts import question_with_choices
-from gainrag.protocols import FloatArray
+from gainrag.protocols import FloatArray, scores_with
 from gainrag.records import GainRecord, Retrieved
+from gainrag.selectors import PRIOR, open_selector
 from gainrag.selectors.calibration import Calibration, fit
 from gainrag.selectors.lazy import Laziness
 from gainrag.selectors.scoring import score_pairs
@@ -74,6 +75,7 @@ def finish(
     check_order(final(looked_at))
     if held:
         figures |= compare_with_retrieval(final(looked_at), held, settings.keep_worse)
+        figures |= compare_with_shipped(final(looked_at), held, settings)
     laziness = None
     if asked:
         laziness = learn_threshold([r.ctxs for r in asked], final(asked), held_out=bool(held))
@@ -128,3 +130,22 @@ def compare_with_retrieval(
             hint="label more questions, give a cross-encoder a warm start or its retrieval prior, or use --keep-worse",
         )
     return figures
+
+
+def compare_with_shipped(
+    scores: Sequence[FloatArray], held: list[Example], settings: Settings
+) -> dict[str, float | str | None]:
+    """Whether the selector's first choices are as good as those of the one that ships, which needs no training. Labels
+    relevance say nothing of it: it learned from gains."""
+    if settings.labels == "relevance" or len(held) < JUDGES:
+        return {}
+    lists = [(question_with_choices(q.record.question, q.record.choices), q.record.ctxs) for q in held]
+    labels = [question.own for question in held]
+    own, shipped = regret(scores, labels), regret(scores_with(open_selector(PRIOR), lists), labels)
+    if own <= shipped:
+        return {}
+    say(
+        f"warning: the selector is worse than {PRIOR}, which ships and needs no training: regret {own:.4f} against "
+        f"{shipped:.4f} on {len(held)} held-out questions"
+    )
+    return {"held-out regret of the selector that ships (nats), which is better": shipped}

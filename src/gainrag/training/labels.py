@@ -133,12 +133,14 @@ def _place(question_id: str) -> float:
 
 
 def teaches(record: GainRecord | Retrieved, labels: Labels, only_kept: bool = False) -> bool:
-    """Whether a question can teach anything: a ranking needs two passages, relevance needs both kinds."""
-    if len(record.ctxs) < 2:
+    """Whether a question can teach anything: a ranking needs two passages whose labels differ.
+
+    Relevance labels, and those from few sampled answers, are often all alike: such a question would teach that no
+    feature matters.
+    """
+    if len(record.ctxs) < 2 or (labels != "relevance" and only_kept and not _gained(record).kept):
         return False
-    if labels == "relevance":
-        return len(set(targets(record, labels))) == 2
-    return _gained(record).kept or not only_kept
+    return len(set(targets(record, labels))) > 1
 
 
 def _gained(record: GainRecord | Retrieved) -> GainRecord:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import msgspec
 
-from gainrag.errors import ConfigError
+from gainrag.errors import ConfigError, require
 from gainrag.settings import settings_of
 from gainrag.training.labels import POINT_WISE, Labels
 
@@ -17,6 +18,9 @@ T = TypeVar("T")
 
 # What is trained: boosted trees over cheap features, a cross-encoder, or trees that read cross-encoders' scores, too.
 Kind = Literal["features", "cross-encoder", "stack"]
+
+# Where the figures of a training go beside standard error: a tracker, by the name of its package.
+Report = Literal["none", "trackio", "wandb", "mlflow"]
 
 # The settings that a kind does not read. All others it does.
 _OF_STACKS = {"folds", "depth", "relevance_epochs"}
@@ -31,6 +35,7 @@ _OF_ENCODERS = {
     "dropout",
     "last_layers",
     "max_length",
+    "report_to",
     "dtype",
     "device",
 }
@@ -66,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     validation: float | None
     retrieval_prior: bool
     keep_worse: bool
+    report_to: Report
     seed: int
     dtype: str
     device: str
@@ -122,17 +128,23 @@ def reads_what_it_is_given(train: Callable[P, T]) -> Callable[P, T]:
 
 
 def check_training(settings: Settings, *, tuned: bool = False, where: str = "train") -> None:
-    """Whether the settings agree with one another, as far as that can be known before the data is read.
+    """Whether the settings agree with one another, and with what is installed, as far as that can be known before the
+    data is read.
 
     Args:
         tuned: whether settings are to be chosen.
         where: what to name in the error.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: they do not, or the kind needs an extra that is not installed.
     """
+    if settings.kind != "features":
+        require("train", "accelerate", "datasets")
     # Left out, it depends on the number of questions, and a comparison of trainings must not. That of trees has folds.
     tuned = tuned and settings.kind != "features"
     if (settings.validation == 0 and settings.retrieval_prior) or (tuned and not settings.validation):
         what = "tuning" if tuned else "retrieval_prior"
         raise ConfigError(f"{what} needs held-out questions", where=where, hint="set validation, such as 0.2")
+    if (to := settings.report_to) != "none" and importlib.util.find_spec(to) is None:
+        what = f"report_to is {to!r}, and the package {to} is not installed"
+        raise ConfigError(what, where=where, hint=f"pip install {to}, or leave it out")

@@ -11,5 +11,6 @@ store.py        what was read before, so that a second run reads what has change
 """
 
 from gainrag.ingestion.documents.folder import Documents, ingest_documents
+from gainrag.ingestion.documents.texts import is_readable
 
-__all__ = ["Documents", "ingest_documents"]
+__all__ = ["Documents", "ingest_documents", "is_readable"]

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from gainrag.errors import DataError
+from gainrag.errors import DataError, require
 from gainrag.files.locks import lock
 from gainrag.files.meta import digest, is_current, write_meta
 from gainrag.files.progress import progress
@@ -72,6 +72,7 @@ class Documents:
 def ingest_documents(
     folder: str | Path,
     out: str | Path,
+    skip: Collection[Path] = (),
     *,
     size: Length = 200,
     tokenizer: Name = "embedded:all-minilm-l6-v2",
@@ -83,6 +84,7 @@ def ingest_documents(
     of all others stay. Ids are made of path and place: `guide/install.md#linux/apt.2` is a section's second passage.
 
     Args:
+        skip: folders among the documents that are not read.
         size: tokens of a passage at most, its title included: 200 and a question fit the 256 of the default encoder,
             and twice the 512 of a cross-encoder.
         tokenizer: the model whose tokens are counted: that of the selector, or of a dense index.
@@ -91,19 +93,21 @@ def ingest_documents(
 
     Raises:
         DataError: there is no such folder, or none of its files has text.
+        ConfigError: the extra is not installed.
         ModelError: the tokenizer cannot be loaded.
         ResourceError: the disk is full; what is read is kept, and running again continues.
     """
     source, out = Path(folder), Path(out)
     with input_errors(source):
         os.stat(source)
+    require("ingest", "charset_normalizer", "markdown_it", "selectolax", "semchunk")
     count = TokenCount(tokenizer)
     found = Documents()
     with lock(out / "gainrag"), open_store(out) as store:
         cutting = {"size": size, "tokenizer": tokenizer, "reading": READING}
         if store.begin(msgspec.json.encode(cutting).decode()):
             found.counts["settings other than before: all files read again"] += 1
-        _read_all(_walk(source, out.resolve(), found), store, count, size, found)
+        _read_all(_walk(source, out.resolve(), {path.resolve() for path in skip}, found), store, count, size, found)
         files = list(store.files().values())
         _tell(files, found)
         settings = {**cutting, "near_duplicate": near_duplicate}
@@ -118,9 +122,9 @@ def ingest_documents(
     return found
 
 
-def _walk(source: Path, out: Path, found: Documents) -> Iterator[tuple[str, Path]]:
-    """(path below the folder, file), folder by folder. What is hidden or linked is counted, not read; what this writes
-    itself is no document."""
+def _walk(source: Path, out: Path, skip: Collection[Path], found: Documents) -> Iterator[tuple[str, Path]]:
+    """(path below the folder, file), folder by folder. What is hidden, linked or to be skipped is counted, not read;
+    what this writes itself is no document."""
     if source.is_file():
         yield source.name, source
         return
@@ -130,6 +134,9 @@ def _walk(source: Path, out: Path, found: Documents) -> Iterator[tuple[str, Path
             if name.startswith(".") or linked:
                 folders.remove(name)
                 found.counts["linked folders not followed" if linked else "hidden folders not read"] += 1
+            elif skip and Path(folder, name).resolve() in skip:
+                folders.remove(name)
+                found.counts["folders that gainrag wrote not read"] += 1
         folders.sort()
         for name in sorted(names):
             path = Path(folder, name)

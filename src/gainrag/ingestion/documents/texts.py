@@ -58,6 +58,15 @@ def check_reader(path: Path) -> None:
         raise Unreadable(f"no reader for {suffix}" if suffix else "no reader for names without an ending")
 
 
+def is_readable(path: Path) -> bool:
+    """Whether there is a reader for a file's name."""
+    try:
+        check_reader(path)
+    except Unreadable:
+        return False
+    return True
+
+
 def may_change(reason: str | None) -> bool:
     """Whether a file that gave no passages for this reason may give some though it has not changed: the extra may be
     installed now, and what could not be read may be read."""

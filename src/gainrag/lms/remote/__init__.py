@@ -11,4 +11,5 @@
     tokens.py       texts as token ids
     positions.py    losses from the most likely tokens at each token of an answer
     examining.py    what an endpoint can do, for `gainrag engines`
+    nearby.py       engines that listen on this machine, for `gainrag init`
 """

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from gainrag.errors import ConfigError, GainragError, ResourceError
+from gainrag.errors import GainragError, ResourceError, require
 from gainrag.lms.remote.address import Address
 from gainrag.lms.remote.failures import BadAnswer as BadAnswer
 from gainrag.lms.remote.failures import EngineError as EngineError
@@ -311,11 +311,9 @@ class Caller:
             ConfigError: its library is not installed.
         """
         if self._http is None:
-            try:
-                import httpx2
-            except ImportError:
-                hint = "pip install 'gainrag[remote]'"
-                raise ConfigError("endpoints need further libraries", where=str(self.address), hint=hint) from None
+            require("remote", "httpx2", "openai")
+            import httpx2
+
             # No time limit of its own: the whole try has one.
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=self.limits.concurrency)
             headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}

@@ -105,13 +105,13 @@ def look(address: Address, key: str | None = None) -> Report:
     return Report(identity, context if type(context) is int else None)
 
 
-def models_of(address: Address, key: str | None = None) -> list[dict[str, Any]]:
+def models_of(address: Address, key: str | None = None, limits: Limits = _LOOK) -> list[dict[str, Any]]:
     """What an engine's list of models says of each.
 
     Raises:
         EngineError: nothing answers there, or it answers no.
     """
-    caller = Caller(address, _LOOK, key=key)
+    caller = Caller(address, limits, key=key)
     try:
         return caller.ask([Call("models", method="GET", keep=False)], _models)[0]
     finally:
