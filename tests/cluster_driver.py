@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gainrag.cluster import Cluster, distribute
+from gainrag.cluster import Cluster
+from gainrag.cluster.driving import distribute
 from gainrag.errors import DataError
 from gainrag.records import Answer, Retrieved
 

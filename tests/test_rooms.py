@@ -116,4 +116,4 @@ def test_only_the_doors_know_configs(graph: dict[str, set[str]]) -> None:
 
 def test_the_listing_stays_readable() -> None:
     listed = [path for path in SOURCE.iterdir() if path.name != "__pycache__"]
-    assert len(listed) + 1 <= 36, sorted(path.name for path in listed)
+    assert len(listed) + 1 <= 37, sorted(path.name for path in listed)

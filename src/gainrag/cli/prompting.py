@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gainrag import answering, augmentation, ingestion, lms, synthesis
-from gainrag.cluster import Cluster, check_cluster, distribute
+from gainrag.cluster import Cluster, check_cluster
 from gainrag.errors import UsageError
 from gainrag.files import merging
 from gainrag.files.meta import hashes, is_current, write_meta
@@ -126,6 +126,8 @@ def _cluster_of(arguments: Arguments) -> Cluster:
 
 
 def _on_cluster(work: Work, arguments: Arguments, cluster: Cluster) -> None:
+    from gainrag.cluster.driving import distribute
+
     path, out = arguments[work.source], arguments["out"]
     records = ingestion.read_retrieved(path, need_answers=work.need_answers)
     llm = {**own_of(lms.open_lm, arguments), "model": arguments["llm"]}

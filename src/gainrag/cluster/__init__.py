@@ -5,9 +5,9 @@ driving.py       the plan that Ray Data runs, what it made before, and its resul
 working.py       what runs on each worker: the model, and its questions
 
 Ray schedules, restarts and keeps account; here is no scheduler. Results are those of one process, byte for byte.
+What drives it is imported where it is needed: it takes its time.
 """
 
-from gainrag.cluster.driving import distribute, forget
 from gainrag.cluster.settings import LOCAL, Cluster, check_cluster
 
-__all__ = ["LOCAL", "Cluster", "check_cluster", "distribute", "forget"]
+__all__ = ["LOCAL", "Cluster", "check_cluster"]

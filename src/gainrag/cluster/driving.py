@@ -115,15 +115,13 @@ def _connected(cluster: Cluster) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if cluster.ray == LOCAL:
+        given |= {"include_dashboard": False, "object_store_memory": _OBJECTS}
+        given["num_cpus"] = cluster.workers * cluster.cores + _SPARE
     try:
-        if cluster.ray == LOCAL:
-            cores = cluster.workers * cluster.cores + _SPARE
-            own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECTS}
-            ray.init(address=LOCAL, num_cpus=cores, **own, **quiet)
-        else:
-            ray.init(address=cluster.ray, **quiet)
-    except Exception as error:  # Ray raises bare ones, too: that a busy machine did not start it in 30 seconds
+        _start(str(cluster.ray), given, tries=3 if cluster.ray == LOCAL else 1)
+    except Exception as error:  # Ray raises bare ones, too
         hint = "see that it runs (ray status); on a busy machine run the same command again"
         raise ResourceError(f"Ray cannot be used there ({error})", where=str(cluster.ray), hint=hint) from None
     try:
@@ -131,6 +129,20 @@ def _connected(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(address: str, settings: Mapping[str, Any], tries: int) -> None:
+    """Start or join Ray; on a busy machine its parts may not find one another in the time that Ray gives them."""
+    import ray
+
+    for left in reversed(range(tries)):
+        try:
+            ray.init(address=address, **settings)
+            return
+        except Exception:
+            ray.shutdown()
+            if not left:
+                raise
 
 
 def _check_room(cluster: Cluster, there: Mapping[str, float]) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gainrag import cluster, lms
+from gainrag import lms
+from gainrag.cluster import Cluster
 from gainrag.errors import StaleError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, is_current, write_meta
@@ -82,13 +83,14 @@ class Run:
             table: the stage's settings.
             sizes: how many questions it works on together, by what the model runs on.
         """
-        spread = cluster.Cluster(**self.config.table("cluster"))
-        if spread.ray is None:
+        cluster = Cluster(**self.config.table("cluster"))
+        if cluster.ray is None:
             stage(questions, self.lm(proxy), artefact, memory, **table)
             return
+        from gainrag.cluster.driving import distribute
+
         llm = {**self._llm(proxy), "dtype": memory["settings"]["llm"]["dtype"]}
-        asked = {"llm": llm, "sizes": sizes, "settings": table}
-        cluster.distribute(stage, questions, artefact, memory, cluster=spread, **asked)
+        distribute(stage, questions, artefact, memory, cluster=cluster, llm=llm, sizes=sizes, settings=table)
 
     def tells_losses(self) -> bool:
         """Whether the language model tells losses. One on this machine does, and is not loaded to know that."""
@@ -135,11 +137,19 @@ class Run:
             try:
                 summary = make(memory)
             except StaleError:
-                if not self.update or not (cluster.forget(artefact) | forget(artefact)):
+                if not self.update or not self._forget(artefact):
                     raise
                 summary = make(memory)
             write_meta(artefact, settings, digests, summary)
             say(f"{name}: done")
+
+    def _forget(self, artefact: Path) -> bool:
+        """Remove what an earlier process made of an artefact and did not finish, here or on a cluster."""
+        if "cluster" not in self.config.tables:
+            return forget(artefact)
+        from gainrag.cluster import driving
+
+        return driving.forget(artefact) | forget(artefact)
 
     def reuses(self, artefact: Path, settings: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
         """Whether an artefact is current; if so, that is said."""
