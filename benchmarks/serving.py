@@ -78,7 +78,7 @@ def bodies(passages: int) -> list[bytes]:
 
 @contextmanager
 def running(command: Sequence[str], port: int) -> Iterator[psutil.Process]:
-    """A server, from when it answers."""
+    """A server, from when its port is open: ours still loads then, and the first request, which is not timed, waits."""
     process = subprocess.Popen(command, env={**os.environ}, stderr=subprocess.DEVNULL)
     try:
         asyncio.run(_answers(port, process))
