@@ -244,7 +244,8 @@ def main() -> None:
     tables = {"Clients that ask again when they are answered": rows}
     if floods:
         tables["1,000 requests at once, five times"] = floods
-    settings = {"passages": given.passages, "selector": given.selector, "cross-encoder": given.cross_encoder}
+    models = {"selector": given.selector, "cross-encoder": given.cross_encoder}
+    settings = {"passages": given.passages, **{what: Path(path).name for what, path in models.items() if path}}
     write_results("serving", "The service under load", settings, tables, given.output)
 
 
