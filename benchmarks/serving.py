@@ -78,7 +78,7 @@ def bodies(passages: int) -> list[bytes]:
 
 @contextmanager
 def running(command: Sequence[str], port: int) -> Iterator[psutil.Process]:
-    """A server, from when it answers."""
+    """A server, from when its port is open: ours still loads then, and the first request, which is not timed, waits."""
     process = subprocess.Popen(command, env={**os.environ}, stderr=subprocess.DEVNULL)
     try:
         asyncio.run(_answers(port, process))
@@ -151,6 +151,8 @@ async def load_with(port: int, asked: Sequence[bytes], clients: int, requests: i
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
     took = time.perf_counter() - began
+    if not seconds:
+        raise SystemExit(f"no request was answered: {dict(statuses)}")
     p50, p95, p99 = np.percentile(1000 * np.array(seconds), [50, 95, 99])
     return {
         "clients": clients,
@@ -162,8 +164,8 @@ async def load_with(port: int, asked: Sequence[bytes], clients: int, requests: i
     }
 
 
-async def flood(port: int, asked: Sequence[bytes], at_once: int) -> Counter[str]:
-    """So many connections that each send one request at the same moment: what became of them."""
+async def flood(port: int, asked: Sequence[bytes], passages: int, at_once: int) -> Counter[str]:
+    """So many connections that each send one request of so many passages at the same moment: what became of them."""
     fates = Counter[str]()
     gate = asyncio.Event()
 
@@ -178,7 +180,7 @@ async def flood(port: int, asked: Sequence[bytes], at_once: int) -> Counter[str]
         finally:
             connection.close()
         if status == 200:
-            fates["answered" if len(json.loads(body)["results"]) == 100 else "answered in part"] += 1
+            fates["answered" if len(json.loads(body)["results"]) == passages else "answered in part"] += 1
         else:
             fates[f"refused with {status}" + ("" if "retry-after" in headers else " without Retry-After")] += 1
 
@@ -235,14 +237,15 @@ def main() -> None:
     if given.full:
         with running(serve(port := next(ports), "--queue", "4096", "--selector", PRIOR), port) as process:
             for _ in range(5):
-                fates = asyncio.run(flood(port, asked, 1000))
+                fates = asyncio.run(flood(port, asked, given.passages, 1000))
                 became = ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()))
                 floods.append({"what became of them": became, "memory MB": round(process.memory_info().rss / 2**20)})
                 print(floods[-1], flush=True)
     tables = {"Clients that ask again when they are answered": rows}
     if floods:
         tables["1,000 requests at once, five times"] = floods
-    settings = {"passages": given.passages, "selector": given.selector, "cross-encoder": given.cross_encoder}
+    models = {"selector": given.selector, "cross-encoder": given.cross_encoder}
+    settings = {"passages": given.passages, **{what: Path(path).name for what, path in models.items() if path}}
     write_results("serving", "The service under load", settings, tables, given.output)
 
 

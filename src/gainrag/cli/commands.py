@@ -332,7 +332,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument(("repo",), {"help": "OWNER/NAME on the hub; then a name to give as --selector"}),
         ),
         (pushing.push,),
-        kept="Files that were uploaded are kept by the hub; run the same command again to continue.",
+        kept="The hub may have kept files that it was sent; run the same command again to push all of them.",
     ),
     Command(
         "answer",
