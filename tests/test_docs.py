@@ -79,7 +79,7 @@ def test_the_python_reference_holds_every_public_name() -> None:
 
 def test_the_site_shows_every_page() -> None:
     site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
-    shown = set(re.findall(r"[\w/]+\.md", str(site["nav"])))
+    shown = set(re.findall(r"[\w/-]+\.md", str(site["nav"])))
     # The runs' own reports are reached from the page of the runs.
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert shown == {page for page in pages if not page.endswith("/report.md")}
