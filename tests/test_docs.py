@@ -50,6 +50,8 @@ def test_every_link_of_a_document_leads_somewhere() -> None:
             name, _, anchor = target.partition("#")
             path = document.parent / name if name else document
             assert path.exists(), f"{document.name} points to {target}"
+            inside = document.parent == ROOT or path.resolve().is_relative_to(ROOT / "docs")
+            assert inside, f"{document.name} points to {target}, which is not on the site: write its path instead"
             assert not anchor or anchor in anchors(path), f"{document.name} points to {target}: no such heading"
 
 
