@@ -50,6 +50,8 @@ def test_every_link_of_a_document_leads_somewhere() -> None:
             name, _, anchor = target.partition("#")
             path = document.parent / name if name else document
             assert path.exists(), f"{document.name} points to {target}"
+            inside = document.parent == ROOT or path.resolve().is_relative_to(ROOT / "docs")
+            assert inside, f"{document.name} points to {target}, which is not on the site: write its path instead"
             assert not anchor or anchor in anchors(path), f"{document.name} points to {target}: no such heading"
 
 
@@ -79,7 +81,7 @@ def test_the_python_reference_holds_every_public_name() -> None:
 
 def test_the_site_shows_every_page() -> None:
     site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
-    shown = set(re.findall(r"[\w/]+\.md", str(site["nav"])))
+    shown = set(re.findall(r"[\w/-]+\.md", str(site["nav"])))
     # The runs' own reports are reached from the page of the runs.
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert shown == {page for page in pages if not page.endswith("/report.md")}

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # Environments of their own: their versions go with nothing else.
-APART = {"haystack", "langchain", "llama-index", "openvino", "rerankers"}
+APART = {"haystack", "langchain", "llama-index", "openvino", "ray", "rerankers"}
 
 
 def plain(name: str) -> str:
