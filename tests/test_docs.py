@@ -62,8 +62,8 @@ def test_results_hold_no_more_than_is_read() -> None:
             assert path.stat().st_size < 100_000, path
 
 
-def test_the_readme_names_every_room_of_the_source() -> None:
-    tree = re.search(r"^src/gainrag/\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+def test_the_page_for_contributors_names_every_room_of_the_source() -> None:
+    tree = re.search(r"^src/gainrag/\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M | re.S)
     assert tree
     named = set(re.findall(r"^  ([\w.]+/?) ", tree[1], re.M))
     rooms = {
