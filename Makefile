@@ -120,6 +120,8 @@ $(OPENVINO)/ready: pyproject.toml constraints-openvino.txt embedded-models.txt
 $(ENGINES)/ready: engines.txt
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/pip install --quiet --disable-pip-version-check -r engines.txt
+	# Built for CUDA, they do not load beside vLLM's torch for the CPU, and nothing here reads pictures or sound.
+	$(ENGINES)/bin/pip uninstall --quiet --yes --disable-pip-version-check torchvision torchaudio torchcodec
 	touch $@
 
 $(DOCS)/ready: docs.txt

@@ -92,6 +92,8 @@ def look(address: Address, key: str | None = None) -> Report:
             return Report()
         raise
     own = next((model for model in models if address.name in _names(model)), None)
+    if not models:  # as transformers' server, which lists what the hub's cache has and serves what it was started with
+        return Report()
     if own is None:
         known = [str(model["id"]) for model in models]
         hint = "llama.cpp's server and others answer to any name, with the model that they have"
