@@ -86,6 +86,13 @@ def test_a_killed_server_is_a_clean_error_and_its_successor_serves() -> None:
         assert ask(url, "Which river?").status_code == 200
 
 
+def test_the_body_of_a_response_does_not_wait_for_the_receipt_of_its_head() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_an_address_that_is_taken_is_one_line() -> None:
     with listen("127.0.0.1", 0) as first, pytest.raises(ResourceError, match="cannot listen"):
         listen("127.0.0.1", first.getsockname()[1])
