@@ -517,7 +517,7 @@ PARQUET = b"PAR1\x15\x04\x15\x10\x15\x14L\x15\x02\x15\x00\x12\x00\x00\x08\x1c\x0
         (b"<!DOCTYPE html><p>Who?</p>", "HTML"),
         (b"%PDF-1.7\n", "PDF"),
         (b"PK\x03\x04\x14\x00", "zip"),
-        (gzip.compress(json.dumps(ASKED).encode(), mtime=0), "gzip"),  # its time would be in the test's name, another in each process
+        (gzip.compress(json.dumps(ASKED).encode(), mtime=0), "gzip"),  # the time is in a test's name
         (b"{'id': '1', 'question': 'Who?'}\n", "Python"),
         (b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
     ],
