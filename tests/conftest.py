@@ -17,6 +17,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--renew-golden", action="store_true", help="write the golden files anew")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _short_measurements() -> Iterator[None]:
+    """A run measures its model for seconds before it starts: here for a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gainrag.runs.costs._SECONDS", 0.1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def harbours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run made of records, with its report: to be read, and copied by who changes it."""
