@@ -85,10 +85,8 @@ class Writer:
 
     def _shorten(self, records: Sequence[Retrieved]) -> None:
         """Open those again whose passage gives a short answer that says what the written one says."""
-        shown = [self._shown(record, record.ctxs) for record in records]
-        texts = continue_with(self.lm, shown, _ANSWERED, self._prompts.stop) if shown else []
-        for record, text in zip(records, texts, strict=True):
-            written, short = record.answers[0], _bare(self._prompts.cut(text))
+        for record, answer in zip(records, self._answers(records), strict=True):
+            written, short = record.answers[0], _bare(answer)
             shorter = msgspec.structs.replace(record, answers=[short])
             if short and _share_in(short, written) > 0.5 and _fault(shorter, parsed=True) is None:
                 record.answers = [short]
@@ -128,12 +126,17 @@ class Writer:
                 record.extra["rejected"] = "not answered from its passage"
 
     def _must_be_answered(self, records: Sequence[Retrieved]) -> None:
-        open_ended = [record for record in records if not record.choices]
-        shown = [self._shown(record, record.ctxs) for record in open_ended]
-        texts = continue_with(self.lm, shown, _ANSWERED, self._prompts.stop) if shown else []
-        for record, text in zip(open_ended, texts, strict=True):
-            if not contains(self._prompts.cut(text), record.answers):
+        # A short answer that took the written one's place is what the model answered.
+        asked = [record for record in records if not record.choices and "answer_written" not in record.extra]
+        for record, answer in zip(asked, self._answers(asked), strict=True):
+            if not contains(answer, record.answers):
                 record.extra["rejected"] = "not answered from its passage"
+
+    def _answers(self, records: Sequence[Retrieved]) -> list[str]:
+        """What the model answers from the passages of each record alone."""
+        shown = [self._shown(record, record.ctxs) for record in records]
+        texts = continue_with(self.lm, shown, _ANSWERED, self._prompts.stop) if shown else []
+        return [self._prompts.cut(text) for text in texts]
 
     def _shown(self, record: Retrieved, ctxs: Sequence[Passage]) -> str:
         return self._prompts.with_passages(record.question, ctxs, reserve=4 * _ANSWERED)
