@@ -27,9 +27,7 @@ from gainrag import (
     training,
 )
 from gainrag.cli.probing import screen
-from gainrag.cli.prompting import memory_of as _memory
-from gainrag.cli.prompting import open_lm as _open_lm
-from gainrag.cli.prompting import own_of as _own
+from gainrag.cli.prompting import memory_of, open_lm, own_of
 from gainrag.errors import DataError, UsageError
 from gainrag.files.locks import lock
 from gainrag.files.meta import hashes, meta_path, write_meta
@@ -83,7 +81,7 @@ def _ingest_documents(path: str, arguments: Arguments) -> None:
     if arguments["gz"]:
         raise UsageError("--gz is none of the flags for docs", where="gainrag ingest", hint="leave it out")
     print(
-        ingestion.ingest_documents(path, arguments["out"], **_own(ingestion.ingest_documents, arguments)),
+        ingestion.ingest_documents(path, arguments["out"], **own_of(ingestion.ingest_documents, arguments)),
         file=sys.stderr,
     )
 
@@ -91,7 +89,7 @@ def _ingest_documents(path: str, arguments: Arguments) -> None:
 def _convert(name: str, path: str, arguments: Arguments) -> None:
     """Another's files -> questions and a corpus; `convert` writes them."""
     suffix = ".jsonl.gz" if arguments["gz"] else ".jsonl"
-    own = _own(ingestion.convert, arguments)
+    own = own_of(ingestion.convert, arguments)
     found = ingestion.convert(name, path, arguments["out"], suffix, **own)
     inputs, settings = hashes({"source": path}), {**settings_of(ingestion.convert, own), "name": name}
     for stem in found.files:
@@ -101,7 +99,7 @@ def _convert(name: str, path: str, arguments: Arguments) -> None:
 
 def _ingest_release(name: str, source: str | None, arguments: Arguments) -> None:
     """An official release -> questions and, where it brings passages, a corpus."""
-    own = _own(ingestion.ingest, arguments)
+    own = own_of(ingestion.ingest, arguments)
     found = ingestion.ingest(name, source, **own)
     out, suffix = Path(arguments["out"]), ".jsonl.gz" if arguments["gz"] else ".jsonl"
     inputs = hashes({f"source {split}".strip(): path for split, path in found.sources.items()})
@@ -126,7 +124,7 @@ def _ingest_release(name: str, source: str | None, arguments: Arguments) -> None
 
 def init(arguments: Arguments) -> None:
     """What is there -> a config."""
-    own, out = _own(beginning.init, arguments), arguments["out"]
+    own, out = own_of(beginning.init, arguments), arguments["out"]
     print(beginning.init(arguments["folder"], out, **own), file=sys.stderr)
     print(f"\nNow read {out}, and: gainrag run {out} -o runs/first && gainrag report runs/first", file=sys.stderr)
 
@@ -136,13 +134,13 @@ def ask(arguments: Arguments) -> None:
     passages = list(ingestion.read_passages(arguments["corpus"]))
     real = ingestion.read_questions(arguments["questions"], need_answers=True) if arguments["questions"] else []
     retriever = indexing.open_index(arguments["index"]) if arguments["index"] else BM25.build(passages)
-    lm, llm = _open_lm(arguments)
+    lm, llm = open_lm(arguments)
     inputs: dict[str, str] = {"corpus": arguments["corpus"]}
     if arguments["index"]:
         inputs["index"] = str(Path(arguments["index"]) / indexing.META_FILE)
-    memory = _memory(asking.ask, arguments, lm, llm, **inputs)
+    memory = memory_of(asking.ask, arguments, lm, llm, **inputs)
     # What is written does not depend on how many are wanted in all, nor on how they are divided.
-    own = _own(asking.ask, arguments)
+    own = own_of(asking.ask, arguments)
     found = asking.ask(passages, lm, retriever, arguments["out"], {"llm": llm, "inputs": memory["inputs"]}, real, **own)
     for split, questions in found.splits.items():
         path = Path(arguments["out"]) / f"{split}.jsonl"
@@ -156,14 +154,14 @@ def index(arguments: Arguments) -> None:
     """Passages -> an index folder."""
     file = arguments["questions"]
     questions = ingestion.read_questions(file, need_answers=True) if file else ()
-    indexing.index(arguments["corpus"], arguments["out"], list(questions), **_own(indexing.index, arguments))
+    indexing.index(arguments["corpus"], arguments["out"], list(questions), **own_of(indexing.index, arguments))
 
 
 def retrieve(arguments: Arguments) -> None:
     """Questions -> retrieved records."""
     questions = ingestion.read_questions(arguments["questions"], need_answers=False)
     retriever = indexing.open_index(arguments["index"])
-    own = _own(retrieval.retrieve, arguments)
+    own = own_of(retrieval.retrieve, arguments)
     write(arguments["out"], retrieval.retrieve(questions, retriever, **own))
     inputs = hashes({"questions": arguments["questions"], "index": Path(arguments["index"]) / indexing.META_FILE})
     write_meta(arguments["out"], settings_of(retrieval.retrieve, own), inputs)
@@ -171,7 +169,7 @@ def retrieve(arguments: Arguments) -> None:
 
 def probe(arguments: Arguments) -> None:
     """Candidates, or questions and an index -> what could be won, on standard output."""
-    source, folder, own = arguments["candidates"], arguments["index"], _own(retrieval.retrieve, arguments)
+    source, folder, own = arguments["candidates"], arguments["index"], own_of(retrieval.retrieve, arguments)
     if own and not folder:
         raise UsageError("-k is of retrieval", where="gainrag probe", hint="leave it out, or give --index")
     inputs = {"candidates": source}
@@ -183,9 +181,9 @@ def probe(arguments: Arguments) -> None:
     else:
         candidates = ingestion.read_retrieved(source, need_answers=True)
         of = len(candidates)
-    lm, llm = _open_lm(arguments)
+    lm, llm = open_lm(arguments)
     memory = {"llm": llm, "inputs": hashes(inputs), **own}
-    found = probing.probe(candidates, lm, arguments["out"], memory, **_own(probing.probe, arguments))
+    found = probing.probe(candidates, lm, arguments["out"], memory, **own_of(probing.probe, arguments))
     found = msgspec.structs.replace(found, of=of)
     if arguments["out"] is not None:
         path = Path(arguments["out"]) / "probe.json"
@@ -196,7 +194,7 @@ def probe(arguments: Arguments) -> None:
 
 def train(arguments: Arguments) -> None:
     """Gain records -> a selector folder; with --warm-start another one before it, which it starts from."""
-    own = _own(training.train, arguments)
+    own = own_of(training.train, arguments)
     source = arguments["gains"]
     warm = Path(arguments["out"]).with_name(Path(arguments["out"]).name + "-warm-start")
     if arguments.get("warm_start"):
@@ -247,8 +245,8 @@ def _made_with(meta: Path) -> dict[str, Any]:
 def select(arguments: Arguments) -> None:
     """Candidates -> the best of them."""
     candidates = ingestion.read_retrieved(arguments["candidates"], need_answers=False)
-    own = _own(selection.select, arguments)
-    selector = open_selector(arguments["selector"], **_own(CrossEncoderSelector, arguments))
+    own = own_of(selection.select, arguments)
+    selector = open_selector(arguments["selector"], **own_of(CrossEncoderSelector, arguments))
     selected = selection.select(candidates, selector, **own)
     write(arguments["out"], selected)
     inputs: dict[str, str | Path] = {"candidates": arguments["candidates"]}
@@ -270,7 +268,7 @@ def export(arguments: Arguments) -> None:
     source = arguments["candidates"]
     candidates = ingestion.read_retrieved(source, need_answers=False) if source else ()
     with lock(arguments["out"] or arguments["selector"]):
-        own = _own(exporting.export, arguments)
+        own = own_of(exporting.export, arguments)
         folder = exporting.export(arguments["selector"], arguments["out"], candidates, **own)
     print(f"exported into {folder}", file=sys.stderr)
 
@@ -278,7 +276,7 @@ def export(arguments: Arguments) -> None:
 def push(arguments: Arguments) -> None:
     """A selector folder -> the hub."""
     repo = arguments["repo"]
-    where = pushing.push(arguments["selector"], repo, **_own(pushing.push, arguments))
+    where = pushing.push(arguments["selector"], repo, **own_of(pushing.push, arguments))
     print(f"pushed: {where}; name it as --selector {repo}", file=sys.stderr)
 
 
@@ -292,7 +290,7 @@ def evaluate(arguments: Arguments) -> None:
     if len(set(names)) < len(names):
         raise UsageError("a file is named twice", where="gainrag evaluate", hint="name each system's answers once")
     answers = {name: list(read(path, Answer)) for name, path in zip(names, paths, strict=True)}
-    own = _own(evaluation.evaluate, arguments)
+    own = own_of(evaluation.evaluate, arguments)
     found = evaluation.evaluate(*by_seed(answers), **own)
     write_json(arguments["out"], found.to_json())
     write_meta(arguments["out"], settings_of(evaluation.evaluate, own), hashes(dict(zip(names, paths, strict=True))))
@@ -303,7 +301,7 @@ def run(arguments: Arguments) -> None:
     """A config -> a run folder."""
     read = _read_config(arguments["config"], arguments)
     out = arguments["out"]
-    own = {**read.table("run"), **_own(config.Options, arguments)}
+    own = {**read.table("run"), **own_of(config.Options, arguments)}
     found = stages.run(read, out, arguments["update"], **own)
     print(printing.text_table(found, baseline=names.GAINRAG))
     print(f"everything is in {out}", file=sys.stderr)
@@ -312,7 +310,7 @@ def run(arguments: Arguments) -> None:
 def report(arguments: Arguments) -> None:
     """A run folder -> its reports."""
     folder = Path(arguments["run"])
-    make_report(folder, **_own(make_report, arguments))
+    make_report(folder, **own_of(make_report, arguments))
     for name in REPORTS:
         print(folder / name, file=sys.stderr)
 
@@ -337,7 +335,7 @@ def serve(arguments: Arguments) -> None:
     if bool(index) != bool(model):
         hint = "give both for /answer, or neither"
         raise UsageError("--index and --llm go together", where="gainrag serve", hint=hint)
-    own = _own(serving.serve, arguments)
+    own = own_of(serving.serve, arguments)
     lm = lms.open_lm(model=model) if model else None
     retriever = indexing.open_index(index) if index else None
     serving.serve(arguments["selector"] or (PRIOR,), retriever, lm, **own)
@@ -355,7 +353,7 @@ def validate(arguments: Arguments) -> None:
 
 def engines(arguments: Arguments) -> None:
     """An endpoint -> what it can do."""
-    for line in lms.examine(arguments["url"], **_own(lms.examine, arguments)):
+    for line in lms.examine(arguments["url"], **own_of(lms.examine, arguments)):
         print(line, flush=True)
 
 
