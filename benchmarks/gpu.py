@@ -37,7 +37,7 @@ from gainrag.records import Retrieved, Scored
 from gainrag.synthesis import scoring_request
 
 # By the name of a shape, questions: that a pass takes a few seconds.
-QUESTIONS = {"135m": 192, "1b": 96, "8b": 24}
+QUESTIONS = {"135m": 384, "1b": 96, "8b": 24}
 TINY = (32, 48, 2, 4, 2, 8, 8192, True)
 PASSAGES = 20
 VOCABULARY = 8192

@@ -175,7 +175,7 @@ def test_the_size_of_a_batch_is_measured(lm: LocalLM, monkeypatch: pytest.Monkey
     ):
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 2**30 + peak[0])
-    # 8 GB are free, of which batches may take 40%.
+    # 8 GB are free, of which batches may take 30%.
     peak[0] = 2**28
     assert memory.measure_batch(lm, lambda: None, 2**12) == 2**15
     peak[0] = 2**40

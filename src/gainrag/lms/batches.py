@@ -66,14 +66,15 @@ class Batch:
         return flat[0].view(cells), flat[1].view(cells), *flat[2:]
 
 
-def padded_length(length: int) -> int:
-    """The next of a few lengths: eight between a power of two and the next one, so that at most an eighth is padding.
+def rounded(size: int, least: int) -> int:
+    """The next of a few sizes, multiples of the least one: eight between a power of two and the next, so that at most
+    an eighth is padding.
 
-    >>> [padded_length(n) for n in (1, 60, 130, 200, 1000, 1025)]
+    >>> [rounded(n, 8) for n in (1, 60, 130, 200, 1000, 1025)]
     [8, 64, 144, 208, 1024, 1152]
     """
-    step = max(MULTIPLE, 2 ** ((length - 1).bit_length() - 4)) if length > 1 else MULTIPLE
-    return -(-length // step) * step
+    step = max(least, 2 ** ((size - 1).bit_length() - 4)) if size > 1 else least
+    return -(-size // step) * step
 
 
 def common_beginning(prompts: Sequence[list[int]]) -> int:
@@ -99,12 +100,12 @@ def make_batches(
     """
     ordered = sorted(rows, key=lambda row: (-len(row), row.owner))
     while ordered:
-        length = padded_length(max(len(ordered[0]) - shared, shared))
-        most = max(1 + bool(shared), tokens() // length)
-        some, ordered = ordered[: most - bool(shared)], ordered[most - bool(shared) :]
-        while most // 2 >= len(some) + bool(shared):  # a rest: one of few heights, too
-            most //= 2
-        yield lay_out(some, targets, Shape(most, length, shared), pinned=pinned)
+        first = int(bool(shared))
+        length = rounded(max(len(ordered[0]) - shared, shared), MULTIPLE)
+        most = max(1 + first, tokens() // length)
+        some, ordered = ordered[: most - first], ordered[most - first :]
+        height = min(most, rounded(len(some) + first, 1))  # of a rest, too, one of few
+        yield lay_out(some, targets, Shape(height, length, shared), pinned=pinned)
 
 
 def halves(batch: Batch, targets: Callable[[Row], Integers]) -> list[Batch]:
@@ -113,7 +114,7 @@ def halves(batch: Batch, targets: Callable[[Row], Integers]) -> list[Batch]:
         return []
     middle = -(-len(batch.rows) // 2)
     shape, pinned = batch.shape, batch.numbers.is_pinned()
-    smaller = Shape(middle + bool(shape.shared), shape.length, shape.shared)
+    smaller = Shape(rounded(middle + bool(shape.shared), 1), shape.length, shape.shared)
     return [lay_out(rows, targets, smaller, pinned=pinned) for rows in (batch.rows[:middle], batch.rows[middle:])]
 
 

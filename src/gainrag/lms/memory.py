@@ -20,7 +20,7 @@ SMALLEST, LARGEST = 2**11, 2**16
 # Tokens of the batch that is measured.
 PROBED = 2**12
 # Of the memory that is free, what batches may take: graphs keep what they use, and logits need some, too.
-SHARE = 0.4
+SHARE = 0.3
 
 
 def tokens_that_fit(free: int, took: int, tokens: int) -> int:
