@@ -26,6 +26,8 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 # Lengths are multiples of this at least, as a GPU's kernels ask of a mask.
 MULTIPLE = 8
+# Rows share a batch that have at least this share of the longest one's length: the rest of each would be padding.
+LIKE = 0.75
 # A common beginning that is shorter than this is not worth a row of its own.
 SHORTEST_SHARED = 16
 
@@ -103,7 +105,9 @@ def make_batches(
         first = int(bool(shared))
         length = rounded(max(len(ordered[0]) - shared, shared), MULTIPLE)
         most = max(1 + first, tokens() // length)
-        some, ordered = ordered[: most - first], ordered[most - first :]
+        enough = shared + LIKE * (len(ordered[0]) - shared)
+        some = [row for row in ordered[: most - first] if len(row) >= enough]
+        ordered = ordered[len(some) :]
         height = min(most, rounded(len(some) + first, 1))  # of a rest, too, one of few
         yield lay_out(some, targets, Shape(height, length, shared), pinned=pinned)
 
