@@ -140,7 +140,7 @@ def measure(
         "share of the peak": f"{median(shares):.1%}",
         "measured peak TFLOP/s": round(peak / 1e12, 3),
         "tokens a batch": lm.batch_tokens or "",
-        "graphs": len(lm.graphs._captured) or "",
+        "graphs": len(lm.graphs) or "",
         "way": "plain" if lm.way is None or not lm.way.packed else "swift" if lm.way.swift else "packed",
         "s to begin": round(started, 1),
         "memory MB": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else "",

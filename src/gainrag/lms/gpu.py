@@ -67,7 +67,9 @@ def score_on_gpu(lm: LoadedModel, asked: Iterable[Asked], alphas: Sequence[float
 
     found: list[tuple[Window, torch.Tensor]] = []
     wide = wider(lm.model) if way.wide else nullcontext()
-    with torch.inference_mode(), wide, _made_ahead(lm, _windows(asked, lm), 1) as windows:
+    # Streams and graphs are made on the device that is the current one.
+    here = torch.cuda.device(lm.device) if lm.device.startswith("cuda:") else nullcontext()
+    with torch.inference_mode(), here, wide, _made_ahead(lm, _windows(asked, lm), 1) as windows:
         for window in windows:
             found.append((window, _score_window(lm, window, alphas, way)))
     return [

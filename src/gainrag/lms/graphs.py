@@ -47,8 +47,9 @@ def compiled_layers(model: PreTrainedModel) -> Iterator[None]:
 class Graphs:
     """Calls on tensors, captured by their shapes, and replayed when a shape comes again.
 
-    A shape is captured when it comes for the second time: capturing costs three passes. What a replay returns is
-    overwritten by the next one. Where a call cannot be captured, a line says so, and all calls run as they are.
+    A shape is captured when it comes for the second time, as capturing waits for the GPU. All graphs share memory: what
+    a replay returns is overwritten by the next one. Where a call cannot be captured, a line says so, and all calls run
+    as they are.
     """
 
     def __init__(self) -> None:
@@ -57,8 +58,13 @@ class Graphs:
         self._pool: Any = None
         self.possible = True
 
+    def __len__(self) -> int:
+        return len(self._captured)
+
     def run(self, key: Hashable, call: Call, given: Sequence[torch.Tensor]) -> torch.Tensor:
         """call(*given). The key says what call does and of which shapes the given are."""
+        import torch
+
         if key in self._captured:
             replay, own, out = self._captured[key]
             for mine, new in zip(own, given, strict=True):
@@ -69,6 +75,8 @@ class Graphs:
             own = [tensor.clone() for tensor in given]
             try:
                 replay, out = self._capture(lambda: call(*own))
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:  # whatever in a model cannot be captured
                 self.possible = False
                 first = (str(error).strip() or type(error).__name__).split("\n")[0]
@@ -87,14 +95,10 @@ class Graphs:
         self._pool = None
 
     def _capture(self, call: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        """What replays the call, and where its result stands then."""
+        """What replays the call, and where its result stands then. It ran before, so what is set up at its first time
+        does not become part of the graph."""
         import torch
 
-        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            call()  # what is set up at its first time must not become part of the graph
-        here.wait_stream(aside)
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
