@@ -161,11 +161,12 @@ def test_out_of_memory_for_logits(lm: LocalLM, expected: list[FloatArray]) -> No
         hook.remove()
 
 
-def test_the_size_of_a_batch_is_measured(lm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_batch_is_measured(
+    lm: LocalLM, expected: list[FloatArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     peak = [0]
-    monkeypatch.setattr(lm, "device", "cpu")
     for name, value in (
         ("synchronize", None),
         ("reset_peak_memory_stats", None),
@@ -178,6 +179,9 @@ def test_the_size_of_a_batch_is_measured(lm: LocalLM, monkeypatch: pytest.Monkey
     # 8 GB are free, of which batches may take 30%.
     peak[0] = 2**28
     assert memory.measure_batch(lm, lambda: None, 2**12) == 2**15
+    lm.means = Means(beside=True, measured=True)
+    check(lm, expected)
+    assert lm.batch_tokens == 2**15
     peak[0] = 2**40
     assert memory.measure_batch(lm, lambda: None, 2**12) == memory.SMALLEST
     peak[0] = 1

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from gainrag.lms.attention import Beside, packed
-from gainrag.lms.batches import Batch, bias_of, common_beginning, halves, make_batches
+from gainrag.lms.batches import Batch, Shape, bias_of, common_beginning, halves, make_batches
 from gainrag.lms.graphs import compiled_layers
-from gainrag.lms.memory import PROBED, SMALLEST, measure_batch, within_memory
+from gainrag.lms.memory import SMALLEST, measure_batch, within_memory
 from gainrag.lms.packing import Row
 from gainrag.lms.precision import rounded_already, wider
 from gainrag.lms.projection import Asked, layers_skipped
@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 # Tokens of a batch, with padding, where memory is not measured.
 BATCH_TOKENS = 2**14
+# Rows and tokens of each in the batch that memory is measured by.
+PROBED = (16, 256)
 # Numbers in the hidden states that are held until they are projected.
 HIDDEN = 2**26
 # Questions of the first window, for which the GPU waits. Each further window has twice as many.
@@ -105,11 +107,6 @@ def _score_window(lm: LoadedModel, window: Window, alphas: Sequence[float], way:
 
     outputs, hidden = window.outputs, list[torch.Tensor]()  # one tensor, made when its width is known
 
-    def batches_of(tokens: int | None = None) -> Iterator[Batch]:
-        pinned = lm.device.startswith("cuda")
-        how_many = partial(_batch_tokens, lm) if tokens is None else lambda: tokens
-        return make_batches(window.rows, outputs.targets, tokens=how_many, shared=window.shared, pinned=pinned)
-
     def run(batch: Batch) -> None:
         *given, wanted, targets = _on_device(lm, batch)
         out = _pass(lm, batch, way, given)
@@ -125,11 +122,15 @@ def _score_window(lm: LoadedModel, window: Window, alphas: Sequence[float], way:
 
     with packed(lm.model), compiled_layers(lm.model) if way.swift and lm.means.compiled else nullcontext():
         if lm.means.measured and lm.batch_tokens is None and lm.way is not None:
-            probe = next(batches_of(PROBED))
-            given = _on_device(lm, probe)[:3]
-            cells = probe.shape.rows * probe.shape.length
-            lm.batch_tokens = measure_batch(lm, lambda: _layers(lm, *given), cells)
-        with _made_ahead(lm, batches_of(), 2) as batches:
+            lm.batch_tokens = _measured_tokens(lm)
+        batches_to_be = make_batches(
+            window.rows,
+            outputs.targets,
+            tokens=partial(_batch_tokens, lm),
+            shared=window.shared,
+            pinned=lm.device.startswith("cuda"),
+        )
+        with _made_ahead(lm, batches_to_be, 2) as batches:
             for batch in batches:
                 within_memory(lm, run, batch, split)
     with layers_skipped(lm.model), rounded_already(lm.model):
@@ -139,6 +140,17 @@ def _score_window(lm: LoadedModel, window: Window, alphas: Sequence[float], way:
 
 def _batch_tokens(lm: LoadedModel) -> int:
     return lm.batch_tokens or BATCH_TOKENS
+
+
+def _measured_tokens(lm: LoadedModel) -> int:
+    """Tokens of a batch, by a pass over a batch that is always the same: so it is the memory alone that decides."""
+    import torch
+
+    shape = Shape(PROBED[0], min(PROBED[1], lm.context), shared=0)
+    ids = torch.zeros(shape.rows, shape.length, dtype=torch.int64, device=lm.device)
+    bias = bias_of(ids.new_empty(0), shape, lm.model.dtype)
+    positions = torch.arange(shape.length, device=lm.device).expand(shape.rows, -1)
+    return measure_batch(lm, lambda: _layers(lm, ids, positions, bias), ids.numel())
 
 
 def _on_device(lm: LoadedModel, batch: Batch) -> tuple[torch.Tensor, ...]:

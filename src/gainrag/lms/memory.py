@@ -17,8 +17,6 @@ T = TypeVar("T")
 
 # Tokens of a batch: below the first a large GPU is not filled by a small model; above the last nothing is gained.
 SMALLEST, LARGEST = 2**11, 2**16
-# Tokens of the batch that is measured.
-PROBED = 2**12
 # Of the memory that is free, what batches may take: graphs keep what they use, and logits need some, too.
 SHARE = 0.3
 
