@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="tiny models and few questions; also what a CPU gets")
     parser.add_argument("--shapes", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--minutes", type=float, default=9.0, help="after which no further row is begun")
+    parser.add_argument("--minutes", type=float, default=8.5, help="after which no further row is begun")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     until = time.monotonic() + 60 * arguments.minutes
