@@ -9,8 +9,9 @@ import pytest
 from gainrag.errors import ConfigError, DataError, ModelError
 from gainrag.lms import scoring
 from gainrag.lms.local import LocalLM
+from gainrag.lms.means import Means
 from gainrag.lms.scoring import hidden_states
-from gainrag.prompts import for_model
+from gainrag.prompts import PROMPT_FORMS, for_model
 from gainrag.protocols import FloatArray, ScoringRequest
 from gainrag.records import Passage
 from tests.plain_loss import plain_loss
@@ -39,18 +40,18 @@ def request(lm: LocalLM, form: str = "completion") -> ScoringRequest:
 
 
 def losses_both_ways(lm: LocalLM, asked: ScoringRequest, alphas: list[float]) -> FloatArray:
-    """[way, passage, answer, alpha]. What is done at once, and whether a pack's rows are stacked, depends on the
-    kind of device alone: the GPU's way runs on a CPU, too."""
-    kind, found = lm.kind, []
+    """[way, passage, answer, alpha]. What is done at once, and whether a pack's rows are stacked or stand beside one
+    another, depends on settings alone: the GPU's ways run on a CPU, too."""
+    kind, means, found = lm.kind, lm.means, []
     try:
-        for lm.kind in ("cpu", "cuda"):
+        for lm.kind, lm.means in (("cpu", Means()), ("cuda", Means()), ("cuda", Means(beside=True, shared=True))):
             found.append(lm.losses([asked], alphas)[0])
     finally:
-        lm.kind = kind
+        lm.kind, lm.means = kind, means
     return np.stack(found)
 
 
-@pytest.mark.parametrize("form", ["completion", "chat"])
+@pytest.mark.parametrize("form", PROMPT_FORMS)
 def test_losses_are_those_of_one_pass_a_passage_and_alias(smollm: LocalLM, form: str) -> None:
     asked = request(smollm, form)
     alphas = [0.0, 0.5, 2.0]
@@ -242,7 +243,7 @@ def test_unknown_models_and_forms_are_one_line(smollm: LocalLM) -> None:
     with pytest.raises(ModelError, match="cannot be loaded") as error:
         LocalLM("nobody/no-such-model")
     assert "\n" not in str(error.value)
-    with pytest.raises(ConfigError, match="completion or chat"):
+    with pytest.raises(ConfigError, match="completion, chat or instruction_first"):
         for_model("chit-chat", smollm)
 
 

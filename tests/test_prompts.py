@@ -113,12 +113,27 @@ def test_selector_text() -> None:
     assert selector_text(OWN) == "What I know."
 
 
+def test_with_the_instruction_first_all_prompts_begin_alike() -> None:
+    prompts = for_model("instruction_first", object())
+    beginning = TEMPLATES["instruction_first"].before
+    assert prompts.without("Which river?") == beginning + "Question: Which river?\nAnswer:"
+    assert prompts.with_passages("Which river?", [SEINE, OWN], reserve=0) == (
+        beginning + "Passage: Seine\nA river.\n\nPassage: What I know.\n\nQuestion: Which river?\nAnswer:"
+    )
+    assert prompts.stop == "\n"
+
+
+def test_the_wordings_of_labels_that_are_there_have_not_changed() -> None:
+    assert (wording("completion"), wording("chat")) == ("4bc9907c38d7", "79cb424fe111")
+
+
 @pytest.mark.parametrize(
     "template",
     [
         replace(TEMPLATES["completion"], passage="{title}: {text}"),
         replace(TEMPLATES["completion"], question="{question}"),
         replace(TEMPLATES["completion"], answer_prefix=""),
+        replace(TEMPLATES["completion"], before="Answer."),
     ],
 )
 def test_a_stage_knows_what_its_prompts_said(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:

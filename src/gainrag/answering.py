@@ -148,7 +148,8 @@ def answer(
         out: where to write answers as they are made; a run that was stopped continues there.
         settings: what else the answers depend on (model, input), checked when a stopped run continues.
         threshold: of the margin of two choices, see `calibrate`; 0 when it is left out.
-        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
+        prompt: the prompt form: completion, chat, or instruction_first, a completion whose beginning a GPU runs once
+            for many; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest answer, in tokens.
 
     Raises:

@@ -28,7 +28,8 @@ def write_background(
     """The pseudo-passage of each question: no title, no score, origin "generated".
 
     Args:
-        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
+        prompt: the prompt form: completion, chat, or instruction_first, a completion whose beginning a GPU runs once
+            for many; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest passage, in tokens.
 
     Raises:
@@ -82,7 +83,8 @@ def augment(
     Args:
         out: where to write records as they are made; a run that was stopped continues there.
         settings: what else they depend on (model, input), checked when a stopped run continues.
-        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
+        prompt: the prompt form: completion, chat, or instruction_first, a completion whose beginning a GPU runs once
+            for many; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest passage, in tokens.
 
     Raises:

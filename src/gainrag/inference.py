@@ -117,7 +117,8 @@ class GainRAG:
         pseudo: when it writes a candidate of its own: eager (or True), for every question; lazy, where no retrieved
             passage reaches the selector's threshold; never (or False); auto, lazy where the selector has learned a
             threshold, else eager.
-        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
+        prompt: the prompt form: completion, chat, or instruction_first, a completion whose beginning a GPU runs once
+            for many; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest answer, in tokens.
         background_tokens: the longest pseudo-passage, in tokens.
 

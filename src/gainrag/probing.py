@@ -148,7 +148,8 @@ def probe(
             losses where the model tells them, else sampled.
         at_most: label so many candidates a question, those that embedded:gain-features scores highest; all when it is
             left out.
-        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
+        prompt: the prompt form: completion, chat, or instruction_first, a completion whose beginning a GPU runs once
+            for many; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest answer, in tokens.
 
     Raises:

@@ -1,8 +1,10 @@
 """Every prompt, as data; the only place that renders a passage.
 
-Two forms. `completion` is a text that a model continues, and the answer is what stands before the first line end;
+Three forms. `completion` is a text that a model continues, and the answer is what stands before the first line end;
 small models and base models answer far better with it. `chat` is the paper's wording inside the model's own chat
-template. Who owns the space between prompt and answer: the answer (see `Prompts.scored_answer`).
+template. `instruction_first` is a completion in another order: instruction and example, the passages, the question.
+There all prompts begin alike, and a GPU runs that beginning once a batch instead of once a prompt (gainrag.lms.gpu).
+Who owns the space between prompt and answer: the answer (see `Prompts.scored_answer`).
 
 What is written here fits the model's context: passages are cut, questions and answers never.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -20,8 +22,8 @@ from gainrag.files.meta import digest
 from gainrag.protocols import Chat, ChatFirst, Windowed
 from gainrag.records import Passage
 
-PromptForm = Literal["completion", "chat"]
-PROMPT_FORMS: tuple[PromptForm, ...] = ("completion", "chat")
+PromptForm = Literal["completion", "chat", "instruction_first"]
+PROMPT_FORMS: tuple[PromptForm, ...] = get_args(PromptForm)
 
 INSTRUCTION = "Answer the question below concisely in a few words."
 # Shows a model that only continues text what an answer looks like: without it a quarter of the answers were empty and
@@ -86,6 +88,7 @@ ASKING: dict[PromptForm, dict[Asked, str]] = {
         + _TWO_LINES,
     },
 }
+ASKING["instruction_first"] = ASKING["completion"]
 # Bytes of an answer for which as many tokens are reserved, without asking the tokenizer.
 SHORT = 64
 
@@ -94,7 +97,8 @@ SHORT = 64
 class Template:
     """One prompt form: how a passage, a question and the request for a background passage are written down.
 
-    `passage` has the fields {n} (from 1), {title}, {text}; `question` and `background` have {question}.
+    `passage` has the fields {n} (from 1), {title}, {text}; `question` and `background` have {question}. `before` stands
+    in front of the passages.
     """
 
     passage: str
@@ -102,6 +106,7 @@ class Template:
     background: str
     answer_prefix: str
     ends_at_line_end: bool
+    before: str = ""
 
 
 TEMPLATES: dict[PromptForm, Template] = {
@@ -122,6 +127,9 @@ TEMPLATES: dict[PromptForm, Template] = {
         ends_at_line_end=False,
     ),
 }
+TEMPLATES["instruction_first"] = replace(
+    TEMPLATES["completion"], before=INSTRUCTION + "\n" + EXAMPLE + "\n\n", question="Question: {question}\nAnswer:"
+)
 
 
 def wording(form: PromptForm, *, background: bool = False) -> str:
@@ -129,7 +137,8 @@ def wording(form: PromptForm, *, background: bool = False) -> str:
     wording is continued or reused with another. `background`: of the pseudo-passage's prompt; else of all others."""
     template = TEMPLATES[form]
     parts = (template.background,) if background else astuple(replace(template, background=""))
-    return digest(repr(parts))
+    # What stands before the passages came later: where nothing does, the digest is as it was.
+    return digest(repr(parts if background or template.before else parts[:-1]))
 
 
 @dataclass(frozen=True)
@@ -213,7 +222,7 @@ class Prompts:
 
     def without(self, question: str) -> str:
         """without(q): the question alone."""
-        return self.wrap(self.template.question.format(question=question))
+        return self._render(question, [])
 
     def background(self, question: str) -> str:
         """The request for the pseudo-passage."""
@@ -263,13 +272,11 @@ class Prompts:
             self.template.passage.format(n=n, title=p.title, text=p.text) if p.title else self._untitled(n, p)
             for n, p in enumerate(passages, 1)
         )
-        return self.wrap(evidence + self.template.question.format(question=question))
+        return self.wrap(self.template.before + evidence + self.template.question.format(question=question))
 
     def _untitled(self, n: int, passage: Passage) -> str:
-        """The pseudo-passage has no title: no empty title line either, in the completion form."""
-        template = (
-            self.template.passage.replace("{title}\n", "") if self.form == "completion" else self.template.passage
-        )
+        """The pseudo-passage has no title: no empty title line either, where a title has a line of its own."""
+        template = self.template.passage if self.form == "chat" else self.template.passage.replace("{title}\n", "")
         return template.format(n=n, title="", text=passage.text)
 
 
@@ -283,14 +290,15 @@ def for_model(form: str | None, lm: object) -> Prompts:
     """The prompts of a form for a model: inside its chat template for `chat`, cut to its context where it has one.
 
     Args:
-        form: completion or chat; None is the model's own.
+        form: completion, chat or instruction_first; None is the model's own.
 
     Raises:
         ConfigError: no such form, or `chat` for a model without a chat template.
     """
     form = own_form(lm) if form is None else form
     if form not in TEMPLATES:
-        raise ConfigError(f"unknown prompt form {form!r}", where="prompt", hint="use completion or chat")
+        hint = "use completion, chat or instruction_first"
+        raise ConfigError(f"unknown prompt form {form!r}", where="prompt", hint=hint)
     prompts = Prompts(form=form, template=TEMPLATES[form])
     if isinstance(lm, Windowed):
         prompts = replace(prompts, bound=lm)

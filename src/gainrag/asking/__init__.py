@@ -110,7 +110,8 @@ def ask(
         two: share of the questions that need two passages, both of one document.
         test: share of the questions for the test.
         tune: share of the questions for choosing settings.
-        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
+        prompt: the prompt form: completion, chat, or instruction_first, a completion whose beginning a GPU runs once
+            for many; when left out chat for a model behind an endpoint, else completion.
         seed: of the sampling.
 
     Raises:

@@ -1,8 +1,9 @@
 """Attention within each row of a pack: causal over its prompt, by the tree's mask behind it.
 
-Two ways to the same numbers. On a CPU row after row, as *segments*: nothing is padded, and a row's keys fit a core's
+Three ways to the same numbers. On a CPU row after row, as *segments*: nothing is padded, and a row's keys fit a core's
 cache. A GPU would spend its time on starting so many small products, so there a pack's rows are *stacked*: padded to
-the longest at their ends, with one product for all of them.
+the longest at their ends, with one product for all of them. Or they are *beside* one another through all layers, see
+gainrag.lms.batches, which takes no copies into and out of the stack.
 """
 
 from __future__ import annotations
@@ -55,6 +56,19 @@ class Stack:
     cells: torch.Tensor
     positions: torch.Tensor
     seen: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A batch of rows beside one another, see gainrag.lms.batches.
+
+    bias: [row, 1, length, shared + length], added to the scores: -inf where a token does not see another. `shared`
+        tokens stand in the first row, and all others begin with them.
+    positions: [row, length], of each token in its row.
+    """
+
+    bias: torch.Tensor
+    positions: torch.Tensor
 
 
 def segments_of(rows: Sequence[Row], positions: torch.Tensor) -> list[Segment]:
@@ -125,19 +139,23 @@ def packed_attention(
     scaling: float | None = None,
     segments: Sequence[Segment] = (),
     stack: Stack | None = None,
+    beside: Beside | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention within each row of a pack, given as segments or as a stack.
+    """Attention within each row of a pack, given as segments or as a stack, or of a batch of rows beside one another.
 
     Shapes: query [1, heads, tokens, dim], key and value [1, key-value heads, tokens, dim] -> [1, tokens, heads, dim].
+    Beside one another there are rows instead of 1, and as many tokens as a row has.
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     # Positions may have been turned into query and key in float32; the product is in the model's dtype.
     query, key = query.to(value.dtype), key.to(value.dtype)
+    if beside is not None:
+        return _beside(query, key, value, beside, scaling, sliding_window, softcap), None
     if stack is not None:
         return _stacked(query, key, value, stack, scaling, sliding_window, softcap), None
     groups = query.shape[1] // key.shape[1]
@@ -169,6 +187,39 @@ def packed_attention(
                     enable_gqa=groups > 1,
                 )
     return out.transpose(1, 2), None
+
+
+def _beside(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    batch: Beside,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """[row, length, heads, dim]: what all rows begin with is seen in the first of them."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    rows, heads, length, _ = query.shape
+    # By the shape: a number of the batch's own would be compiled in, and each other number anew.
+    shared, groups = batch.bias.shape[-1] - length, heads // key.shape[1]
+    if shared:
+        key, value = (torch.cat([x[:1, :, :shared].expand(rows, -1, -1, -1), x], dim=2) for x in (key, value))
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    bias = batch.bias
+    if window is not None and shared + length > window:
+        beginning = torch.arange(shared, device=query.device).expand(rows, -1)
+        keys = torch.cat([beginning, batch.positions], dim=1)
+        too_far = batch.positions[:, None, :, None] - keys[:, None, None, :] >= window
+        bias = bias.masked_fill(too_far, float("-inf"))
+    if softcap is not None:
+        out = _attention(query, key, value, bias == 0, scaling, softcap)
+    else:
+        out = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
+    return out.transpose(1, 2)
 
 
 def _stacked(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gainrag.errors import ConfigError
+from gainrag.lms.graphs import Graphs
+from gainrag.lms.means import Means
 from gainrag.lms.throughput import Throughput
 from gainrag.lms.ways import Way
 from gainrag.models.devices import choose_device, choose_dtype, kind_of
@@ -41,6 +43,10 @@ class LoadedModel:
         self.vocabulary: int = int(config.vocab_size)
         self.throughput = Throughput.of(self.model)
         self.way: Way | None = None  # how it is scored, found out at the first time
+        self.means = Means.of(self.device)
+        self.graphs = Graphs()
+        self.batch_tokens: int | None = None  # of a batch on a GPU, measured at the first time
+        self.short_of_memory = False  # whether that was said
         self.lock = threading.RLock()  # around all that the model computes
         self._tokenizing = threading.Lock()
 

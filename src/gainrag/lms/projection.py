@@ -23,12 +23,25 @@ LOGITS = {"cpu": 2**23, "cuda": 2**28}
 CHUNK = {"cpu": 2**18, "cuda": 2**26}
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request in tokens.
+
+    prompts: the different ones; where a contrast is asked for, the first is the prompt without a passage.
+    passages: for each passage, which prompt is its own.
+    """
+
+    tree: AnswerTree
+    prompts: list[list[int]]
+    passages: list[int]
+    contrast: bool
+
+
 @dataclass
 class Job:
     """A request under way.
 
-    prompts: token ids; where a contrast is asked for, the first is the prompt without a passage.
-    passages: for each passage, which prompt is its own.
+    tree, prompts, passages, contrast: what is asked.
     answer, position, token: of every token of every answer, by position: whose it is, the output that predicts it, and
         its id.
     starts: where each output's tokens begin among these, and the end.
@@ -55,34 +68,26 @@ class Job:
         return self.tree.outputs
 
     @classmethod
-    def of(
-        cls,
-        tree: AnswerTree,
-        *,
-        prompts: list[list[int]],
-        passages: list[int],
-        contrast: bool,
-        alphas: int,
-        device: str,
-    ) -> Job:
+    def of(cls, asked: Asked, *, alphas: int, device: str) -> Job:
         """A job with all that can be worked out before the model runs."""
         import torch
 
+        tree = asked.tree
         steps = sorted((position, a, token) for a, path in enumerate(tree.steps) for position, token in path)
         position, answer, token = (on_device(device, torch.tensor(column)) for column in zip(*steps, strict=True))
         counts = torch.tensor([step[0] for step in steps]).bincount(minlength=tree.outputs)
         lengths = torch.tensor([[len(path)] for path in tree.steps], dtype=torch.float64)
         return cls(
             tree=tree,
-            prompts=prompts,
-            passages=passages,
-            contrast=contrast,
+            prompts=asked.prompts,
+            passages=asked.passages,
+            contrast=asked.contrast,
             answer=answer,
             position=position,
             token=token,
             starts=[0, *counts.cumsum(0).tolist()],
             lengths=on_device(device, lengths),
-            losses=torch.empty(len(passages), len(tree.steps), alphas, dtype=torch.float64, device=device),
+            losses=torch.empty(len(asked.passages), len(tree.steps), alphas, dtype=torch.float64, device=device),
         )
 
 
@@ -160,11 +165,11 @@ def _normalisers(logits: torch.Tensor, base: torch.Tensor | None, alphas: Sequen
             z = logits[p : p + several, o : o + some].float()
             for a, alpha in enumerate(alphas):
                 without = None if alpha == 0 or base is None else base[o : o + some]
-                found[p : p + several, o : o + some, a] = _log_sum_exp(z, without, alpha)
+                found[p : p + several, o : o + some, a] = log_sum_exp(z, without, alpha)
     return found
 
 
-def _log_sum_exp(z: torch.Tensor, base: torch.Tensor | None, alpha: float) -> torch.Tensor:
+def log_sum_exp(z: torch.Tensor, base: torch.Tensor | None, alpha: float) -> torch.Tensor:
     """log sum exp over the last axis of z + alpha * (z - base), or of z; with one temporary, and z left as it is."""
     import torch
 

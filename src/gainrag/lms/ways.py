@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,30 +28,40 @@ WIDER = 0.05
 class Way:
     """packed: prompts and answers share passes; else one pass a prompt and answer.
     wide: in a pack, the residual stream and the logits of a bfloat16 model are float32.
+    swift: on a GPU, layers run compiled and as CUDA graphs, see gainrag.lms.graphs.
     """
 
     packed: bool
     wide: bool
+    swift: bool = False
 
 
 PLAIN = Way(packed=False, wide=False)
 
 
-def choose_way(name: str, dtype: str, score: Callable[[Way], FloatArray]) -> Way:
+def choose_way(name: str, dtype: str, score: Callable[[Way], FloatArray], swift: bool = False) -> Way:
     """The fastest way that gives what the plain one does.
 
     Args:
         name: what the line on standard error calls the model.
         dtype: of its weights.
         score: the losses of a small request, scored in a way.
+        swift: whether the swift way may be taken.
     """
     expected = score(PLAIN)
     fast, wide = Way(packed=True, wide=False), Way(packed=True, wide=True)
     if not _agrees(score, fast, expected, SAME[dtype], f"{name}: scored one answer at a time, which is slower"):
         return PLAIN
-    if dtype != "bfloat16":
-        return fast
-    return wide if _agrees(score, wide, expected, WIDER, f"{name}: scored without a float32 residual stream") else fast
+    best = fast
+    if dtype == "bfloat16" and _agrees(
+        score, wide, expected, WIDER, f"{name}: scored without a float32 residual stream"
+    ):
+        best = wide
+    if swift:
+        swiftest, otherwise = replace(best, swift=True), f"{name}: scored without compiled layers and CUDA graphs"
+        if _agrees(score, swiftest, expected, WIDER if best == wide else SAME[dtype], otherwise):
+            return swiftest
+    return best
 
 
 def _agrees(

@@ -65,7 +65,8 @@ def serve(
         k: passages that the language model reads.
         pseudo: when the language model writes a candidate of its own: eager, lazy, never, or auto, lazy where the
             selector has learned when.
-        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
+        prompt: the prompt form: completion, chat, or instruction_first, a completion whose beginning a GPU runs once
+            for many; when left out chat for a model behind an endpoint, else completion.
         max_new_tokens: the longest answer, in tokens.
         dtype: of cross-encoders: float32, bfloat16, or auto (bfloat16 where the machine multiplies it natively).
         device: of cross-encoders: auto, cpu, cuda, ...

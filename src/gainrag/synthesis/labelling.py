@@ -87,7 +87,8 @@ def synthesize(
         out: where to write records as they are made; a run that was stopped continues there.
         settings: what else they depend on (model, input), checked when a stopped run continues.
         alpha: the weight of the contrast; of several, losses are stored for all and gains are at the first.
-        prompt: the prompt form, completion or chat; when left out chat for a model behind an endpoint, else completion.
+        prompt: the prompt form: completion, chat, or instruction_first, a completion whose beginning a GPU runs once
+            for many; when left out chat for a model behind an endpoint, else completion.
         keep: which questions are kept: those whose answer from the silver passage is right by contains or
             exact_match, or those whose best passage has a higher gain than no passage: gain. Questions with choices
             (by the normalised gain) and those whose answers have all more than ten words always need the latter.
