@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _short_measurements() -> Iterator[None]:
     """A run measures its model for seconds before it starts: here for a moment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gainrag.runs.costs._SECONDS", 0.1)
+        patch.setattr("gainrag.runs.rates._SECONDS", 0.1)
         yield
 
 
