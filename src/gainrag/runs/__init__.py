@@ -5,8 +5,10 @@ names       what systems are called, and what may become a path
 questions   what is learned from and tested on
 validation  what can be checked before compute is spent
 folder      the run folder: what is there and current is reused
+state       a run under way, as its stages see it
 stages      the stages in order
-retrieving, variants, tuning, systems    what single stages do: lists, selectors, their settings, answers
+making, retrieving, labelling, variants, tuning, systems    what single stages do: data, lists, labels, selectors, their
+            settings, answers
 thresholds  with two fixed choices, what the margin of the two is compared with, by system
 printing    an evaluation as text
 sharing     a run folder without its data's texts, to pass on
