@@ -17,8 +17,8 @@ from gainrag.lms.remote.nearby import Nearby, nearby
 from gainrag.runs import beginning, rates, stages, surroundings
 from gainrag.runs.beginning import init
 from gainrag.runs.config import Config, Options, read_config
+from gainrag.runs.contradictions import check
 from gainrag.runs.surroundings import look
-from gainrag.runs.validation import check
 from tests.stub_engine import NAME, running
 from tests.test_making import MINE, Model, write_pages
 

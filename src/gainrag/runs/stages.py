@@ -47,6 +47,7 @@ from gainrag.files.progress import say
 from gainrag.files.streams import open_output, read, write, write_json
 from gainrag.records import Question, Retrieved
 from gainrag.runs import (
+    contradictions,
     costs,
     labelling,
     making,
@@ -77,13 +78,13 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     Raises:
         StaleError: the folder was made with another config and `update` is off.
         DataError: it is no run folder, or another process is at work in it.
-        ConfigError: `gainrag.runs.validation` finds something; nothing has been written then.
+        ConfigError: a setting contradicts another, or the data; nothing has been written then.
         ModelError: a model or the folder of a further system is not there.
         GainragError: whatever a stage raises.
     """
     check_settings(settings, parameters(Options), where="run")
     options, folder = Options(**settings), Path(out)
-    validation.check(config, options)
+    contradictions.check(config, options)
     if not (folder / "config.toml").exists():  # a run that was begun may hold all that a model is needed for
         validation.check_models(config, options.proxy)
     state = State(Run(folder, config.inside(folder), update, options.proxy), options)
@@ -146,7 +147,7 @@ def retrieve(state: State) -> None:
     warms_up = state.options.warm_start and variants.wants_warm_start(state.run.config)
     wanted = state.train if warms_up else [q for q in state.train if q.id in state.labelled]
     state.retrieved = retrieving.retrieve_all(state.run, wanted, state.test, state.options.train_k, state.train)
-    for depth in validation.depths(state.run.config, state.options).values():
+    for depth in contradictions.depths(state.run.config, state.options).values():
         selection.cut(state.retrieved["test"], depth)  # a corpus too small fails here, not after hours of labelling
 
 
