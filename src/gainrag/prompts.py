@@ -21,7 +21,6 @@ from gainrag.protocols import Chat, ChatFirst, Windowed
 from gainrag.records import Passage
 
 PromptForm = Literal["completion", "chat"]
-PROMPT_FORMS: tuple[PromptForm, ...] = ("completion", "chat")
 
 INSTRUCTION = "Answer the question below concisely in a few words."
 # Shows a model that only continues text what an answer looks like: without it a quarter of the answers were empty and

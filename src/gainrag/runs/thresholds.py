@@ -23,6 +23,7 @@ from gainrag.records import Gained, GainRecord, Retrieved
 from gainrag.runs import systems
 from gainrag.runs.folder import Run
 from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, NO_RETRIEVAL, ORACLE, PSEUDO, seeded, unseeded
+from gainrag.runs.questions import by_dataset
 from gainrag.runs.recorded import taught
 
 # By data set and system.
@@ -48,12 +49,9 @@ def calibrate_all(
         names: the systems.
         rankers: by system and data set, the cross-encoder that ranks its candidates, where one does.
     """
-    by_dataset: dict[str, list[GainRecord]] = {}
-    for record in labelled:
-        by_dataset.setdefault(str(record.extra["dataset"]), []).append(record)
     fixed = {
         name: records[:ENOUGH]
-        for name, records in by_dataset.items()
+        for name, records in by_dataset(labelled).items()
         if answering.fixed_choices(records) and all(record.choice_losses_without for record in records)
     }
     if not fixed:

@@ -30,6 +30,7 @@ from gainrag.runs import tuning
 from gainrag.runs.config import Config, Variant
 from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined, seeded
+from gainrag.runs.questions import by_dataset
 from gainrag.runs.recorded import chosen_settings
 from gainrag.settings import further_seed, recorded, settings_of
 from gainrag.training.features import SCRATCH
@@ -176,15 +177,15 @@ def train_all(
     tuned = chosen_settings(state.path("selector"))
     for variant in config.variants:
         own = {**table, **tuned, **variant.settings}
-        home, by_dataset = state.path("variants", file_name(variant.name)), folds(config, variant)
+        home, by_source = state.path("variants", file_name(variant.name)), folds(config, variant)
         for n in range(seeds):
-            for fold in dict.fromkeys(by_dataset.values()):
+            for fold in dict.fromkeys(by_source.values()):
                 records = _labelled(gains, variant, fold)
                 first = start(fold.sources) if is_warmed_up(own) and "base" not in variant.settings else None
                 more = {"questions": variant.questions, "train_on": list(fold.sources)}
                 folder = home / seeded(fold.folder, n)
                 _distil(state, folder, records, with_seed(own, n), fold.sources, first, more)
-            found[seeded(variant.name, n)] = {d: home / seeded(fold.folder, n) for d, fold in by_dataset.items()}
+            found[seeded(variant.name, n)] = {d: home / seeded(fold.folder, n) for d, fold in by_source.items()}
     return found
 
 
@@ -211,10 +212,7 @@ def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list
 def _telling(records: Sequence[T]) -> list[T]:
     """The questions of data sets in which it may tell something that a passage holds the answer: not of those with two
     fixed choices, such as Yes and No, which stand in a passage by chance."""
-    by_dataset: dict[str, list[T]] = {}
-    for record in records:
-        by_dataset.setdefault(str(record.extra["dataset"]), []).append(record)
-    fixed = {name for name, own in by_dataset.items() if fixed_choices(own)}
+    fixed = {name for name, own in by_dataset(records).items() if fixed_choices(own)}
     return [record for record in records if record.extra["dataset"] not in fixed]
 
 
