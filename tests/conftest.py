@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from tests.small_run import Model
 
 
+_frozen = [0]  # how many modules there were
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--renew-golden", action="store_true", help="write the golden files anew")
 
@@ -23,6 +28,16 @@ def _short_measurements() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gainrag.runs.rates._SECONDS", 0.1)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _imported_objects_are_not_collected() -> None:
+    """What torch and transformers bring is half a million objects that stay: a collection looks at all of them, which
+    takes 0.3 s, and a training asks for several. So they are left out of it, whenever more was imported."""
+    if len(sys.modules) > _frozen[0] + 50:
+        gc.collect()
+        gc.freeze()
+        _frozen[0] = len(sys.modules)
 
 
 @pytest.fixture(scope="session")
