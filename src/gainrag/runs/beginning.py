@@ -20,7 +20,8 @@ from gainrag.files.progress import say
 from gainrag.files.streams import open_output
 from gainrag.ingestion import read_passages
 from gainrag.protocols import Scorer, need
-from gainrag.records import Retrieved, Scored
+from gainrag.records import Retrieved
+from gainrag.retrievers.store import scored
 from gainrag.runs import costs
 from gainrag.runs.names import check_name
 from gainrag.runs.rates import PASSAGES, QUESTIONS, Rates, Reading, measure, measure_reading
@@ -158,7 +159,7 @@ def _models(found: Surroundings, llm: str | None) -> tuple[str, str | None]:
 def _measure(found: Surroundings, llm: str, labeller: str | None) -> Measured:
     """Measure reading and the models on some of the passages; where none labels, `llm` does by what it answers."""
     reading, passages = measure_reading(found.paths, found.files.get("corpus"))
-    shown = [Scored(id=p.id, title=p.title, text=p.text) for p in passages]
+    shown = [scored(passage, 0.0) for passage in passages]
     some = [
         Retrieved(id=str(i), question=_QUESTION, answers=[_ANSWER], ctxs=shown[i * PASSAGES : (i + 1) * PASSAGES])
         for i in range(QUESTIONS)

@@ -19,6 +19,7 @@ from gainrag.cluster import LOCAL, Cluster
 from gainrag.lms.local import LocalLM
 from gainrag.models.folder import resolve
 from gainrag.records import Question, Retrieved, Scored
+from gainrag.retrievers.store import scored
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run
 from gainrag.runs.questions import draw
@@ -80,7 +81,7 @@ def sample(config: Config, found: Mapping[str, Sequence[Question]]) -> list[Retr
     for dataset in config.datasets:
         if dataset.corpus:
             first = islice(ingestion.read_passages(dataset.corpus), QUESTIONS * PASSAGES)
-            passages[dataset.name] = [Scored(id=p.id, title=p.title, text=p.text) for p in first]
+            passages[dataset.name] = [scored(passage, 0.0) for passage in first]
     some = draw([*found["train"], *found["test"]], QUESTIONS, 0)[:QUESTIONS]
     made = []
     for i, question in enumerate(some):
