@@ -80,15 +80,20 @@ check: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix src tests benchmarks
 
-# DATA holds candidates.jsonl (100 passages and the pseudo-passage a question), questions.jsonl, index/, selector/, and for
-# synthesis nq.jsonl, triviaqa.jsonl and hotpotqa.jsonl (20 passages and the pseudo-passage).
+# DATA is a folder that benchmarks/inputs.py makes of data sets. QUESTIONS and ROUNDS may be smaller for a first look,
+# RESULTS another folder; LONG=FILE, candidates of 500 questions, shows that memory stays flat.
+QUESTIONS ?= 20
+ROUNDS ?= 5
+RESULTS ?= benchmarks/results
 bench: $(VENV)/ready
 	@test -n "$(DATA)" || { echo "make bench DATA=folder: see docs/speed.md" >&2; exit 2; }
-	$(BIN)/python benchmarks/selection.py $(DATA)/candidates.jsonl --selector $(DATA)/selector
+	$(BIN)/python benchmarks/selection.py $(DATA)/candidates.jsonl --selector $(DATA)/selector \
+		--questions $(QUESTIONS) --rounds $(ROUNDS) --out $(RESULTS)
 	$(BIN)/python benchmarks/answer.py $(DATA)/questions.jsonl --index $(DATA)/index --selector $(DATA)/selector \
-		--candidates $(DATA)/candidates.jsonl
-	$(BIN)/python benchmarks/synthesis.py $(foreach d,nq triviaqa hotpotqa,$(d)=$(DATA)/$(d).jsonl) --long $(DATA)/nq.jsonl
-	$(BIN)/python benchmarks/shapes.py $(DATA)/nq.jsonl
+		--candidates $(DATA)/candidates.jsonl --first $(QUESTIONS) --rounds $(ROUNDS) --out $(RESULTS)
+	$(BIN)/python benchmarks/synthesis.py $(foreach d,nq triviaqa hotpotqa,$(d)=$(DATA)/$(d).jsonl) \
+		--questions $(ROUNDS) $(if $(LONG),--long $(LONG)) --out $(RESULTS)
+	$(BIN)/python benchmarks/shapes.py $(DATA)/nq.jsonl --rounds $(ROUNDS) --out $(RESULTS)
 
 # Selection again, OpenVINO's rows among the others, in one run.
 bench-openvino: $(OPENVINO)/ready
