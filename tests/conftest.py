@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gainrag.records import Retrieved, Scored
-
 if TYPE_CHECKING:
     from gainrag.lms.local import LocalLM
+    from gainrag.records import Retrieved
     from tests.small_run import Model
 
 
@@ -125,16 +124,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model, tiny: str
 @pytest.fixture
 def candidates() -> list[Retrieved]:
     """Forty questions with three passages each, of which the last names the answer."""
-    return [
-        Retrieved(
-            id=f"q{i}",
-            question=f"Who founded city number {i}?",
-            answers=[f"Founder{i}", f"Mister Founder{i}"],
-            ctxs=[
-                Scored(id=f"p{i}a", text=f"Rain falls on city {i} in winter.", score=3.0, hasanswer=False),
-                Scored(id=f"p{i}b", text="Somebodyelse founded another city.", score=2.0, hasanswer=False),
-                Scored(id=f"p{i}c", text=f"Founder{i} laid its first stone.", score=1.0, hasanswer=True),
-            ],
-        )
-        for i in range(40)
-    ]
+    from tests.small_run import cities
+
+    return cities()
