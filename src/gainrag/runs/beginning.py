@@ -24,7 +24,7 @@ from gainrag.records import Retrieved
 from gainrag.retrievers.store import scored
 from gainrag.runs import costs
 from gainrag.runs.names import check_name
-from gainrag.runs.rates import PASSAGES, QUESTIONS, Rates, Reading, measure, measure_reading
+from gainrag.runs.rates import PASSAGES, Rates, Reading, measure, measure_reading
 from gainrag.runs.surroundings import Surroundings, look
 from gainrag.settings import Name, checked
 
@@ -41,7 +41,7 @@ _TRIED, _ROUNDS = 2, 4
 _WRITTEN, _ANSWERED, _SYSTEMS = 80, 16, 6
 # Answers that stand for one label, and candidates a question, where a model tells no losses.
 _SAMPLES, _AT_MOST = 3, 8
-# What a model is measured with: losses behind a question and of an answer like those of a run.
+# What a model is measured with: a question and an answer as short as those of a run.
 _QUESTION, _ANSWER = "What is said about it in the first sentence?", "the first sentence"
 # Writes hardly a question that is kept: 0 of 16 on Django's documentation.
 _POOR_WRITER = "embedded:smollm2-135m-instruct"
@@ -161,8 +161,8 @@ def _measure(found: Surroundings, llm: str, labeller: str | None) -> Measured:
     reading, passages = measure_reading(found.paths, found.files.get("corpus"))
     shown = [scored(passage, 0.0) for passage in passages]
     some = [
-        Retrieved(id=str(i), question=_QUESTION, answers=[_ANSWER], ctxs=shown[i * PASSAGES : (i + 1) * PASSAGES])
-        for i in range(QUESTIONS)
+        Retrieved(id=str(i), question=_QUESTION, answers=[_ANSWER], ctxs=shown[i : i + PASSAGES])
+        for i in range(0, len(shown), PASSAGES)
     ]
     lm = lms.open_lm(model=llm)
     reader = measure(lm, some)

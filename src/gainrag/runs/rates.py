@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -24,8 +25,8 @@ from gainrag.retrievers import Dense
 QUESTIONS, PASSAGES, _SECONDS = 8, 4, 3.0
 # Prompts that are continued, and the tokens that are written to see what one more takes.
 _CONTINUED, _WRITTEN = 16, 8
-# Documents that are read, and the bytes of the largest of them.
-_FILES, _LARGEST = 8, 1 << 20
+# Documents that are read, the bytes of the largest of them, and passages that are encoded.
+_FILES, _LARGEST, _TEXTS = 8, 1 << 20, 16
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def measure_reading(documents: Sequence[Path], corpus: Path | None) -> tuple[Rea
     """
     if corpus is not None:
         read, each = 0.0, 0.0
-        passages = [passage for passage, _ in zip(read_passages(corpus), range(QUESTIONS * PASSAGES), strict=False)]
+        passages = list(islice(read_passages(corpus), _TEXTS))
     else:
         read, each, passages = _read(documents)
     Dense.build(passages)  # the first time it loads
@@ -158,4 +159,4 @@ def _read(documents: Sequence[Path]) -> tuple[float, float, list[Passage]]:
         passages = list(read_passages(out / "corpus.jsonl"))
     if not passages:
         raise DataError("none of the documents that were tried has text", where="init", hint="name another folder")
-    return seconds / size, len(passages) / size, passages[: QUESTIONS * PASSAGES]
+    return seconds / size, len(passages) / size, passages[:_TEXTS]
