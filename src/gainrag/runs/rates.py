@@ -36,7 +36,7 @@ class Rates:
     scored, read, written: seconds a token of a prompt that answers are scored behind (0 where the model tells no
         losses), of one that is continued, and of what is written.
     prompt, bare: mean tokens of a prompt with one passage and with none; `background`, of one for the pseudo-passage.
-        Bytes stand for the tokens of a model that does not count them: they are as long, and take as long, together.
+        Of a model that does not count tokens they are bytes, as are those of `scored` and `read`.
     opened: seconds until the model is there; what each machine takes once.
     """
 
