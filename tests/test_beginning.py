@@ -82,8 +82,10 @@ def test_files_that_are_there_are_used(folder: Path) -> None:
     (folder / "questions.jsonl").write_text(MINE)
     assert "train.jsonl is not used: a run takes both" in init(folder, folder / "first.toml", measured=False)
     (data / "test.jsonl").write_text(LINES)
+    (data / "tune.jsonl").write_text(LINES)
     said = init(folder, folder / "new" / "config.toml", measured=False)
     assert "questions.jsonl is not used: train and test are there" in said
+    assert "tune.jsonl is not used: a run holds out some of train" in said
     dataset = config_of(folder / "new" / "config.toml").datasets[0]
     assert (dataset.documents, dataset.asked) == (None, False)
     assert [path.resolve().name for path in (dataset.corpus, dataset.train, dataset.test) if path] == [

@@ -90,8 +90,7 @@ def machine() -> Machine:
 
 def _look_for_files(found: Surroundings) -> None:
     for name in ("corpus", "train", "test", "questions"):
-        places = [place / f"{name}{suffix}" for place in (found.folder, found.folder / "data") for suffix in _LINES]
-        there = [path for path in places if path.is_file()]
+        there = _places(found.folder, name)
         if not there:
             continue
         if name != "corpus":
@@ -110,6 +109,14 @@ def _look_for_files(found: Surroundings) -> None:
         unused, why = "questions", "train and test are there"
     if unused:
         found.notes.append(f"{found.files.pop(unused)} is not used: {why}")
+    if given and (tune := _places(found.folder, "tune")):
+        found.notes.append(f"{tune[0]} is not used: a run holds out some of train; `gainrag ask --tune 0` writes none")
+
+
+def _places(folder: Path, name: str) -> list[Path]:
+    """Where a file of this name is, in the folder or in data/ below it."""
+    places = [place / f"{name}{suffix}" for place in (folder, folder / "data") for suffix in _LINES]
+    return [path for path in places if path.is_file()]
 
 
 def _look_for_documents(found: Surroundings) -> None:
