@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gainrag.records import Retrieved, Scored
-
 if TYPE_CHECKING:
     from gainrag.lms.local import LocalLM
+    from gainrag.records import Retrieved
     from tests.small_run import Model
+
+
+_frozen = [0]  # how many modules there were
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,8 +25,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _short_measurements() -> Iterator[None]:
     """A run measures its model for seconds before it starts: here for a moment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gainrag.runs.costs._SECONDS", 0.1)
+        patch.setattr("gainrag.runs.rates._SECONDS", 0.1)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _imported_objects_are_not_collected() -> None:
+    """What torch and transformers bring is half a million objects that stay: a collection looks at all of them, which
+    takes 0.3 s, and a training asks for several. So they are left out of it, whenever more was imported."""
+    if len(sys.modules) > _frozen[0] + 50:
+        gc.collect()
+        gc.freeze()
+        _frozen[0] = len(sys.modules)
 
 
 @pytest.fixture(scope="session")
@@ -110,16 +124,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Model, tiny: str
 @pytest.fixture
 def candidates() -> list[Retrieved]:
     """Forty questions with three passages each, of which the last names the answer."""
-    return [
-        Retrieved(
-            id=f"q{i}",
-            question=f"Who founded city number {i}?",
-            answers=[f"Founder{i}", f"Mister Founder{i}"],
-            ctxs=[
-                Scored(id=f"p{i}a", text=f"Rain falls on city {i} in winter.", score=3.0, hasanswer=False),
-                Scored(id=f"p{i}b", text="Somebodyelse founded another city.", score=2.0, hasanswer=False),
-                Scored(id=f"p{i}c", text=f"Founder{i} laid its first stone.", score=1.0, hasanswer=True),
-            ],
-        )
-        for i in range(40)
-    ]
+    from tests.small_run import cities
+
+    return cities()

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from gainrag.cli.commands import COMMANDS, Command
+from gainrag.cli.arguments import Command
+from gainrag.cli.commands import COMMANDS
 from gainrag.runs.stages import STAGES
 from gainrag.settings import fits, parameters
 from tests.fuzz_world import NO_MODEL, WEIRD, Case, Rng, World, as_lines, damaged

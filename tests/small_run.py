@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from gainrag.evaluation import Evaluation
+from gainrag.records import Retrieved, Scored
 from gainrag.runs import stages
 from gainrag.runs.config import Config, read_config
 from gainrag.testing import OverlapLM
@@ -80,3 +81,20 @@ def config_of(folder: Path) -> Config:
 def run(folder: Path, update: bool = False) -> Evaluation:
     config = config_of(folder)
     return stages.run(config, folder / "out", update, **config.table("run"))
+
+
+def cities() -> list[Retrieved]:
+    """Forty questions with three passages each, of which the last names the answer."""
+    return [
+        Retrieved(
+            id=f"q{i}",
+            question=f"Who founded city number {i}?",
+            answers=[f"Founder{i}", f"Mister Founder{i}"],
+            ctxs=[
+                Scored(id=f"p{i}a", text=f"Rain falls on city {i} in winter.", score=3.0, hasanswer=False),
+                Scored(id=f"p{i}b", text="Somebodyelse founded another city.", score=2.0, hasanswer=False),
+                Scored(id=f"p{i}c", text=f"Founder{i} laid its first stone.", score=1.0, hasanswer=True),
+            ],
+        )
+        for i in range(40)
+    ]

@@ -17,8 +17,8 @@ from gainrag.lms.remote.nearby import Nearby, nearby
 from gainrag.runs import beginning, rates, stages, surroundings
 from gainrag.runs.beginning import init
 from gainrag.runs.config import Config, Options, read_config
+from gainrag.runs.contradictions import check
 from gainrag.runs.surroundings import look
-from gainrag.runs.validation import check
 from tests.stub_engine import NAME, running
 from tests.test_making import MINE, Model, write_pages
 
@@ -103,8 +103,9 @@ def test_what_people_asked_joins_the_test_and_a_damaged_file_is_said(folder: Pat
 
 
 def test_sizes_fit_into_the_time_that_there_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = rates.Rates(read=0.0, encode=0.001, score=0.05, write=0.02, answer=0.02, passages=0.002)
-    monkeypatch.setattr(beginning, "measure", lambda *_: one)
+    model = rates.Rates(scored=0.0005, read=0.0001, written=0.02, prompt=100, bare=10, background=20)
+    one = beginning.Measured(rates.Reading(read=0.0, passages=0.002, encode=0.001), model, model)
+    monkeypatch.setattr(beginning, "_measure", lambda *_: one)
     found = {}
     for minutes in (1, 60, 100_000):
         said = init(folder, file := folder / f"{minutes}.toml", minutes=minutes)

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from gainrag.lms.local import LocalLM
-from gainrag.runs import costs
+from gainrag.runs import costs, rates
 from gainrag.runs.config import Config, Options
 from gainrag.runs.folder import Run
 from gainrag.runs.questions import read_all
+from gainrag.runs.rates import Rates
+from gainrag.testing import EchoGenerator
 from tests.small_run import config_of, write_data
 
 # A second for each token, whatever it is for: so seconds are tokens.
-RATES = costs.Rates(scored=1, read=1, written=1, prompt=100, bare=10, background=20)
+RATES = Rates(scored=1, read=1, written=1, prompt=100, bare=10, background=20)
 
 
 @pytest.fixture
@@ -52,24 +54,29 @@ def test_sampled_labels_cost_answers(config: Config) -> None:
 
 
 def test_a_line_a_stage_and_several_machines(config: Config) -> None:
-    rates = costs.Rates(scored=0.1, read=0.1, written=1, prompt=100, bare=10, background=20, opened=60)
-    found = costs.costs(config, Options(diagnose=0), read_all(config), rates)
-    lines = costs.described(found, rates, "tiny: float32 on cpu")
-    whole = sum(cost.seconds(rates) for cost in found)
+    tenths = Rates(scored=0.1, read=0.1, written=1, prompt=100, bare=10, background=20, opened=60)
+    found = costs.costs(config, Options(diagnose=0), read_all(config), tenths)
+    lines = costs.described(found, tenths, "tiny: float32 on cpu")
+    whole = sum(cost.seconds(tenths) for cost in found)
     assert lines[0].startswith("tiny: float32 on cpu: 10 tokens/s scored, 10 read, 1 written")
     assert "augment: 13 min (6 questions; tokens: 120 read, 768 written)" in lines
     assert f"at most {costs.duration(whole + 60)} on this machine" in lines[-1]
     assert f"{costs.duration(whole / 16 + 60)} on 16" in lines[-1]
 
 
-def test_a_model_is_measured(config: Config, smollm: LocalLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "_SECONDS", 0.1)
+def test_a_model_is_measured(config: Config, smollm: LocalLM) -> None:
     some = costs.sample(config, read_all(config))
     assert {len(record.ctxs) for record in some} == {4}
-    rates = costs.measure(smollm, some[:2])
-    assert min(rates.scored, rates.read) > 0
-    assert rates.written >= 0
-    assert 5 < rates.bare < rates.prompt < 100
+    found = rates.measure(smollm, some[:2])
+    assert min(found.scored, found.read) > 0
+    assert found.written >= 0
+    assert 5 < found.bare < found.prompt < 100
+
+
+def test_a_model_that_only_writes_and_counts_no_tokens_is_measured_too(config: Config) -> None:
+    found = rates.measure(EchoGenerator(), costs.sample(config, read_all(config)))
+    assert found.scored == 0
+    assert 5 < found.bare < found.prompt
 
 
 def test_what_cannot_be_measured_here_is_not(config: Config, tmp_path: Path) -> None:

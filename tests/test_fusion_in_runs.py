@@ -13,7 +13,8 @@ from gainrag.indexing import META_FILE
 from gainrag.runs.config import Options
 from gainrag.runs.folder import Run, claim
 from gainrag.runs.questions import read_all
-from gainrag.runs.stages import State, questions, retrieve
+from gainrag.runs.stages import questions, retrieve
+from gainrag.runs.state import State
 from tests.small_run import CONFIG, config_of
 
 LISTS = ("train.jsonl", "test.jsonl", "test.bm25.jsonl", "test.dense.jsonl")

@@ -340,5 +340,5 @@ def test_codes_of_other_vectors_are_refused(corpus: Path, tmp_path: Path, encode
     meta = json.loads((tmp_path / "idx" / META_FILE).read_text())
     compression = compressed.read_compression(meta["compression"], tmp_path)
     assert compression is not None
-    with pytest.raises(DataError, match="not float16"):
+    with pytest.raises(DataError, match="rows, not 5"):
         Compressed(tmp_path / "idx" / "dense", 5, compression)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from gainrag.lms import scoring
 from gainrag.lms.local import LocalLM
 from gainrag.lms.means import Means
 from gainrag.lms.scoring import hidden_states
-from gainrag.prompts import PROMPT_FORMS, for_model
+from gainrag.prompts import PromptForm, for_model
 from gainrag.protocols import FloatArray, ScoringRequest
 from gainrag.records import Passage
 from tests.plain_loss import plain_loss
@@ -51,7 +52,7 @@ def losses_both_ways(lm: LocalLM, asked: ScoringRequest, alphas: list[float]) ->
     return np.stack(found)
 
 
-@pytest.mark.parametrize("form", PROMPT_FORMS)
+@pytest.mark.parametrize("form", get_args(PromptForm))
 def test_losses_are_those_of_one_pass_a_passage_and_alias(smollm: LocalLM, form: str) -> None:
     asked = request(smollm, form)
     alphas = [0.0, 0.5, 2.0]

@@ -503,7 +503,7 @@ def test_a_run_heeds_what_its_labels_say(
     """The alpha that the diagnosis recommends is trained on; a pseudo-passage that is never the best is left out."""
     own = CONFIG.replace("diagnose = 0", "diagnose = 4") + "[synthesize]\nalpha = [0.5, 0.0]\n"
     (folder / "config.toml").write_text(own)
-    monkeypatch.setattr("gainrag.runs.stages.ENOUGH_TO_SAY", 4)
+    monkeypatch.setattr("gainrag.runs.labelling.ENOUGH_TO_SAY", 4)
     monkeypatch.setattr(Model, "generate", lambda self, prompts, n: [said(prompt) for prompt in prompts])
     found = run(folder)
     err = capsys.readouterr().err
@@ -516,7 +516,7 @@ def test_a_run_heeds_what_its_labels_say(
     report(folder / "out")
 
     # So few questions prove nothing, unless one says that they do.
-    monkeypatch.setattr("gainrag.runs.stages.ENOUGH_TO_SAY", 5)
+    monkeypatch.setattr("gainrag.runs.labelling.ENOUGH_TO_SAY", 5)
     run(folder)
     assert "4 labelled questions, too few to do without it" in capsys.readouterr().err
 

@@ -344,7 +344,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
 
 
 def test_a_request_without_a_result_in_time_is_given_up() -> None:
-    with blocked(limits=Limits(deadline=2)) as (client, selector, _):
+    with blocked(limits=Limits(deadline=0.5)) as (client, selector, _):
         late = client.post("/rerank", json=BODY)
         assert late.status_code == 503
         assert late.headers["retry-after"]

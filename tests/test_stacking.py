@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from gainrag.training.boosting import features_of, fit_trees, words_in
 from gainrag.training.labels import Example, targets
 from gainrag.training.settings import Settings
 from gainrag.training.stacking import ENOUGH, check_folds, compare, fold_of, out_of_fold, with_answers
+from tests.small_run import cities
 
 ALIKE: dict[str, Any] = {"device": "cpu", "bf16": False}
 
@@ -34,10 +36,14 @@ def boost(examples: Any, **more: Any) -> Any:
     return fit_trees(examples, **{"rounds": 20, "least": 5, **more, "seeds": 1})
 
 
-@pytest.fixture
-def learn(candidates: list[Retrieved]) -> list[Example]:
+def labelled(candidates: list[Retrieved]) -> list[Example]:
     gains = synthesize(candidates, OverlapLM(), alpha=0.0)
     return [Example(record, targets(record, "gain", 0.0)) for record in gains]
+
+
+@pytest.fixture
+def learn(candidates: list[Retrieved]) -> list[Example]:
+    return labelled(candidates)
 
 
 def settings(base: str, **more: Any) -> Settings:
@@ -142,11 +148,10 @@ def test_has_answer_labels_teach_where_both_kinds_are(candidates: list[Retrieved
     assert with_answers(lacking) == []
 
 
-@pytest.fixture
-def stack(learn: list[Example], tiny: str, tmp_path: Path) -> Path:
-    """The folder of a stack."""
-    folder = tmp_path / "stack"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def stack(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a stack; who changes it copies it."""
+    folder, learn = tmp_path_factory.mktemp("stack"), labelled(cities())
     extra = out_of_fold(learn, settings(tiny), folder, **ALIKE)
     trees = boost(learn, extra=extra, extra_names=COLUMNS)
     write_trees(trees, folder, {"LLM": "overlap"})
@@ -166,10 +171,11 @@ def test_a_stack_scores_one_question_as_many(stack: Path, candidates: list[Retri
     assert selector.settings["model"] == str(stack)
 
 
-def test_a_stack_without_its_file_is_refused(stack: Path) -> None:
-    (stack / Stack.FILE).write_text('{"folds": "two", "depth": 3}')
+def test_a_stack_without_its_file_is_refused(stack: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(stack, tmp_path / "stack")
+    (folder / Stack.FILE).write_text('{"folds": "two", "depth": 3}')
     with pytest.raises(DataError, match=r"\.json|folds"):
-        StackedSelector(stack)
+        StackedSelector(folder)
 
 
 def test_train_makes_a_stack_where_it_helps_and_features_where_it_does_not(
@@ -211,7 +217,8 @@ def test_only_cross_encoders_start_from_a_runs_warm_start() -> None:
     assert not is_warmed_up({"kind": "features"})
 
 
-def test_boosted_trees_have_nothing_to_export(stack: Path) -> None:
-    (stack / Stack.FILE).unlink()
+def test_boosted_trees_have_nothing_to_export(stack: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(stack, tmp_path / "stack")
+    (folder / Stack.FILE).unlink()
     with pytest.raises(DataError, match="is a feature selector"):
-        export(stack, backend="openvino")
+        export(folder, backend="openvino")

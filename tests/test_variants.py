@@ -16,9 +16,9 @@ from gainrag.files.streams import write
 from gainrag.records import Gained, GainRecord, Retrieved, Scored
 from gainrag.runs import names, tuning
 from gainrag.runs.config import Config, Options, read_config
+from gainrag.runs.contradictions import check
 from gainrag.runs.folder import Run
 from gainrag.runs.stages import STAGES
-from gainrag.runs.validation import check
 from gainrag.runs.variants import check_enough, not_for_warm_starts, train_all, warm_start_table
 from gainrag.training.labels import is_held_out
 

@@ -71,7 +71,7 @@ def gain_from_answers(right: float, n: int) -> float:
 
 
 def silver_index(gains: npt.ArrayLike) -> int:
-    """Where the highest gain is; the first of equals, so that retrieval order breaks ties."""
+    """The index of the highest of the gains [passage]; the first of equals, so that retrieval order breaks ties."""
     return int(np.argmax(np.asarray(gains, dtype=np.float64)))
 
 
@@ -87,7 +87,7 @@ def teacher(gains: npt.ArrayLike, temperature: float = 1.0) -> FloatArray:
 
 
 def entropy(distribution: npt.ArrayLike) -> float:
-    """Shannon entropy in nats; 0 log 0 counts as 0."""
+    """Shannon entropy in nats of shares [passage] that sum to 1; 0 log 0 counts as 0."""
     p = np.asarray(distribution, dtype=np.float64)
     return float(-np.sum(p * np.log(np.where(p > 0, p, 1.0))))
 

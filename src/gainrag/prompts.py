@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 
@@ -23,7 +23,6 @@ from gainrag.protocols import Chat, ChatFirst, Windowed
 from gainrag.records import Passage
 
 PromptForm = Literal["completion", "chat", "instruction_first"]
-PROMPT_FORMS: tuple[PromptForm, ...] = get_args(PromptForm)
 
 INSTRUCTION = "Answer the question below concisely in a few words."
 # Shows a model that only continues text what an answer looks like: without it a quarter of the answers were empty and

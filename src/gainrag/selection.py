@@ -34,7 +34,7 @@ def top(scores: npt.ArrayLike, k: int) -> list[int]:
 
 
 def rescored(passages: Sequence[Scored], scores: npt.ArrayLike, k: int) -> list[Scored]:
-    """The k best passages as copies that carry the new scores."""
+    """The k best passages, by scores [passage], as copies that carry these."""
     values = np.asarray(scores, dtype=np.float64)
     return [msgspec.structs.replace(passages[i], score=float(values[i])) for i in top(values, k)]
 
@@ -154,5 +154,5 @@ def _check_enough(records: Sequence[Retrieved], eligible: Sequence[Sequence[Scor
 
 
 def score_all(selector: Selector, part: Sequence[tuple[Retrieved, list[Scored]]]) -> list[FloatArray]:
-    """Scores of several questions' passages."""
+    """Scores [passage] of each question's passages; it is read with its choices."""
     return scores_with(selector, [(question_with_choices(r.question, r.choices), passages) for r, passages in part])

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +49,7 @@ __all__ = ["Questions", "ask", "document_of", "draw", "parse", "split_by_documen
 Wanted = Annotated[int, Meta(ge=1, le=1_000_000)]  # questions
 Rounds = Annotated[int, Meta(ge=1, le=100)]
 Nats = Annotated[float, Meta(ge=0.0, le=100.0)]  # a token
+Writing = Callable[[Sequence[Retrieved]], list[Retrieved]]
 
 # Questions written together. Fixed: see gainrag.files.resuming.
 CHUNK = {"cpu": 8, "cuda": 256}
@@ -128,7 +129,7 @@ def ask(
     prompts = for_model(prompt, lm)
     plan = draw(passages, n * rounds, {"yes_no": yes_no, "two": two}, seed)
     writer = Writer(lm, retriever, prompts, k, least)
-    _estimate(writer, plan, n)
+    write = _timed(writer.write, n, len(plan))
     form = prompts.form
     own = {**(settings or {}), "k": k, "least": least, "yes_no": yes_no, "two": two, "prompt": form, "seed": seed}
     own["wording"] = digest(repr((ASKING[form], wording(form))))
@@ -138,7 +139,8 @@ def ask(
         if not part or len(kept) >= n:
             break
         file = Path(out) / f"written-{number + 1}.jsonl" if out is not None else None
-        made = _round(part, writer, file, own, f"writing questions, round {number + 1} of {rounds}")
+        what = f"writing questions, round {number + 1} of {rounds}"
+        made = _round(part, write, chunk_for(lm, CHUNK), file, own, what)
         found.tried += len(made)
         for record in made:
             _keep(record, kept, n, found.rejected)
@@ -153,15 +155,14 @@ def ask(
 
 
 def _round(
-    part: Sequence[Retrieved], writer: Writer, file: Path | None, settings: dict[str, object], what: str
+    part: Sequence[Retrieved], write: Writing, chunk: int, file: Path | None, settings: dict[str, object], what: str
 ) -> list[Retrieved]:
     """The records of a round, of one that is finished from its file."""
     drawn = "\n".join(passage.id for record in part for passage in record.ctxs)
     own = {**settings, "drawn": digest(drawn)}
     if file is not None and is_current(file, own, {}):
         return list(read(file, Retrieved))
-    chunk = chunk_for(writer.lm, CHUNK)
-    made = write_resumable(file, part, writer.write, kind=Retrieved, chunk=chunk, settings=own, what=what)
+    made = write_resumable(file, part, write, kind=Retrieved, chunk=chunk, settings=own, what=what)
     if file is not None:
         write_meta(file, own, {})
     return made
@@ -194,13 +195,25 @@ def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str
     )
 
 
-def _estimate(writer: Writer, plan: Sequence[Retrieved], n: int) -> None:
-    """Say what it will take, by one question written now."""
-    begun = time.perf_counter()
-    writer.write(plan[:1])
-    seconds = time.perf_counter() - begun
-    low, high = seconds * min(n, len(plan)) / 60, seconds * len(plan) / 60
-    say(
-        f"{min(n, len(plan))} to {len(plan)} questions to write, {n} to keep: {low:.0f} to {high:.0f} minutes at the "
-        "speed of the first one; several at a time are faster"
-    )
+def _timed(write: Writing, n: int, most: int) -> Writing:
+    """The same, which also says what all will take, by the time that the first questions took.
+
+    Args:
+        n: questions to keep.
+        most: questions to write.
+    """
+    told = False
+
+    def timed(part: Sequence[Retrieved]) -> list[Retrieved]:
+        nonlocal told
+        begun = time.perf_counter()
+        made = write(part)
+        if not told:
+            each = (time.perf_counter() - begun) / len(part) / 60
+            least = min(n, most)
+            minutes = f"{each * least:.0f} to {each * most:.0f} minutes at the speed of the first {len(part)}"
+            say(f"{least} to {most} questions to write, {n} to keep: {minutes}")
+            told = True
+        return made
+
+    return timed

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from gainrag import __version__
 from gainrag.cli import commands
+from gainrag.cli.arguments import Command
 from gainrag.cli.completion import SHELLS, PrintCompletion
 from gainrag.errors import GainragError, UsageError
 from gainrag.settings import describe_type, fits, parameters
@@ -105,7 +106,7 @@ def _flag_type(annotation: Any) -> tuple[type, bool, tuple[str, ...] | None]:
     return annotation, False, None
 
 
-def _check_flags(command: commands.Command, given: Mapping[str, Any]) -> None:
+def _check_flags(command: Command, given: Mapping[str, Any]) -> None:
     """Whether every flag's value is in its range, before anything is read or loaded.
 
     Raises:
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     kept = "Nothing was begun."
     try:
         arguments = vars(build_parser().parse_args(argv))
-        command: commands.Command = arguments.pop("do")
+        command: Command = arguments.pop("do")
         arguments.pop("command")
         quiet_libraries()
         _check_flags(command, arguments)

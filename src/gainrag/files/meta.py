@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,16 @@ def digest(text: str) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: version for name in LIBRARIES if (version := _version(name)) is not None}
+    return {"python": platform.python_version(), **found}
+
+
+@lru_cache  # a file is read for each, and a run writes dozens of metas
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def write_meta(

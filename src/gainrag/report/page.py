@@ -10,19 +10,20 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 import msgspec
 
 from gainrag.report.cases import Plain
-from gainrag.report.parts import Table
-from gainrag.report.sections import headline, lead, sections
+from gainrag.report.parts import Section, Table
+from gainrag.report.sections import headline, lead
 from gainrag.runs.printing import piped
 
 
-def html(data: Plain) -> str:
-    """report.json as a page."""
+def html(data: Plain, shown: Sequence[Section]) -> str:
+    """report.json, and its sections, as a page."""
     import jinja2
 
     folder = resources.files("gainrag.report") / "template"
@@ -38,7 +39,7 @@ def html(data: Plain) -> str:
         title=f"gainrag report: {data['run']}",
         lead=lead(data),
         tiles=headline(data),
-        sections=sections(data),
+        sections=shown,
         style=part("page.css"),
         script=part("page.js"),
         packed=packed({"roles": data["roles"], "questions": _questions(data)}),
@@ -69,11 +70,11 @@ def packed(value: Any) -> str:
     return base64.b64encode(zlib.compress(msgspec.json.encode(value), 9)).decode()
 
 
-def markdown(data: Plain) -> str:
-    """report.json as Markdown: the sentences and tables of the page, without figures and single questions."""
+def markdown(data: Plain, shown: Sequence[Section]) -> str:
+    """report.json, and its sections, as Markdown: sentences and tables, without figures and single questions."""
     parts = [f"# gainrag report: {inline(data['run'])}", inline(lead(data))]
     parts.append("\n".join(f"- {inline(f'{t.label}: {t.value} ({t.note})')}" for t in headline(data)))
-    for section in sections(data):
+    for section in shown:
         parts.append(f"## {inline(section.title)}")
         parts += [inline(text) for text in section.text]
         parts += [_table(table) for table in section.tables]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gainrag.errors import ConfigError
-from gainrag.retrievers.store import damaged, top_rows
+from gainrag.retrievers.store import damaged, load_array, top_rows
 
 VECTORS_FILE, CODES_FILE = "vectors.npy", "codes.faiss"
 
@@ -127,7 +127,7 @@ class Compressed:
         import faiss
 
         self.folder, file = Path(folder), Path(folder) / CODES_FILE
-        self._vectors = load_vectors(self.folder / VECTORS_FILE, np.float16, passages)
+        self._vectors = load_array(self.folder / VECTORS_FILE, np.float16, length=passages, dimensions=2)
         self.ntotal, self.d = self._vectors.shape
         self.compression = compression
         try:
@@ -208,22 +208,6 @@ def head_of(file: Path, passages: int, kind: Kind, dimension: int) -> str:
     with open(file, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size - passages * (code_bytes(kind, dimension) + 8)
         return hashlib.sha256(stream.read(max(0, size))).hexdigest()
-
-
-def load_vectors(file: Path, kind: type[np.generic], passages: int) -> npt.NDArray[Any]:
-    """Vectors that lie one after another, mapped into memory, as [passage, dimension].
-
-    Raises:
-        DataError: the file is missing, damaged, or of another number of passages.
-    """
-    try:
-        found = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy evaluates a header: what a damaged one raises has no common base
-        raise damaged(file.parent, f"{file.name}: {error}") from None
-    if not isinstance(found, np.ndarray) or found.dtype != kind or found.ndim != 2 or len(found) != passages:
-        is_now = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else "no array"
-        raise damaged(file.parent, f"{file.name} is {is_now}, not {np.dtype(kind)} [{passages}, dimension]")
-    return found
 
 
 def read_compression(recorded: object, folder: str | Path) -> Compression | None:

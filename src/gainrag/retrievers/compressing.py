@@ -37,7 +37,6 @@ from gainrag.retrievers.compressed import (
     factory_for,
     head_of,
     lists_for,
-    load_vectors,
 )
 from gainrag.retrievers.dense import (
     Dense,
@@ -49,6 +48,7 @@ from gainrag.retrievers.dense import (
     load_encoder,
     say_encoded,
 )
+from gainrag.retrievers.store import load_array
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def _flat_from(vectors: Path, passages: int, out: Path) -> None:
     """Vectors in single precision become a flat index of FAISS. Held in memory: all of them."""
     import faiss
 
-    rows = load_vectors(vectors, np.float32, passages)
+    rows = load_array(vectors, np.float32, length=passages, dimensions=2)
     index = faiss.IndexFlatIP(rows.shape[1])
     for start in range(0, passages, _STEP):
         index.add(np.asarray(rows[start : start + _STEP]))
@@ -198,7 +198,7 @@ def compress(
     Returns:
         What the meta file records.
     """
-    vectors = load_vectors(folder / VECTORS_FILE, np.float16, passages)
+    vectors = load_array(folder / VECTORS_FILE, np.float16, length=passages, dimensions=2)
     factory = factory_for(kind, passages, vectors.shape[1])
     if not (folder / CODES_FILE).exists():
         _train(folder, vectors, factory)

@@ -88,12 +88,15 @@ class PassageStore(Sequence[Passage]):
         return (self[row] for row in range(len(self)))
 
 
-def load_array(file: Path, *kinds: type[np.generic], length: int | None = None) -> npt.NDArray[Any]:
-    """An array of one dimension that `np.save` wrote, mapped into memory.
+def load_array(
+    file: Path, *kinds: type[np.generic], length: int | None = None, dimensions: int = 1
+) -> npt.NDArray[Any]:
+    """An array that `np.save` wrote, mapped into memory.
 
     Args:
         kinds: the types its numbers may have.
-        length: how many they must be.
+        length: how many rows it must have.
+        dimensions: 1, or 2 of vectors that lie one after another.
 
     Raises:
         DataError: it is missing, of another type or shape, or no array.
@@ -102,11 +105,12 @@ def load_array(file: Path, *kinds: type[np.generic], length: int | None = None) 
         found = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy evaluates a header: what a damaged one raises has no common base
         raise damaged(file.parent, f"{file.name}: {error}") from None
-    if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype not in kinds:
+    if not isinstance(found, np.ndarray) or found.ndim != dimensions or found.dtype not in kinds:
         is_now = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else "no array"
-        raise damaged(file.parent, f"{file.name} is {is_now}, not {np.dtype(kinds[0])} [n]")
+        wanted = f"{np.dtype(kinds[0])} [{'n' if dimensions == 1 else 'n, dimension'}]"
+        raise damaged(file.parent, f"{file.name} is {is_now}, not {wanted}")
     if length is not None and len(found) != length:
-        raise damaged(file.parent, f"{file.name} has {len(found)} numbers, not {length}")
+        raise damaged(file.parent, f"{file.name} has {len(found)} rows, not {length}")
     return found
 
 

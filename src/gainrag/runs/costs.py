@@ -1,8 +1,8 @@
 """What a run's language model will be asked, and how long that takes: here, and on several machines.
 
 How many prompts there are, and how many tokens they have, is counted: of the config, its questions, and a sample of its
-passages. How long a token takes is measured, in some seconds, with the model itself. What is neither is not in the
-estimate: indexing, searching, training and selection.
+passages. How long a token takes is measured (gainrag.runs.rates). What is neither is not in the estimate: indexing,
+searching, training and selection.
 """
 
 from __future__ import annotations
@@ -13,49 +13,21 @@ from dataclasses import dataclass
 from itertools import islice
 from math import ceil
 from pathlib import Path
-from statistics import fmean
 
 from gainrag import answering, augmentation, indexing, ingestion, lms, selection, synthesis
 from gainrag.cluster import LOCAL, Cluster
 from gainrag.lms.local import LocalLM
 from gainrag.models.folder import resolve
-from gainrag.prompts import PromptForm, for_model
 from gainrag.records import Question, Retrieved, Scored
+from gainrag.retrievers.store import scored
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run
 from gainrag.runs.questions import draw
+from gainrag.runs.rates import PASSAGES, QUESTIONS, Rates, measure
 from gainrag.settings import settings_of
 
-# What is measured: some questions with some passages each, for at least so many seconds.
-_QUESTIONS, _PASSAGES, _SECONDS = 8, 4, 3.0
-# Tokens that are written to see what one more takes.
-_WRITTEN = 8
 # How many machines the estimate is carried to.
 _MACHINES = (4, 16, 64)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How fast a model works on this machine.
-
-    scored, read, written: seconds a token of a prompt that answers are scored behind, of one that is continued, and
-        of what is written.
-    prompt, bare: mean tokens of a prompt with one passage and with none; `background`, of one for the pseudo-passage.
-    opened: seconds until the model is there; what each machine takes once.
-    """
-
-    scored: float
-    read: float
-    written: float
-    prompt: float
-    bare: float
-    background: float
-    opened: float = 0.0
-
-    @property
-    def passage(self) -> float:
-        """Mean tokens that a passage adds to a prompt."""
-        return self.prompt - self.bare
 
 
 @dataclass(frozen=True)
@@ -108,58 +80,23 @@ def sample(config: Config, found: Mapping[str, Sequence[Question]]) -> list[Retr
     passages: dict[str, list[Scored]] = {}
     for dataset in config.datasets:
         if dataset.corpus:
-            first = islice(ingestion.read_passages(dataset.corpus), _QUESTIONS * _PASSAGES)
-            passages[dataset.name] = [Scored(id=p.id, title=p.title, text=p.text) for p in first]
-    some = draw([*found["train"], *found["test"]], _QUESTIONS, 0)[:_QUESTIONS]
+            first = islice(ingestion.read_passages(dataset.corpus), QUESTIONS * PASSAGES)
+            passages[dataset.name] = [scored(passage, 0.0) for passage in first]
+    some = draw([*found["train"], *found["test"]], QUESTIONS, 0)[:QUESTIONS]
     made = []
     for i, question in enumerate(some):
         own = list(question.ctxs) if isinstance(question, Retrieved) else passages[str(question.extra["dataset"])]
-        start = i * _PASSAGES % max(1, len(own))
+        start = i * PASSAGES % max(1, len(own))
         made.append(
             Retrieved(
                 id=question.id,
                 question=question.question,
                 answers=question.answers,
                 choices=question.choices,
-                ctxs=(own[start:] + own[:start])[:_PASSAGES],
+                ctxs=(own[start:] + own[:start])[:PASSAGES],
             )
         )
     return made
-
-
-def measure(lm: LocalLM, some: Sequence[Retrieved], form: PromptForm | None = None, opened: float = 0.0) -> Rates:
-    """Measure a model on some questions with their passages.
-
-    Args:
-        form: of the prompts.
-        opened: how long it took to open it.
-    """
-    prompts = for_model(form, lm)
-    requests = [synthesis.scoring_request(prompts, record, 16) for record in some if record.ctxs]
-    lm.losses(requests[:1], [0.0])  # the first time it is found out how the model is scored
-    tokens, seconds, until = lm.throughput.tokens, lm.throughput.seconds, time.perf_counter() + _SECONDS
-    while time.perf_counter() < until:
-        lm.losses(requests, [0.0])
-    scored = (lm.throughput.seconds - seconds) / max(1, lm.throughput.tokens - tokens)
-    rendered = [prompt for request in requests for prompt in request.with_prompts][: 2 * _QUESTIONS]
-    lengths = [lm.count_tokens(prompt) for prompt in rendered]
-    first, more = (_timed(lm, rendered, written) for written in (1, 1 + _WRITTEN))
-    step = max(0.0, more - first) / _WRITTEN
-    return Rates(
-        scored=scored,
-        read=max(first - step, 0.0) / sum(lengths),
-        written=step / len(rendered),
-        prompt=fmean(lengths),
-        bare=fmean(lm.count_tokens(request.without_prompt) for request in requests),
-        background=fmean(lm.count_tokens(prompts.background(record.question)) for record in some),
-        opened=opened,
-    )
-
-
-def _timed(lm: LocalLM, prompts: Sequence[str], written: int) -> float:
-    began = time.perf_counter()
-    lm.generate(prompts, written)
-    return time.perf_counter() - began
 
 
 def costs(config: Config, options: Options, found: Mapping[str, Sequence[Question]], rates: Rates) -> list[Cost]:
@@ -174,41 +111,44 @@ def costs(config: Config, options: Options, found: Mapping[str, Sequence[Questio
     k = int(config.table("retrieve").get("k", 20)) + int(options.pseudo)
     made = []
     if options.pseudo:
-        written = settings_of(augmentation.augment, config.table("augment"))["max_new_tokens"]
-        n = train + test
-        made.append(Cost("augment", n, read=n * rates.background, written=n * float(written)))
+        longest = settings_of(augmentation.augment, config.table("augment"))["max_new_tokens"]
+        made.append(pseudo_passages(train + test, longest, rates))
     own = settings_of(synthesis.synthesize, config.table("synthesize"))
+    sampled = own["n"] if own["labels"] == "sampled" else None
     at_train = min(own["at_most"] or k, (options.train_k or k - options.pseudo) + options.pseudo)
-    made.append(_labels("synthesize", train, at_train, own, rates))
+    made.append(labels("synthesize", train, at_train, own["max_new_tokens"], rates, sampled))
     if options.oracle:
-        made.append(_labels("synthesize, for the oracle", test, k, own, rates))
-    if options.diagnose and own["labels"] != "sampled":
-        n = min(options.diagnose, train)
-        written = n * at_train * float(own["max_new_tokens"])
-        made.append(Cost("diagnose", n, read=n * at_train * rates.prompt, written=written))
-    made.append(_answers("answer", test, depths_read(config, options), config, rates))
+        made.append(labels("synthesize, for the oracle", test, k, own["max_new_tokens"], rates, sampled))
+    if options.diagnose and sampled is None:
+        made.append(answers("diagnose", min(options.diagnose, train), [1] * at_train, own["max_new_tokens"], rates))
+    longest = settings_of(answering.answer, config.table("answer"))["max_new_tokens"]
+    made.append(answers("answer", test, depths_read(config, options), longest, rates))
     if "sweep" in config.tables:
         sweep = Sweep(**config.table("sweep"))
         n = len(draw(found["test"], sweep.questions or options.test_questions, options.seed))
-        made.append(_answers("answer, for the sweep", n, [k for k in sweep.k for _ in range(2)], config, rates))
+        made.append(answers("answer, for the sweep", n, [k for k in sweep.k for _ in range(2)], longest, rates))
     return made
 
 
-def _labels(stage: str, n: int, passages: int, own: Mapping[str, object], rates: Rates) -> Cost:
-    """Labels: losses behind every prompt, and the answer from the silver passage; or so many answers a passage."""
-    longest = float(str(own["max_new_tokens"]))
-    if own["labels"] == "sampled":
-        asked = n * passages * int(str(own["n"]))
+def pseudo_passages(n: int, longest: int, rates: Rates) -> Cost:
+    """A pseudo-passage of at most so many tokens for each of n questions."""
+    return Cost("augment", n, read=n * rates.background, written=n * longest)
+
+
+def labels(stage: str, n: int, passages: int, longest: int, rates: Rates, sampled: int | None = None) -> Cost:
+    """Labels of so many passages for each of n questions: losses behind every prompt, and the answer from the silver
+    passage; or so many `sampled` answers a passage. An answer has at most `longest` tokens."""
+    if sampled is not None:
+        asked = n * passages * sampled
         return Cost(stage, n, read=asked * rates.prompt, written=asked * longest)
     scored = n * (passages * rates.prompt + rates.bare)
     return Cost(stage, n, scored=scored, read=n * rates.prompt, written=n * longest)
 
 
-def _answers(stage: str, n: int, depths: Sequence[int], config: Config, rates: Rates) -> Cost:
-    """An answer a question for each system, from so many passages."""
-    longest = settings_of(answering.answer, config.table("answer"))["max_new_tokens"]
+def answers(stage: str, n: int, depths: Sequence[int], longest: int, rates: Rates) -> Cost:
+    """Answers of at most `longest` tokens to n questions, for each of `depths` one that reads so many passages."""
     read = sum(rates.bare + depth * rates.passage for depth in depths)
-    return Cost(stage, n, read=n * read, written=n * len(depths) * float(longest))
+    return Cost(stage, n, read=n * read, written=n * len(depths) * longest)
 
 
 def depths_read(config: Config, options: Options) -> list[int]:
@@ -232,7 +172,7 @@ def described(estimate: Sequence[Cost], rates: Rates, what: str) -> list[str]:
     whole = sum(cost.seconds(rates) for cost in estimate)
     lines = [
         f"{what}: {1 / max(rates.scored, 1e-12):,.0f} tokens/s scored, {1 / max(rates.read, 1e-12):,.0f} read, "
-        f"{1 / max(rates.written, 1e-12):,.0f} written (measured here, on {_QUESTIONS} questions)"
+        f"{1 / max(rates.written, 1e-12):,.0f} written (measured here, on {QUESTIONS} questions)"
     ]
     for cost in estimate:
         told = [(cost.scored, "scored"), (cost.read, "read"), (cost.written, "written")]
@@ -258,14 +198,23 @@ def _short(tokens: float) -> str:
     return f"{tokens:.0f}"
 
 
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it.
+def duration(seconds: float, most: float | None = None) -> str:
+    """A time in the unit that suits it, or one between two.
 
     >>> duration(42), duration(600), duration(9000), duration(500_000)
     ('42 s', '10 min', '2.5 h', '5.8 days')
+    >>> duration(5, 5), duration(140, 300), duration(40, 9000)
+    ('5 s', '2 to 5 min', '40 s to 2.5 h')
     """
+    (first, unit), (last, other) = _in_unit(seconds), _in_unit(seconds if most is None else most)
+    if (first, unit) == (last, other):
+        return f"{first} {unit}"
+    return f"{first} to {last} {unit}" if unit == other else f"{first} {unit} to {last} {other}"
+
+
+def _in_unit(seconds: float) -> tuple[str, str]:
     if seconds < 120:
-        return f"{ceil(seconds)} s"
+        return f"{ceil(seconds)}", "s"
     if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+        return f"{seconds / 60:.0f}", "min"
+    return (f"{seconds / 3600:.1f}", "h") if seconds < 172_800 else (f"{seconds / 86_400:.1f}", "days")

@@ -55,14 +55,6 @@ def text_table(evaluation: Evaluation, *, baseline: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
-def markdown_table(evaluation: Evaluation) -> str:
-    """The evaluation as Markdown tables: all questions, then each group."""
-    parts = [caption(evaluation), piped(main_rows(evaluation.overall, None))]
-    if evaluation.groups:
-        parts += [f"{evaluation.overall.score} by {evaluation.group_by}", piped(group_rows(evaluation, None))]
-    return "\n\n".join(parts)
-
-
 def candidates_view(record: GainRecord, width: int = 100) -> str:
     """One question with every candidate, highest gain first, each on one line of at most `width` characters.
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from gainrag import ingestion
 from gainrag.errors import DataError
-from gainrag.records import Question
+from gainrag.records import GainRecord, Question, Retrieved
 from gainrag.runs.config import Config
+
+T = TypeVar("T", Question, Retrieved, GainRecord)
 
 
 def read_all(config: Config) -> dict[str, list[Question]]:
@@ -32,13 +35,18 @@ def read_all(config: Config) -> dict[str, list[Question]]:
     return found
 
 
+def by_dataset(records: Iterable[T]) -> dict[str, list[T]]:
+    """Questions, or what was made of them, by the name of their data set."""
+    groups: dict[str, list[T]] = {}
+    for record in records:
+        groups.setdefault(str(record.extra["dataset"]), []).append(record)
+    return groups
+
+
 def draw(questions: Sequence[Question], n: int, seed: int) -> list[Question]:
     """n questions of each data set, by the seed, data sets taking turns; all where n is 0 or more than there are."""
-    groups: dict[str, list[Question]] = {}
-    for question in questions:
-        groups.setdefault(str(question.extra["dataset"]), []).append(question)
     drawn = []
-    for group in groups.values():
+    for group in by_dataset(questions).values():
         order = np.random.default_rng(seed).permutation(len(group))
         drawn.append([group[i] for i in (order[:n] if n else order)])
     longest = max(map(len, drawn), default=0)

@@ -30,7 +30,7 @@ _WEIGHTS = "weights"
 
 
 def retrieve_all(
-    state: Run, train: Sequence[Question], test: Sequence[Question], train_k: int | None, every: Sequence[Question]
+    run: Run, train: Sequence[Question], test: Sequence[Question], train_k: int | None, every: Sequence[Question]
 ) -> dict[str, list[Retrieved]]:
     """Lists of passages: "train" and "test" are the candidates of either split's questions, other keys the test
     questions' lists by the name of their retriever.
@@ -43,24 +43,24 @@ def retrieve_all(
         every: all training questions, as they are in questions/train.jsonl. Weights are fitted on some of these, so
             that they stay what they are when more questions are labelled.
     """
-    table, whole = state.config.table("retrieve"), settings_of(indexing.index, state.config.table("index"))["retriever"]
+    table, whole = run.config.table("retrieve"), settings_of(indexing.index, run.config.table("index"))["retriever"]
     homes: dict[Path, str] = {}  # where a corpus is indexed: once, however many data sets search it
-    for dataset in state.config.datasets:
+    for dataset in run.config.datasets:
         if dataset.corpus:
             homes.setdefault(dataset.corpus, dataset.name)
-    brought = [dataset.name for dataset in state.config.datasets if not dataset.corpus]
+    brought = [dataset.name for dataset in run.config.datasets if not dataset.corpus]
     if homes and brought:
         say(f"{', '.join(brought)} brought passages: systems \"retrieved top-K\" have these and those searched here")
     single = [] if brought else [name for name in indexing.parts_of(whole) if name != whole]
     wanted: list[tuple[str, Sequence[Question], str | None]] = [("train", train, None), ("test", test, None)]
     wanted += [("test", test, name) for name in single]
     some = len(train) < len(every)
-    indexes = _Indexes(state, homes)
+    indexes = _Indexes(run, homes)
     weights = indexes.weigh(every) if indexes.fusion == "scores" else {}
     stages = []
     for split, questions, only in wanted:
-        artefact = state.path("retrieved", f"{split if only is None else f'{split}.{only}'}.jsonl")
-        inputs = {"questions": state.path("questions", f"{split}.jsonl"), **indexes.metas()}
+        artefact = run.path("retrieved", f"{split if only is None else f'{split}.{only}'}.jsonl")
+        inputs = {"questions": run.path("questions", f"{split}.jsonl"), **indexes.metas()}
         if only is None:
             inputs |= weights
         own = {**table, "k": train_k} if split == "train" and train_k is not None else table
@@ -82,7 +82,7 @@ def retrieve_all(
     if not all(is_current(artefact, settings, hashes(inputs)) for artefact, settings, inputs, _ in stages):
         indexes.open()
     for stage in stages:
-        state.stage(*stage)
+        run.stage(*stage)
     found = {artefact.stem: list(read(artefact, Retrieved)) for artefact, *_ in stages}
     lists = {"train": found["train"], "test": found["test"]} | {name: found[f"test.{name}"] for name in single}
     lists["retrieved" if brought else whole] = found["test"]
@@ -93,10 +93,10 @@ class _Indexes:
     """The indexes of a run, by data set once they are `opened`. They are built where they never were; one that was and
     is gone is built again when something has to be searched, not before."""
 
-    def __init__(self, state: Run, homes: Mapping[Path, str]) -> None:
-        self.state, self.homes = state, homes
-        self.fusion = _fusion(state, [meta_path(self._folder(name)) for name in homes.values()])
-        self.settings = recorded(indexing.index, state.config.table("index"))
+    def __init__(self, run: Run, homes: Mapping[Path, str]) -> None:
+        self.run, self.homes = run, homes
+        self.fusion = _fusion(run, [meta_path(self._folder(name)) for name in homes.values()])
+        self.settings = recorded(indexing.index, run.config.table("index"))
         del self.settings["fusion"]  # is no matter of the index's words and vectors: `weigh`
         self.settings.pop("preflight", None)  # nor is that
         if "dense" in indexing.parts_of(self.settings["retriever"]):
@@ -118,8 +118,8 @@ class _Indexes:
         The weights are those of all data sets together: fitted for each by itself they are no better, and one that has
         no training questions would have none.
         """
-        artefact = self.state.path("retrieved", "weights.json")
-        inputs = {"questions": self.state.path("questions", "train.jsonl"), **self.metas()}
+        artefact = self.run.path("retrieved", "weights.json")
+        inputs = {"questions": self.run.path("questions", "train.jsonl"), **self.metas()}
         settings = {"questions": _FITTED}
 
         def make(_: dict[str, Any]) -> None:
@@ -132,7 +132,7 @@ class _Indexes:
 
         if not is_current(artefact, settings, hashes(inputs)):
             self.open()
-        self.state.stage(artefact, settings, inputs, make)
+        self.run.stage(artefact, settings, inputs, make)
         self.fitted = read_json(artefact)
         return {_WEIGHTS: artefact}
 
@@ -145,21 +145,21 @@ class _Indexes:
                 # In the folder itself, so that whoever else opens it finds what the run found.
                 indexing.set_fusion(self._folder(name), self.fusion, self.fitted)
         by_corpus = {corpus: indexing.open_index(self._folder(name)) for corpus, name in self.homes.items()}
-        self.opened = {d.name: by_corpus[d.corpus] for d in self.state.config.datasets if d.corpus}
+        self.opened = {d.name: by_corpus[d.corpus] for d in self.run.config.datasets if d.corpus}
 
     def _folder(self, name: str) -> Path:
-        return self.state.path("index", name)
+        return self.run.path("index", name)
 
     def _build(self, corpus: Path, name: str) -> None:
         folder = self._folder(name)
 
         def make(_: dict[str, Any]) -> None:
-            indexing.index(corpus, folder, **self.state.config.table("index"))
+            indexing.index(corpus, folder, **self.run.config.table("index"))
 
-        self.state.stage(folder, self.settings, {"corpus": corpus}, make)
+        self.run.stage(folder, self.settings, {"corpus": corpus}, make)
 
 
-def _fusion(state: Run, indexes: Sequence[Path]) -> Fusion | None:
+def _fusion(run: Run, indexes: Sequence[Path]) -> Fusion | None:
     """How the run's hybrids fuse; None where there is none.
 
     Lists that are there and were fused by ranks, as all were before there was a choice, stay so where the config does
@@ -168,11 +168,11 @@ def _fusion(state: Run, indexes: Sequence[Path]) -> Fusion | None:
     Args:
         indexes: the meta files of the run's indexes.
     """
-    table = state.config.table("index")
+    table = run.config.table("index")
     settings = settings_of(indexing.index, table)
     if settings["retriever"] != "hybrid" or not indexes:
         return None
-    lists = meta_path(state.path("retrieved", "train.jsonl"))
+    lists = meta_path(run.path("retrieved", "train.jsonl"))
     if "fusion" not in table and settings["fusion"] == "scores" and all(path.exists() for path in (lists, *indexes)):
         fused = all(read_meta(path).settings.get("retriever") == "hybrid" for path in indexes)
         if fused and _WEIGHTS not in read_meta(lists).inputs:

@@ -17,14 +17,13 @@ answers/     SYSTEM.jsonl K/SYSTEM.jsonl      the latter from the first K passag
 thresholds.json                              of data sets with two fixed choices, by system
 evaluation.json table.txt
 
-The stages are functions of one record, `State`: each reads what the stages before it made, and adds its own.
-`FLOW` lists them in order.
+The stages are functions of one record, `State`; `FLOW` lists them in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,62 +42,30 @@ from gainrag import (
 )
 from gainrag.cluster import Cluster
 from gainrag.files.locks import lock
-from gainrag.files.meta import digest, hashes, write_meta
+from gainrag.files.meta import hashes, write_meta
 from gainrag.files.progress import say
-from gainrag.files.streams import open_output, read, read_json, write, write_json
-from gainrag.records import Answer, GainRecord, Question, Retrieved
-from gainrag.runs import costs, making, printing, retrieving, systems, thresholds, tuning, validation, variants
+from gainrag.files.streams import open_output, read, write, write_json
+from gainrag.records import Question, Retrieved
+from gainrag.runs import (
+    contradictions,
+    costs,
+    labelling,
+    making,
+    printing,
+    retrieving,
+    systems,
+    thresholds,
+    tuning,
+    validation,
+    variants,
+)
 from gainrag.runs.config import Config, Options, Sweep
 from gainrag.runs.folder import Run, claim
 from gainrag.runs.names import GAINRAG, RELEVANCE, by_seed, file_name
 from gainrag.runs.questions import draw, read_all
-from gainrag.runs.thresholds import Thresholds
+from gainrag.runs.state import State
 from gainrag.selectors import CrossEncoderSelector
 from gainrag.settings import check_settings, parameters, settings_of
-from gainrag.training.labels import AT_ALPHA
-
-# With fewer labelled questions, chance may hide that the pseudo-passage is the best one now and then. If it is never so
-# in as many, it is in one of 17 at the most (95%).
-ENOUGH_TO_SAY = 50
-
-
-@dataclass
-class State:
-    """A run under way: what it was given, and what its stages have made so far.
-
-    found: every question of the data sets, by split.
-    train, test: all training questions in the order of a draw, and the drawn test questions.
-    labelled: of the training questions those that get gain labels, by id, with their data set.
-    retrieved: "train", "test", and the test questions' lists by the name of their retriever.
-    candidates, gains: by split; no gains of the test split where `oracle` is off.
-    selectors: by system and test data set, the folder of the selector that ranks its questions.
-    chosen: by system, what it gives to the language model; K/SYSTEM are those of the sweep, SYSTEM.seed1 .. those of
-        its further seeds.
-    thresholds: by data set with two fixed choices and by system, what the margin of the two is compared with.
-    """
-
-    run: Run
-    options: Options
-    found: dict[str, list[Question]] = field(default_factory=dict)
-    train: list[Question] = field(default_factory=list)
-    test: list[Question] = field(default_factory=list)
-    labelled: dict[str, str] = field(default_factory=dict)
-    retrieved: dict[str, list[Retrieved]] = field(default_factory=dict)
-    candidates: dict[str, list[Retrieved]] = field(default_factory=dict)
-    gains: dict[str, list[GainRecord]] = field(default_factory=dict)
-    selectors: dict[str, dict[str, Path]] = field(default_factory=dict)
-    chosen: dict[str, list[Retrieved]] = field(default_factory=dict)
-    thresholds: Thresholds = field(default_factory=dict)
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-    evaluation: evaluation.Evaluation | None = None
-
-    def table(self, stage: str) -> dict[str, Any]:
-        """The config's settings of a stage."""
-        return self.run.config.table(stage)
-
-    def path(self, *parts: str) -> Path:
-        """A path inside the run folder."""
-        return self.run.path(*parts)
 
 
 def run(config: Config, out: str | Path, update: bool = False, **settings: Any) -> evaluation.Evaluation:
@@ -111,13 +78,13 @@ def run(config: Config, out: str | Path, update: bool = False, **settings: Any) 
     Raises:
         StaleError: the folder was made with another config and `update` is off.
         DataError: it is no run folder, or another process is at work in it.
-        ConfigError: `gainrag.runs.validation` finds something; nothing has been written then.
+        ConfigError: a setting contradicts another, or the data; nothing has been written then.
         ModelError: a model or the folder of a further system is not there.
         GainragError: whatever a stage raises.
     """
     check_settings(settings, parameters(Options), where="run")
     options, folder = Options(**settings), Path(out)
-    validation.check(config, options)
+    contradictions.check(config, options)
     if not (folder / "config.toml").exists():  # a run that was begun may hold all that a model is needed for
         validation.check_models(config, options.proxy)
     state = State(Run(folder, config.inside(folder), update, options.proxy), options)
@@ -180,134 +147,8 @@ def retrieve(state: State) -> None:
     warms_up = state.options.warm_start and variants.wants_warm_start(state.run.config)
     wanted = state.train if warms_up else [q for q in state.train if q.id in state.labelled]
     state.retrieved = retrieving.retrieve_all(state.run, wanted, state.test, state.options.train_k, state.train)
-    for depth in validation.depths(state.run.config, state.options).values():
+    for depth in contradictions.depths(state.run.config, state.options).values():
         selection.cut(state.retrieved["test"], depth)  # a corpus too small fails here, not after hours of labelling
-
-
-def augment(state: State) -> None:
-    """retrieved/train -> candidates/train: of the questions that get gains, with the pseudo-passage unless it is
-    switched off."""
-    _augment(state, "train", [r for r in state.retrieved["train"] if r.id in state.labelled], state.options.pseudo)
-
-
-def augment_test(state: State) -> None:
-    """retrieved/test -> candidates/test: the same of the test questions, without a pseudo-passage where the labels say
-    that it is never the best."""
-    _augment(state, "test", state.retrieved["test"], state.options.pseudo and _pseudo_helps(state.gains["train"]))
-
-
-def _pseudo_helps(gains: Sequence[GainRecord]) -> bool:
-    """Whether the pseudo-passage is ever the silver one; so it is, too, where there are too few questions to say."""
-    with_one = [record for record in gains if any(ctx.origin == "generated" for ctx in record.ctxs)]
-    if not with_one or any(record.ctxs[record.silver].origin == "generated" for record in with_one):
-        return True
-    found = f"the pseudo-passage is the best one of none of {len(with_one)} labelled questions"
-    if len(with_one) < ENOUGH_TO_SAY:
-        say(f"{found}, too few to do without it")
-        return True
-    say(f"{found}: none is written for the test questions, and no system reads one")
-    return False
-
-
-def _augment(state: State, split: str, records: Sequence[Retrieved], pseudo: bool) -> None:
-    """The candidates of a split's questions, with the pseudo-passage or without."""
-    table, artefact = state.table("augment"), state.path("candidates", f"{split}.jsonl")
-    own = state.run.prompted(augmentation.augment, table, background=True) if pseudo else {"pseudo": False}
-
-    def make(memory: dict[str, Any]) -> None:
-        if pseudo:
-            state.run.ask(augmentation.augment, records, artefact, memory, table, augmentation.CHUNK)
-        else:
-            write(artefact, records)
-
-    retrieved = {"retrieved": state.path("retrieved", f"{split}.jsonl")}
-    state.run.stage(artefact, own | {"questions": len(records)}, retrieved, make)
-    state.candidates[split] = list(read(artefact, Retrieved))
-
-
-def synthesize(state: State) -> None:
-    """candidates/train -> gains/train: the labels, the proxy's where there is one."""
-    table, proxy = state.table("synthesize"), state.run.proxy
-    state.gains["train"] = _label(state, "train", state.candidates["train"], table, proxy)
-
-
-def synthesize_test(state: State) -> None:
-    """candidates/test -> gains/test: the test questions' gains for the oracle. What the best choice would bring to the
-    model that answers, that model alone can say."""
-    table, proxy = state.table("synthesize"), state.run.proxy
-    if state.options.oracle:
-        own = _readers_table(state.run, table) if proxy else table
-        # The best of all candidates is asked for, not the best of some.
-        every = {key: value for key, value in own.items() if key != "at_most"}
-        state.gains["test"] = _label(state, "test", state.candidates["test"], every)
-
-
-def _label(
-    state: State, name: str, candidates: Sequence[Retrieved], table: dict[str, Any], proxy: str | None = None
-) -> list[GainRecord]:
-    """The labels of some candidates, in gains/NAME.jsonl, by the language model or by a proxy."""
-    artefact = state.path("gains", f"{name}.jsonl")
-    settings = state.run.prompted(synthesis.synthesize, table, proxy=proxy)
-    split = "test" if name == "test" else "train"
-    if name not in ("train", "test"):
-        settings["ids"] = digest("\n".join(record.id for record in candidates))
-
-    def make(memory: dict[str, Any]) -> dict[str, Any]:
-        sizes = synthesis.chunk_sizes(settings_of(synthesis.synthesize, table)["labels"])
-        state.run.ask(synthesis.synthesize, candidates, artefact, memory, table, sizes, proxy)
-        return synthesis.summarize(list(read(artefact, GainRecord)))
-
-    state.run.stage(artefact, settings, {"candidates": state.path("candidates", f"{split}.jsonl")}, make)
-    return list(read(artefact, GainRecord))
-
-
-def _readers_table(run: Run, table: dict[str, Any]) -> dict[str, Any]:
-    """The settings of labels that the answering model makes beside a proxy: the proxy's, but sampled answers where it
-    tells no losses."""
-    if table.get("labels") == "sampled" or run.tells_losses():
-        return table
-    say(f"{run.llm_settings()['model']} tells no losses: what it labels itself are sampled answers")
-    return {**{key: value for key, value in table.items() if key != "alpha"}, "labels": "sampled"}
-
-
-def compare_proxy(state: State) -> None:
-    """gains/ -> gains/reader.jsonl, gains/agreement.json: how far the proxy's labels agree with those that the
-    answering model makes of some of the same questions."""
-    proxy, some = state.run.proxy, state.options.proxy_questions
-    if proxy is None or not some:
-        return
-    table = _readers_table(state.run, state.table("synthesize"))
-    own = _label(state, "reader", state.candidates["train"][:some], table)
-    artefact = state.path("gains", "agreement.json")
-
-    def make(_: dict[str, Any]) -> None:
-        write_json(artefact, synthesis.agree(state.gains["train"], own))
-
-    settings = {"proxy": proxy, "reader": state.run.llm_settings()["model"]}
-    inputs = {name: state.path("gains", f"{name}.jsonl") for name in ("train", "reader")}
-    state.run.stage(artefact, settings, inputs, make)
-    say(synthesis.describe_agreement(read_json(artefact)))
-
-
-def diagnose(state: State) -> None:
-    """gains/ -> diagnosis.json: how well gains tell right candidates from wrong ones, by alpha."""
-    if not state.options.diagnose:
-        return
-    if state.table("synthesize").get("labels") == "sampled":
-        say("no alphas are compared: sampled labels have none")
-        return
-    artefact, gains = state.path("diagnosis.json"), state.gains["train"]
-    table = {k: v for k, v in state.table("synthesize").items() if k in parameters(synthesis.diagnose)}
-    table["sample"] = state.options.diagnose
-
-    def make(_: dict[str, Any]) -> None:
-        found = synthesis.diagnose(gains, state.run.lm(), **table)
-        write_json(artefact, {"summary": synthesis.summarize(gains), "diagnosis": found})
-
-    settings = state.run.prompted(synthesis.diagnose, table)
-    state.run.stage(artefact, settings, {"gains": state.path("gains", "train.jsonl")}, make)
-    found = read_json(artefact)
-    say(synthesis.describe(found["summary"], found["diagnosis"]))
 
 
 def train(state: State) -> None:
@@ -317,24 +158,8 @@ def train(state: State) -> None:
         warm = {q.id for q in draw(state.train, options.warm_start_questions, options.seed)}
         warm -= variants.not_for_warm_starts(state.run.config, state.labelled)
     first = [record for record in state.retrieved["train"] if record.id in warm]
-    state.selectors = variants.train_all(state.run, first, state.gains["train"], options.seeds, _alpha(state))
-
-
-def _alpha(state: State) -> float | None:
-    """The alpha to train on where the config names none, nor several to try: the one that the diagnosis recommends.
-    None where that is the one that the gains are at, or there was no diagnosis."""
-    artefact = state.path("diagnosis.json")
-    own = settings_of(training.train, state.table("train"))
-    told = own["alpha"] is not None or "alpha" in state.table("tune") or own["labels"] not in AT_ALPHA
-    sampled = state.table("synthesize").get("labels") == "sampled"
-    if told or sampled or not state.options.diagnose or not artefact.exists():
-        return None
-    best = synthesis.recommended_alpha(read_json(artefact))
-    alphas = synthesis.as_alphas(settings_of(synthesis.synthesize, state.table("synthesize"))["alpha"])
-    if best is None or best == alphas[0]:
-        return None
-    say(f"alpha {best:g}, which the diagnosis recommends, is trained on; alpha in [train] sets another")
-    return best
+    alpha = labelling.recommended_alpha(state)
+    state.selectors = variants.train_all(state.run, first, state.gains["train"], options.seeds, alpha)
 
 
 def choose(state: State) -> None:
@@ -386,18 +211,18 @@ def evaluate(state: State) -> None:
         stream.write(text.encode() + b"\n")
 
 
-# The run: what is above, in this order.
+# The run: its stages in order.
 FLOW: tuple[Callable[[State], None], ...] = (
     ingest,
     ask,
     questions,
     retrieve,
-    augment,
-    synthesize,
-    augment_test,
-    synthesize_test,
-    compare_proxy,
-    diagnose,
+    labelling.augment,
+    labelling.synthesize,
+    labelling.augment_test,
+    labelling.synthesize_test,
+    labelling.compare_proxy,
+    labelling.diagnose,
     train,
     choose,
     sweep,

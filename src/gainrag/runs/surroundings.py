@@ -14,7 +14,7 @@ from gainrag.lms.remote.nearby import Nearby, nearby
 from gainrag.models.registry import PREFIX, is_installed
 
 # Language models that come as packages, the best reader first.
-READERS = ("qwen2.5-coder-0.5b", "gemma3-270m", "smollm2-135m-instruct")
+READERS = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "gemma3-270m", "smollm2-135m-instruct")
 _LINES = (".jsonl", ".jsonl.gz")
 
 

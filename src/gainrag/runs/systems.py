@@ -39,7 +39,7 @@ from gainrag.settings import settings_of
 
 
 def choose(
-    state: Run,
+    run: Run,
     lists: Mapping[str, list[Retrieved]],
     candidates: Sequence[Retrieved],
     gains: Sequence[GainRecord],
@@ -56,8 +56,8 @@ def choose(
         top: how many of a retriever's first passages make systems of their own, beside k of [select]: with as many as
             a selector's system reads there is always one to compare it with.
     """
-    k = settings_of(selection.select, state.config.table("select"))["k"]
-    teaching = taught(state.path("selector"))
+    k = settings_of(selection.select, run.config.table("select"))["k"]
+    teaching = taught(run.path("selector"))
     systems: dict[str, list[Retrieved]] = {NO_RETRIEVAL: [_with(r, []) for r in candidates]}
     for name, records in lists.items():
         systems |= {f"{name} top-{depth}": selection.cut(records, depth) for depth in sorted({k, *top})}
@@ -65,15 +65,15 @@ def choose(
     if any(record.ctxs for record in pseudo):
         systems[PSEUDO] = pseudo
     chosen: dict[str, list[Retrieved]] = {}
-    for system, own in rankers(state, selectors).items():
-        ranked = rank(state, system, own, candidates)
+    for system, own in rankers(run, selectors).items():
+        ranked = rank(run, system, own, candidates)
         name, seed = unseeded(system)
         if name == GAINRAG and PSEUDO in systems:
-            alone = rank_without_pseudo(state, system, own, candidates)
+            alone = rank_without_pseudo(run, system, own, candidates)
             chosen[seeded(NO_PSEUDO, seed)] = selection.cut(alone or ranked, k, pseudo=False)
         chosen[system] = selection.cut(ranked, k)
     for system, records in chosen.items():
-        write(state.path("selected", f"{file_name(system)}.jsonl"), records)
+        write(run.path("selected", f"{file_name(system)}.jsonl"), records)
     systems |= chosen
     if gains:
         if answering.fixed_choices(candidates) is None:  # Yes and No stand in a passage by chance
@@ -84,11 +84,11 @@ def choose(
     return systems
 
 
-def rankers(state: Run, selectors: Mapping[str, Mapping[str, Path]]) -> dict[str, Mapping[str, str | Path]]:
+def rankers(run: Run, selectors: Mapping[str, Mapping[str, Path]]) -> dict[str, Mapping[str, str | Path]]:
     """By system and data set, the selector that ranks its candidates: those of the config, and those trained."""
     ready: dict[str, Mapping[str, str | Path]] = {
-        reranker.name: {dataset.name: reranker.model for dataset in state.config.datasets}
-        for reranker in state.config.rerankers
+        reranker.name: {dataset.name: reranker.model for dataset in run.config.datasets}
+        for reranker in run.config.rerankers
     }
     return {**ready, **selectors}
 
@@ -99,7 +99,7 @@ def _first(record: Retrieved, scores: Sequence[float], k: int) -> Retrieved:
 
 
 def rank_without_pseudo(
-    state: Run,
+    run: Run,
     system: str,
     selectors: Mapping[str, str | Path],
     candidates: Sequence[Retrieved],
@@ -115,11 +115,11 @@ def rank_without_pseudo(
     if not any(is_feature_selector(selector_folder(str(model))) for model in selectors.values()):
         return None
     left = [_with(r, [c for c in r.ctxs if c.origin != "generated"]) for r in candidates]
-    return rank(state, seeded(NO_PSEUDO, unseeded(system)[1]), selectors, left, training)
+    return rank(run, seeded(NO_PSEUDO, unseeded(system)[1]), selectors, left, training)
 
 
 def rank(
-    state: Run,
+    run: Run,
     system: str,
     selectors: Mapping[str, str | Path],
     candidates: Sequence[Retrieved],
@@ -132,11 +132,11 @@ def rank(
         training: whether these are some of the labelled questions, and not the test questions; see
             `gainrag.runs.thresholds`.
     """
-    table = state.config.table("selector")
-    artefact = state.path("scores", *(["train"] if training else []), f"{file_name(system)}.jsonl")
+    table = run.config.table("selector")
+    artefact = run.path("scores", *(["train"] if training else []), f"{file_name(system)}.jsonl")
     used = {name: str(selectors[name]) for name in dict.fromkeys(str(r.extra["dataset"]) for r in candidates)}
     settings, source = settings_of(CrossEncoderSelector, table), "train.jsonl" if training else "test.jsonl"
-    inputs = {"candidates": state.path("candidates", source)}
+    inputs = {"candidates": run.path("candidates", source)}
     if training:
         settings["ids"] = digest("\n".join(record.id for record in candidates))
     for name, model in used.items():
@@ -154,7 +154,7 @@ def rank(
             ranked |= {r.id: r for r in selection.rank(own, open_selector(model, **table))}
         write(artefact, [ranked[r.id] for r in candidates])
 
-    state.stage(artefact, settings, inputs, make)
+    run.stage(artefact, settings, inputs, make)
     return list(read(artefact, Retrieved))
 
 
@@ -163,7 +163,7 @@ def _with(record: Retrieved, passages: Sequence[Any]) -> Retrieved:
 
 
 def answer_all(
-    state: Run, systems: Mapping[str, Sequence[Retrieved]], thresholds: Mapping[str, Mapping[str, Threshold]]
+    run: Run, systems: Mapping[str, Sequence[Retrieved]], thresholds: Mapping[str, Mapping[str, Threshold]]
 ) -> dict[str, list[Answer]]:
     """The answers of every system. Systems that chose the same passages share one answer: the model reads it once.
 
@@ -175,13 +175,13 @@ def answer_all(
         thresholds: by data set and system, what a question with two choices is answered by: of one reading, systems
             may give several answers.
     """
-    keys = dict.fromkeys(("dataset", state.config.group_by))
+    keys = dict.fromkeys(("dataset", run.config.group_by))
     unique: dict[str, Retrieved] = {}
     for records in systems.values():
         for r in records:
             # Several systems read another thing of one question: a number behind its id tells them apart.
             unique.setdefault(what_is_read(r), replace(r, id=f"{r.id}#{len(unique)}"))
-    answered = _answer(state, unique)
+    answered = _answer(run, unique)
     answers: dict[str, list[Answer]] = {}
     for system, records in systems.items():
         answers[system] = []
@@ -201,7 +201,7 @@ def answer_all(
                 own = thresholds.get(str(r.extra["dataset"]), {}).get(system.rpartition("/")[2])
                 answering.by_losses(answer, read_as.choice_losses, own)
             answers[system].append(answer)
-        write(state.path("answers", f"{file_name(system)}.jsonl"), answers[system])
+        write(run.path("answers", f"{file_name(system)}.jsonl"), answers[system])
     return answers
 
 
@@ -214,25 +214,25 @@ def what_is_read(record: Retrieved) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
-def _answer(state: Run, unique: Mapping[str, Retrieved]) -> dict[str, Answer]:
+def _answer(run: Run, unique: Mapping[str, Retrieved]) -> dict[str, Answer]:
     """The answers by what is read: those in the pools that are current, and of what is in none of them a new pool's."""
-    table = state.config.table("answer")
-    settings = state.prompted(answering.answer, table)
+    table = run.config.table("answer")
+    settings = run.prompted(answering.answer, table)
     found: dict[str, Answer] = {}
-    for asked in sorted(state.path("answers").glob("*.asked.jsonl")):
+    for asked in sorted(run.path("answers").glob("*.asked.jsonl")):
         answered = asked.with_name(asked.name.replace(".asked", ""))
-        if state.reuses(answered, settings, hashes({"asked": asked})):
+        if run.reuses(answered, settings, hashes({"asked": asked})):
             found = _read_pool(asked, answered) | found
     missing = [record for key, record in unique.items() if key not in found]
     if missing:
-        pool = _next_pool(state.path("answers"))
+        pool = _next_pool(run.path("answers"))
         asked = pool.with_suffix(".asked.jsonl")
         write(asked, missing)
 
         def make(memory: dict[str, Any]) -> None:
-            state.ask(answering.answer, missing, pool, memory, table, answering.CHUNK)
+            run.ask(answering.answer, missing, pool, memory, table, answering.CHUNK)
 
-        state.stage(pool, settings, {"asked": asked}, make)
+        run.stage(pool, settings, {"asked": asked}, make)
         found |= _read_pool(asked, pool)
     return found
 

@@ -23,6 +23,7 @@ from gainrag.records import Gained, GainRecord, Retrieved
 from gainrag.runs import systems
 from gainrag.runs.folder import Run
 from gainrag.runs.names import FIRST_WITH, GAINRAG, NO_PSEUDO, NO_RETRIEVAL, ORACLE, PSEUDO, seeded, unseeded
+from gainrag.runs.questions import by_dataset
 from gainrag.runs.recorded import taught
 
 # By data set and system.
@@ -34,7 +35,7 @@ ENOUGH = 400
 
 
 def calibrate_all(
-    state: Run,
+    run: Run,
     candidates: Sequence[Retrieved],
     labelled: Sequence[GainRecord],
     names: Iterable[str],
@@ -48,12 +49,9 @@ def calibrate_all(
         names: the systems.
         rankers: by system and data set, the cross-encoder that ranks its candidates, where one does.
     """
-    by_dataset: dict[str, list[GainRecord]] = {}
-    for record in labelled:
-        by_dataset.setdefault(str(record.extra["dataset"]), []).append(record)
     fixed = {
         name: records[:ENOUGH]
-        for name, records in by_dataset.items()
+        for name, records in by_dataset(labelled).items()
         if answering.fixed_choices(records) and all(record.choice_losses_without for record in records)
     }
     if not fixed:
@@ -63,13 +61,13 @@ def calibrate_all(
     plain = [by_id[record.id] for record in asked]
     found: Thresholds = {name: {} for name in fixed}
     for system in names:
-        chosen = dict(zip((r.id for r in asked), _read_first(state, system, asked, plain, rankers), strict=True))
+        chosen = dict(zip((r.id for r in asked), _read_first(run, system, asked, plain, rankers), strict=True))
         for name, records in fixed.items():
             losses = [_losses(record, chosen[record.id]) for record in records]
             known = [(r, own) for r, own in zip(records, losses, strict=True) if own is not None]
             if known and (threshold := answering.calibrate([r for r, _ in known], [own for _, own in known])):
                 found[name][system] = threshold
-    write_json(state.path("thresholds.json"), msgspec.to_builtins(found))
+    write_json(run.path("thresholds.json"), msgspec.to_builtins(found))
     for name, records in fixed.items():
         two = " and ".join(found[name][NO_RETRIEVAL].choices)
         say(f"{name}: thresholds for {two} set on {len(records)} training questions, in thresholds.json")
@@ -77,7 +75,7 @@ def calibrate_all(
 
 
 def _read_first(
-    state: Run,
+    run: Run,
     system: str,
     records: Sequence[GainRecord],
     plain: Sequence[Retrieved],
@@ -92,15 +90,15 @@ def _read_first(
     ranker = seeded(GAINRAG, seed) if name == NO_PSEUDO else system
     if ranker in rankers:
         own = rankers[ranker]
-        alone = systems.rank_without_pseudo(state, ranker, own, plain, training=True) if name == NO_PSEUDO else None
-        ranked = alone or systems.rank(state, ranker, own, plain, training=True)
+        alone = systems.rank_without_pseudo(run, ranker, own, plain, training=True) if name == NO_PSEUDO else None
+        ranked = alone or systems.rank(run, ranker, own, plain, training=True)
         scores = [{c.id: c.score or 0.0 for c in r.ctxs} for r in ranked]
         low = float("-inf")  # of a pseudo-passage that was not ranked
         return [_best(r, [got.get(c.id, low) for c in r.ctxs], system) for r, got in zip(records, scores, strict=True)]
     if system == FIRST_WITH:
         return [_best(r, [float(holds_answer(c, r.answers)) for c in r.ctxs], system) for r in records]
     if system == ORACLE:
-        teaching = taught(state.path("selector"))
+        teaching = taught(run.path("selector"))
         return [_best(r, teaching.true_gains(r), system) for r in records]
     retriever = system.rpartition(" top-")[0]
     return [_best(r, _retrieved(r, retriever), system) for r in records]

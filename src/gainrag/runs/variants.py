@@ -30,6 +30,7 @@ from gainrag.runs import tuning
 from gainrag.runs.config import Config, Variant
 from gainrag.runs.folder import Run
 from gainrag.runs.names import GAINRAG, RELEVANCE, file_name, joined, seeded
+from gainrag.runs.questions import by_dataset
 from gainrag.runs.recorded import chosen_settings
 from gainrag.settings import further_seed, recorded, settings_of
 from gainrag.training.features import SCRATCH
@@ -131,7 +132,7 @@ def wants_warm_start(config: Config) -> bool:
 
 
 def train_all(
-    state: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1, alpha: float | None = None
+    run: Run, warm: Sequence[Retrieved], gains: Sequence[GainRecord], seeds: int = 1, alpha: float | None = None
 ) -> dict[str, dict[str, Path]]:
     """Train every selector of the run, each with several seeds where asked; cross-encoders start from the same warm
     starts.
@@ -146,7 +147,7 @@ def train_all(
         By system and test data set, the folder of the selector that ranks its questions. A further seed of a system
         has the name that `gainrag.runs.names.seeded` gives it.
     """
-    config = state.config
+    config = run.config
     table, grid, everything = config.table("train"), config.table("tune"), learned_from(config)
     if alpha is not None:
         table["alpha"] = alpha
@@ -158,7 +159,7 @@ def train_all(
     @cache
     def start(sources: tuple[str, ...]) -> Path | None:
         own = [record for record in warm if record.extra["dataset"] in sources]
-        return _warm_start(state, own, sources) if any(teaches(record, "relevance") for record in own) else None
+        return _warm_start(run, own, sources) if any(teaches(record, "relevance") for record in own) else None
 
     found: dict[str, dict[str, Path]] = {}
     # GainRAG's selector and its rival are given the same questions; which can teach either: gainrag.training.labels.
@@ -168,23 +169,23 @@ def train_all(
     for n in range(seeds):
         for system, name, records, own in main:
             # What tuning chose for the first seed holds for the others.
-            chosen = chosen_settings(state.path(name)) if n else {}
-            folder, settings = state.path(seeded(name, n)), with_seed({**own, **chosen}, n)
+            chosen = chosen_settings(run.path(name)) if n else {}
+            folder, settings = run.path(seeded(name, n)), with_seed({**own, **chosen}, n)
             first = start(everything) if is_warmed_up(own) else None
-            _distil(state, folder, records, settings, everything, first, {}, {} if n else grid)
+            _distil(run, folder, records, settings, everything, first, {}, {} if n else grid)
             found[seeded(system, n)] = {dataset.name: folder for dataset in config.datasets}
-    tuned = chosen_settings(state.path("selector"))
+    tuned = chosen_settings(run.path("selector"))
     for variant in config.variants:
         own = {**table, **tuned, **variant.settings}
-        home, by_dataset = state.path("variants", file_name(variant.name)), folds(config, variant)
+        home, by_source = run.path("variants", file_name(variant.name)), folds(config, variant)
         for n in range(seeds):
-            for fold in dict.fromkeys(by_dataset.values()):
+            for fold in dict.fromkeys(by_source.values()):
                 records = _labelled(gains, variant, fold)
                 first = start(fold.sources) if is_warmed_up(own) and "base" not in variant.settings else None
                 more = {"questions": variant.questions, "train_on": list(fold.sources)}
                 folder = home / seeded(fold.folder, n)
-                _distil(state, folder, records, with_seed(own, n), fold.sources, first, more)
-            found[seeded(variant.name, n)] = {d: home / seeded(fold.folder, n) for d, fold in by_dataset.items()}
+                _distil(run, folder, records, with_seed(own, n), fold.sources, first, more)
+            found[seeded(variant.name, n)] = {d: home / seeded(fold.folder, n) for d, fold in by_source.items()}
     return found
 
 
@@ -211,21 +212,18 @@ def _labelled(gains: Sequence[GainRecord], variant: Variant, fold: Fold) -> list
 def _telling(records: Sequence[T]) -> list[T]:
     """The questions of data sets in which it may tell something that a passage holds the answer: not of those with two
     fixed choices, such as Yes and No, which stand in a passage by chance."""
-    by_dataset: dict[str, list[T]] = {}
-    for record in records:
-        by_dataset.setdefault(str(record.extra["dataset"]), []).append(record)
-    fixed = {name for name, own in by_dataset.items() if fixed_choices(own)}
+    fixed = {name for name, own in by_dataset(records).items() if fixed_choices(own)}
     return [record for record in records if record.extra["dataset"] not in fixed]
 
 
-def _warm_start(state: Run, records: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
+def _warm_start(run: Run, records: Sequence[Retrieved], sources: tuple[str, ...]) -> Path:
     """The selector on whether passages hold an answer, from the questions of these data sets."""
-    config = state.config
+    config = run.config
     own = warm_start_table(config)
     settings = recorded(training.train, own)
-    folder = state.path("warm_start")
+    folder = run.path("warm_start")
     if sources != learned_from(config):
-        folder = state.path("warm_starts", joined(sources))
+        folder = run.path("warm_starts", joined(sources))
         settings["train_on"] = list(sources)
     settings["identity"] = identity(settings["base"])
     settings |= {"questions": len(records), "ids": digest("\n".join(record.id for record in records))}
@@ -233,12 +231,12 @@ def _warm_start(state: Run, records: Sequence[Retrieved], sources: tuple[str, ..
     def make(_: dict[str, Any]) -> None:
         training.train(records, folder, {"data": ", ".join(sources)}, **own)
 
-    state.stage(folder, settings, {"retrieved": state.path("retrieved", "train.jsonl")}, make)
+    run.stage(folder, settings, {"retrieved": run.path("retrieved", "train.jsonl")}, make)
     return folder
 
 
 def _distil(
-    state: Run,
+    run: Run,
     folder: Path,
     records: Sequence[GainRecord],
     table: dict[str, Any],
@@ -255,16 +253,16 @@ def _distil(
         start: the warm start, instead of their base.
         more: what else it depends on.
     """
-    config, kind = state.config, settings_of(training.train, table)["kind"]
+    config, kind = run.config, settings_of(training.train, table)["kind"]
     table = {**KEPT, **read_by(kind, table)}
     synthesized = settings_of(synthesis.synthesize, config.table("synthesize"))
     settings = {**recorded(training.train, table), **more}
-    inputs = {"gains": state.path("gains", "train.jsonl")}
+    inputs = {"gains": run.path("gains", "train.jsonl")}
     facts: dict[str, Any] = {
         "data": ", ".join(sources),
-        "LLM": state.llm_settings()["model"],
-        **({"labelled by": state.proxy} if state.proxy else {}),
-        "prompt": state.prompt_of(synthesis.synthesize, config.table("synthesize"), state.proxy),
+        "LLM": run.llm_settings()["model"],
+        **({"labelled by": run.proxy} if run.proxy else {}),
+        "prompt": run.prompt_of(synthesis.synthesize, config.table("synthesize"), run.proxy),
     }
     if start:
         first = settings_of(training.train, {**config.table("train"), **config.table("warm_start")})["base"]
@@ -290,4 +288,4 @@ def _distil(
         say(tuning.describe(trials))
         return {"trials": trials}
 
-    state.stage(folder, settings, inputs, make)
+    run.stage(folder, settings, inputs, make)

@@ -42,7 +42,7 @@ class Calibration(Learned, frozen=True):
     pseudo: float = 0.0
 
     def apply(self, passages: Sequence[Passage], scores: FloatArray) -> FloatArray:
-        """The combined score of each passage."""
+        """The combined scores [passage], of the selector's own ones [passage]."""
         combined = self.scale * scores + self.pseudo * _generated(passages)
         for name, weight in self.weights.items():
             combined = combined + weight * standardised(passages, name)

@@ -61,7 +61,7 @@ class Candidates:
         self.token_capital = self._written_capital[raw[len(written_asked) :]]
         self.asked_capital = self._written_capital[raw[: len(written_asked)]]
         lengths = np.array([len(part) for part in parts], dtype=np.int64).reshape(-1, 2)
-        self.title_length, self.text_length = lengths[:, 0], lengths[:, 1]
+        self.title_length = lengths[:, 0]
         self.length = lengths.sum(axis=1)
         self.owner = np.repeat(np.arange(self.n), self.length)
         self.start = np.cumsum(self.length) - self.length

@@ -43,7 +43,7 @@ def score_pairs(
     batch_tokens: int | None = None,
     bf16: bool = False,
 ) -> list[FloatArray]:
-    """The scores of each question's passages, as `CrossEncoder.predict` gives them.
+    """The scores [passage] of each question's passages, as `CrossEncoder.predict` gives them.
 
     A pair's score does not depend on the other pairs, beyond the rounding of the model's dtype.
 

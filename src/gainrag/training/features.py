@@ -165,7 +165,7 @@ def request(record: GainRecord | Retrieved, pseudo: bool = True) -> tuple[str, l
 
 
 def score_all(trees: Trees, records: Sequence[GainRecord | Retrieved], pseudo: bool = True) -> list[FloatArray]:
-    """The scores of each question's passages, or of those that were retrieved, as if there were no others."""
+    """The scores [passage] of each question's passages, or of those that were retrieved, as if there were no others."""
     return [trees.predict(matrix(*request(r, pseudo), trees.words, trees.names)) for r in records]
 
 

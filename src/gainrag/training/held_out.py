@@ -37,7 +37,7 @@ def judge(scores: Sequence[FloatArray], questions: Sequence[Example], temperatur
     """Compare scores with labels.
 
     Args:
-        scores: of each question's passages.
+        scores: of each question [passage].
         temperature: of the teacher.
     """
     with np.errstate(invalid="ignore"):  # of scores that are NaN or infinite the cross-entropy is NaN

@@ -192,12 +192,17 @@ def as_rows(
 
 
 def regret(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> float:
-    """By how much the label of the highest-scored passage falls short of the best one's, on average."""
+    """The mean of `regrets`."""
     return float(np.mean(regrets(scores, own)))
 
 
 def regrets(scores: Sequence[FloatArray], own: Sequence[Sequence[float]]) -> FloatArray:
-    """Of each question by how much the label of the highest-scored passage falls short of the best one's."""
+    """By how much the label of each question's highest-scored passage falls short of its best one's, [question], in the
+    labels' unit: nats per token where they are gains.
+
+    Args:
+        scores, own: by question, scores and labels [passage].
+    """
     return np.array([max(t) - t[int(np.argmax(s))] for s, t in zip(scores, own, strict=True)])
 
 
