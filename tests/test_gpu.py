@@ -231,6 +231,15 @@ def test_what_cannot_be_captured_runs_as_it_is(
     assert ["without CUDA graphs" in record.getMessage() for record in caplog.records] == [True]
 
 
+def test_rows_that_cannot_stand_beside_one_another_are_packed_as_on_a_cpu(
+    lm: LocalLM, expected: list[FloatArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "bias_of", lambda *_: 1 / 0)
+    check(lm, expected)
+    assert lm.way is not None
+    assert (lm.way.packed, lm.means) == (True, Means())
+
+
 def test_replays_that_differ_are_not_used(
     lm: LocalLM, expected: list[FloatArray], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

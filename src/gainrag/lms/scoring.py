@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from gainrag.lms.loaded import LoadedModel
+from gainrag.lms.means import Means
 
 # A pack must fill one core, or a GPU.
 PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -59,6 +60,9 @@ def contrastive_losses(
     if lm.way is None:
         swift = lm.means.beside and (lm.means.compiled or lm.means.graphs)
         lm.way = choose_way(lm.name, lm.dtype, partial(_tiny_losses, lm), swift)
+        if lm.means.beside and not lm.way.packed:  # then as a CPU does it, in packs, before prompt by prompt
+            lm.means = Means()
+            lm.way = choose_way(lm.name, lm.dtype, partial(_tiny_losses, lm))
     began = time.perf_counter()
     found = _score(lm, _asked(lm, requests, any(alpha != 0 for alpha in alphas)), alphas, lm.way)
     lm.throughput.seconds += time.perf_counter() - began
