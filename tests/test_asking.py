@@ -68,7 +68,7 @@ def test_kept_questions_have_their_answer_and_passage() -> None:
     assert {question.extra["document"] for question in kept} == {f"{town}.md" for town in TOWNS}
     texts = {passage.id: passage.text for passage in passages}
     assert all(question.answers[0] in texts[question.extra["gold_passages"][0]] for question in kept)
-    assert all(question.extra["gain"] >= 0.5 and question.extra["written"] for question in kept)
+    assert all(question.extra["gain"] >= 0.5 and question.extra["asked_by"] == "model" for question in kept)
     documents = [{question.extra["document"] for question in split} for split in found.splits.values()]
     assert not documents[0] & documents[1]
     assert not documents[0] & documents[2]
@@ -143,7 +143,7 @@ def test_real_questions_go_to_test_and_are_marked() -> None:
     passages = corpus()
     real = [Question(id="mine", question="Who came to Ostby?", answers=["Captain0"])]
     found = ask(passages, Author(), OverlapRetriever(passages), real=real, n=4, rounds=1, yes_no=0.0, two=0.0)
-    assert found.splits["test"][-1].extra == {"written": False}
+    assert found.splits["test"][-1].extra == {"asked_by": "people"}
     assert "1 of them from people, all in test" in str(found)
 
 

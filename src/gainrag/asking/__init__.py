@@ -41,7 +41,7 @@ from gainrag.files.streams import read
 from gainrag.metrics import contains, normalise
 from gainrag.prompts import ASKING, PromptForm, for_model, wording
 from gainrag.protocols import Retriever, ScorerGenerator, chunk_for, need
-from gainrag.records import GOLD, Passage, Question, Retrieved
+from gainrag.records import ASKED_BY, BY_MODEL, BY_PEOPLE, GOLD, Passage, Question, Retrieved
 from gainrag.settings import Passages, Seed, Share, checked
 
 __all__ = ["Questions", "ask", "document_of", "draw", "parse", "split_by_document"]
@@ -69,7 +69,7 @@ class Questions:
     def __str__(self) -> str:
         """One line a figure."""
         kept = sum(len(found) for found in self.splits.values())
-        written = sum(bool(q.extra["written"]) for found in self.splits.values() for q in found)
+        written = sum(q.extra[ASKED_BY] == BY_MODEL for found in self.splits.values() for q in found)
         lines = [f"{written} of {self.tried} written questions kept, {self.wanted} wanted"]
         lines += [f"{count} rejected: {reason}" for reason, count in self.rejected.most_common()]
         lines += [f"{len(found)} in {split}" for split, found in self.splits.items()]
@@ -102,7 +102,7 @@ def ask(
         out: a folder for what is written as it is made, with what was rejected and why, in written-1.jsonl and further
             rounds; a run that was stopped continues there.
         settings: what else the questions depend on (model, corpus), checked when a stopped run continues.
-        real: questions that people asked; they go to test, and are marked `"written": false`.
+        real: questions that people asked; they go to test, and are marked `"asked_by": "people"`.
         n: questions to keep.
         rounds: as many times n questions are written at most, in rounds, until n are kept.
         k: a question's passage must be among so many of retrieval.
@@ -149,7 +149,7 @@ def ask(
         raise DataError(f"no question was kept ({reasons})", where="ask", hint="use a larger model, or lower --least")
     found.splits = split_by_document(kept, test, tune, seed)
     for question in real:
-        marked = msgspec.structs.replace(question, extra={**question.extra, "written": False})
+        marked = msgspec.structs.replace(question, extra={**question.extra, ASKED_BY: BY_PEOPLE})
         found.splits["test"].append(marked)
     return found
 
@@ -189,7 +189,7 @@ def _keep(record: Retrieved, kept: list[Question], n: int, rejected: Counter[str
     if len(kept) >= n:
         rejected["more than were wanted"] += 1
         return
-    extra = {**record.extra, "written": True, GOLD: [passage.id for passage in record.ctxs]}
+    extra = {**record.extra, ASKED_BY: BY_MODEL, GOLD: [passage.id for passage in record.ctxs]}
     kept.append(
         Question(id=record.id, question=record.question, answers=record.answers, choices=record.choices, extra=extra)
     )

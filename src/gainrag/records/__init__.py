@@ -22,10 +22,13 @@ from gainrag.records.fields import (
     Scored,
     row_of,
 )
-from gainrag.records.lines import GOLD, encode, from_builtins, to_builtins
+from gainrag.records.lines import ASKED_BY, BY_MODEL, BY_PEOPLE, GOLD, encode, from_builtins, to_builtins
 from gainrag.records.values import check, check_answers, check_choices, gold_ranks, right_choice
 
 __all__ = [
+    "ASKED_BY",
+    "BY_MODEL",
+    "BY_PEOPLE",
     "GOLD",
     "Answer",
     "GainRecord",

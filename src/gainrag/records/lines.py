@@ -13,6 +13,8 @@ from gainrag.records.fields import Answer, Gained, GainRecord, Level, R, Record,
 _LEVELS = get_args(Level)
 # The key of a question, no field, that lists the ids of its gold passages before any were retrieved.
 GOLD = "gold_passages"
+# The key of a question that says who asked it, and what it may say.
+ASKED_BY, BY_MODEL, BY_PEOPLE = "asked_by", "model", "people"
 
 # Which field of a record holds records in turn, and of what type.
 _NESTED: dict[type[Record], type[Record]] = {Retrieved: Scored, GainRecord: Gained, Answer: Scored}

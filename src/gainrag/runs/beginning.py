@@ -20,7 +20,7 @@ from gainrag.files.progress import say
 from gainrag.files.streams import open_output
 from gainrag.ingestion import read_passages
 from gainrag.protocols import Scorer, need
-from gainrag.records import Retrieved
+from gainrag.records import ASKED_BY, Retrieved
 from gainrag.retrievers.store import scored
 from gainrag.runs import costs
 from gainrag.runs.names import check_name
@@ -320,6 +320,10 @@ def _tables(found: Surroundings, plan: Plan, base: Path) -> Iterator[str]:
         yield "# words alone: vectors of so many passages would take more than half of the time"
     yield f"retriever = {_text(plan.retriever)}"
     yield ""
+    if found.mixed and not plan.asked:
+        yield "[evaluate]"
+        yield f"group_by = {_text(ASKED_BY)}      # what people asked is shown apart from what a model wrote"
+        yield ""
     yield "[retrieve]"
     yield f"k = {plan.k}                     # candidates a question"
     yield ""

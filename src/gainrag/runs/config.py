@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from gainrag.errors import ConfigError, DataError, unknown
+from gainrag.records import ASKED_BY
 from gainrag.runs.names import check_name
 from gainrag.settings import Name, Passages, Seed, Seeds, Some, check_settings, parameters
 
 Stages = Mapping[str, Callable[..., Any]]
 
-# The key of a question whose value says whether a model or people asked it.
-ASKED_BY = "asked_by"
 # Where a run keeps the data that it makes itself: a folder a data set.
 DATA = "data"
 

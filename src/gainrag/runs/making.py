@@ -7,23 +7,17 @@ data/NAME/   corpus.jsonl left_out.jsonl          of `documents`: as `gainrag in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from gainrag import asking, ingestion
 from gainrag.errors import DataError
 from gainrag.files.meta import hashes
 from gainrag.files.progress import say
 from gainrag.files.streams import write
-from gainrag.records import Question
 from gainrag.retrievers import BM25
-from gainrag.runs.config import ASKED_BY, Dataset
+from gainrag.runs.config import Dataset
 from gainrag.runs.folder import CONFIG, Run
-
-MODEL, PEOPLE = "model", "people"
 
 
 def ingest_all(run: Run) -> None:
@@ -98,15 +92,7 @@ def _ask(run: Run, dataset: Dataset) -> None:
                 kept = sum(map(len, found.splits.values()))
                 hint = "raise n of [ask], or use a larger model"
                 raise DataError(f"no question for {split}: {kept} were kept", where="[ask]", hint=hint)
-            write(artefact, _marked(found.splits[split]))
+            write(artefact, found.splits[split])
             return {"tried": found.tried, **found.rejected}
 
         run.stage(artefact, settings, inputs, make)
-
-
-def _marked(questions: Sequence[Question]) -> list[Question]:
-    """The questions with who asked them."""
-    return [
-        msgspec.structs.replace(q, extra={**q.extra, ASKED_BY: MODEL if q.extra["written"] else PEOPLE})
-        for q in questions
-    ]

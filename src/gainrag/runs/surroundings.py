@@ -12,6 +12,7 @@ from gainrag.ingestion import read_questions
 from gainrag.ingestion.documents import is_readable
 from gainrag.lms.remote.nearby import Nearby, nearby
 from gainrag.models.registry import PREFIX, is_installed
+from gainrag.records import ASKED_BY, BY_MODEL, BY_PEOPLE
 
 # Language models that come as packages, the best reader first.
 READERS = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "gemma3-270m", "smollm2-135m-instruct")
@@ -37,6 +38,7 @@ class Surroundings:
 
     documents: how many files a reader is there for, by their ending; `paths` are these, and `size` their bytes.
     files: corpus, train, test and questions, by what they are called; `counts` are their questions.
+    mixed: whether a model wrote some of the test, and people asked the others.
     engines: language models behind HTTP on this machine.
     embedded: the installed language models, the best first, as `open_lm` takes them.
     notes: what was seen and cannot be used, a line each.
@@ -49,6 +51,7 @@ class Surroundings:
     size: int = 0
     files: dict[str, Path] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    mixed: bool = False
     engines: list[Nearby] = field(default_factory=list)
     embedded: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -95,10 +98,13 @@ def _look_for_files(found: Surroundings) -> None:
             continue
         if name != "corpus":
             try:
-                found.counts[name] = len(read_questions(there[0], need_answers=True))
+                questions = read_questions(there[0], need_answers=True)
             except GainragError as error:
                 found.notes.append(f"{there[0]} is not used: {error}")
                 continue
+            found.counts[name] = len(questions)
+            if name == "test":
+                found.mixed = {q.extra.get(ASKED_BY) for q in questions} == {BY_MODEL, BY_PEOPLE}
         found.files[name] = there[0]
         found.notes += [f"{path} is not used: {there[0]} is" for path in there[1:]]
     given = {"train", "test"} & found.files.keys()
