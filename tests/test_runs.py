@@ -521,6 +521,17 @@ def test_a_run_heeds_what_its_labels_say(
     assert "4 labelled questions, too few to do without it" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_where_alphas_cannot_be_compared(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "config.toml").write_text(CONFIG.replace("diagnose = 0", "diagnose = 4"))
+    monkeypatch.setattr(Model, "generate", lambda self, prompts, n: ["nobody knows"] * len(prompts))
+    run(folder)
+    assert "no alpha is recommended: " in capsys.readouterr().err
+    assert not (folder / "out" / "diagnosis.json").exists()
+    report(folder / "out")
+
+
 def said(prompt: str) -> str:
     """Nothing of use without a passage; else the river of the passage."""
     passage = prompt.partition("\n\n")[0]

@@ -141,7 +141,11 @@ def diagnose(state: State) -> None:
         write_json(artefact, {"summary": synthesis.summarize(gains), "diagnosis": found})
 
     settings = state.run.prompted(synthesis.diagnose, table)
-    state.run.stage(artefact, settings, {"gains": state.path("gains", "train.jsonl")}, make)
+    try:
+        state.run.stage(artefact, settings, {"gains": state.path("gains", "train.jsonl")}, make)
+    except synthesis.NothingToCompareError as error:  # a small reader, or few questions: what is left needs no alpha
+        say(f"no alpha is recommended: {error}")
+        return
     found = read_json(artefact)
     say(synthesis.describe(found["summary"], found["diagnosis"]))
 

@@ -9,6 +9,7 @@ diagnosis.py   how good labels are, and how far two models' labels agree
 
 from gainrag.synthesis.candidates import LONG
 from gainrag.synthesis.diagnosis import (
+    NothingToCompareError,
     agree,
     describe,
     describe_agreement,
@@ -33,6 +34,7 @@ from gainrag.synthesis.sampled import requests_for
 __all__ = [
     "CHUNK",
     "LONG",
+    "NothingToCompareError",
     "agree",
     "as_alphas",
     "check_source",

@@ -76,6 +76,10 @@ def evenly_spaced(records: Sequence[T], sample: int) -> list[T]:
     return [records[i] for i in np.linspace(0, len(records) - 1, min(sample, len(records))).round().astype(int)]
 
 
+class NothingToCompareError(DataError):
+    """No question has both right and wrong candidates."""
+
+
 @checked
 def diagnose(
     records: Sequence[GainRecord],
@@ -93,7 +97,8 @@ def diagnose(
     the smaller alpha of equals.
 
     Raises:
-        DataError: no question of the sample has both right and wrong candidates, or the labels have no losses.
+        NothingToCompareError: no question of the sample has both right and wrong candidates.
+        DataError: the labels have no losses.
     """
     if level_of(records, "diagnosis") == "sampled":
         raise DataError(
@@ -124,7 +129,7 @@ def diagnose(
             if (auc := metrics.auc_within(gains, right)) is not None:
                 aucs[a].append(auc)
     if not aucs[alphas[0]]:
-        raise DataError(
+        raise NothingToCompareError(
             "no question has both right and wrong candidates, so no alpha can be told from another",
             where=f"sample of {len(chosen)}",
             hint="diagnose more questions, or retrieve more passages",
