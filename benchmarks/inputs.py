@@ -29,7 +29,7 @@ def main() -> None:
     """Make what is not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--selector", type=Path, required=True, help="a cross-encoder, which is copied")
+    parser.add_argument("--selector", type=Path, required=True, help="a cross-encoder with lazy.json; copied")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--llm", default="embedded:smollm2-135m-instruct")
     parser.add_argument("--questions", type=int, default=16)
