@@ -23,6 +23,7 @@ from gainrag.errors import DataError, ModelError
 from gainrag.lms.attention import packed, segments_of, stack_of
 from gainrag.lms.checking import check_request, no_tokens
 from gainrag.lms.gpu import score_on_gpu
+from gainrag.lms.means import Means
 from gainrag.lms.packing import AnswerTree, Row, make_even_packs
 from gainrag.lms.plain import fill_in
 from gainrag.lms.precision import rounded_already, wider
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     import torch
 
     from gainrag.lms.loaded import LoadedModel
-from gainrag.lms.means import Means
 
 # A pack must fill one core, or a GPU.
 PACK_TOKENS = {"cpu": 2048, "cuda": 16384}
